@@ -1,0 +1,277 @@
+// Package unit holds the words the rest of the supervisor speaks in, and the
+// one rule that gives them meaning: [Step], the life of a service.
+//
+// A service has one or more instances. In each, Main serves, Next is to take
+// its place, and every Old is on its way out. Main and Next come up through the
+// same phases; whatever must go becomes an Old and leaves by one rule.
+//
+// Nothing here performs I/O, reads a clock, logs or starts a goroutine.
+package unit
+
+import (
+	"syscall"
+	"time"
+)
+
+type (
+	Time       int64  // CLOCK_MONOTONIC, ns; 0: never
+	Generation uint32 // 0: none
+	Invocation uint64 // one run of a process; never reused; 0: none
+	JobID      uint64 // 0: none
+)
+
+// A Build is what a generation runs. Every process is judged by its own.
+type Build struct {
+	Gen     Generation
+	Spec    *Spec
+	Release string `json:",omitempty"`
+	Baked   bool   // a process of it was ready and stayed so
+}
+
+// Service is all that the rules know. It is a value: stored, published, walked.
+type Service struct {
+	Want    Want
+	Inst    []Instance // one is not special
+	Builds  []Build    // those still named below
+	Current Generation // where a rollout that fails goes back to
+	Target  Generation // where a rollout goes; 0: none
+	Roll    Roll
+	Job     Job // in progress
+	Queue   Job // a reload that begins next, joined by all who ask meanwhile
+	LastGen Generation
+	LastInv Invocation
+}
+
+// Want is the operator's last word.
+type Want uint8
+
+const (
+	Down Want = iota
+	Up
+)
+
+// Roll is the direction of the rollout to Target.
+type Roll uint8
+
+const (
+	Forward Roll = iota // to Target
+	Back                // to Current, since Target failed
+)
+
+// Instance is one of the places of a service.
+type Instance struct {
+	Gen     Generation // what it runs, and starts again after a crash
+	Main    Proc       // serves, or will as the first to do so here
+	Next    Proc       // will
+	Old     []Proc     // on their way out: served, failed, or left by a crash
+	Due     Time       // no Main: when to start one, room permitting; 0: do not
+	Crashes int        // in a row; what the back-off counts
+	Again   int        // automatic restarts since the operator's last word (NRestarts)
+	Result  Result     // how the last Main ended
+	Exit    Exit       // the same, in full
+	Window  Time       // when the interval of the start limit began
+	Starts  int        // automatic restarts in it
+	Done    bool       // oneshot: its program has ended well
+}
+
+// A Proc is one invocation, from the wish to start it until its whole tree is
+// gone.
+type Proc struct {
+	ID       Invocation
+	Gen      Generation
+	PID      int // 0: not known yet
+	Phase    Phase
+	By       Time // when the phase has lasted too long, or long enough
+	Last     Time // that By may be put off to
+	Ping     Time // when the watchdog bites; 0: it does not watch
+	Since    Time // when it became ready
+	Exit     Exit // its main process is gone, its tree not yet
+	Stopping bool // it said so itself
+}
+
+// Phase is where a Proc is in its life.
+type Phase uint8
+
+const (
+	Spawning Phase = iota // coming up: Main or Next
+	Starting
+	Baking
+	Serving
+	Settling // leaving: Old
+	Aborted  // by the watchdog's signal
+	Asked    // by the kill signal
+	Told     // by SIGKILL
+	Stuck    // and did not even then
+)
+
+// A Job is something asked by an operator. It ends once, with all its ids.
+type Job struct {
+	ID   JobID
+	Verb Verb
+	Gen  Generation // reload: the build to go to
+	Also []JobID    `json:",omitempty"` // who asked for the same meanwhile
+	Why  Reason     // why its rollout goes back
+}
+
+// Verb is what was asked. Zero is no job.
+type Verb uint8
+
+const (
+	Start Verb = iota + 1
+	Stop
+	Restart
+	Reload
+)
+
+// Result says how an invocation ended, in systemd's words.
+type Result string
+
+const (
+	Success       Result = "success"
+	ExitCode      Result = "exit-code"
+	Signaled      Result = "signal"
+	CoreDump      Result = "core-dump"
+	Timeout       Result = "timeout"
+	WatchdogBit   Result = "watchdog"
+	Resources     Result = "resources"       // it could not be started
+	Protocol      Result = "protocol"        // it ended well, but never was ready
+	StartLimitHit Result = "start-limit-hit" // and is not started again
+	Unknown       Result = "unknown"         // nobody was there to see
+)
+
+// Exit is how a main process ended; zero: it has not.
+type Exit struct {
+	Kind   ExitKind
+	Code   int            // Exited: its status; with Step: the status systemd has for that step
+	Signal syscall.Signal // Killed, Dumped
+	Step   string         // NotRun: what could not be done ("exec", "chdir", …)
+	Errno  syscall.Errno  // NotRun: and why
+	Detail string         // NotRun: what an error message adds: a path, a user
+}
+
+// ExitKind is what waitid(2) says of an end, or that there was none to see.
+type ExitKind string
+
+const (
+	NotExited ExitKind = ""
+	ByStatus  ExitKind = "exited"
+	ByKill    ExitKind = "killed"
+	ByDump    ExitKind = "dumped"
+	NotRun    ExitKind = "not-run" // its program never ran
+	Unseen    ExitKind = "unseen"
+)
+
+// Reason is a failure in words that status and superctl complete.
+type Reason string
+
+const (
+	WhySpawn    Reason = "could not be started"
+	WhyExited   Reason = "exited before it was ready"
+	WhyTimeout  Reason = "was not ready in time"
+	WhyBaking   Reason = "exited while it baked"
+	WhyStopping Reason = "said STOPPING=1 while it baked"
+	WhyWatchdog Reason = "missed its watchdog"
+	WhyRuntime  Reason = "ran for longer than it may"
+	WhyLeaving  Reason = "said STOPPING=1 and did not end in time"
+	WhyCrashed  Reason = "crashed"
+	WhyLimit    Reason = "was restarted too often"
+	WhyStuck    Reason = "a process survives SIGKILL"
+	WhyDown     Reason = "the service is stopped"
+	WhyDraining Reason = "too many old processes are still there"
+	WhyStop     Reason = "superseded by stop"
+	WhyStart    Reason = "superseded by start"
+	WhyRestart  Reason = "superseded by restart"
+)
+
+// JobResult is how a job ended.
+type JobResult string
+
+const (
+	Done     JobResult = "done"
+	Failed   JobResult = "failed"
+	Canceled JobResult = "canceled"
+	Refused  JobResult = "refused"
+)
+
+// An Event is something that happened to a service.
+type Event interface{ event() }
+
+type (
+	Asks struct { // an operator, the boot, a shutdown
+		Job   Job
+		Build *Build // start, restart, reload: what to run; Gen is given to it here
+	}
+	Clears  struct{} // an operator: reset-failed
+	Started struct { // its program runs
+		ID  Invocation
+		PID int
+	}
+	NotStarted struct { // and never will; nothing is left of it
+		ID   Invocation
+		Exit Exit
+	}
+	Said struct { // one notify datagram
+		ID     Invocation
+		Notice Notice
+	}
+	Exited struct { // its main process
+		ID   Invocation
+		Exit Exit
+	}
+	Gone    struct{ ID Invocation }      // its whole tree
+	Elapsed struct{}                     // the [Deadline] has passed
+	Found   struct{ Alive []Invocation } // first after a restore: whose trees live
+)
+
+// Notice is the part of a notify datagram that the rules read.
+type Notice struct {
+	Ready    bool
+	Stopping bool
+	Ping     bool          // WATCHDOG=1
+	Trigger  bool          // WATCHDOG=trigger
+	Extend   time.Duration // EXTEND_TIMEOUT_USEC=; 0: not said
+}
+
+func (Asks) event()       {}
+func (Clears) event()     {}
+func (Started) event()    {}
+func (NotStarted) event() {}
+func (Said) event()       {}
+func (Exited) event()     {}
+func (Gone) event()       {}
+func (Elapsed) event()    {}
+func (Found) event()      {}
+
+// An Effect is something to be done to the world, in order.
+type Effect interface{ effect() }
+
+type (
+	Spawn struct { // answered by Started or NotStarted
+		Inst int
+		ID   Invocation
+		Gen  Generation
+	}
+	Signal struct { // to a process, or to the stage that is about to become it
+		ID     Invocation
+		Signal syscall.Signal
+		Mode   KillMode
+	}
+	Steer struct { // ID gets Share percent of an instance's new connections, Main the rest
+		Inst  int
+		ID    Invocation
+		Share int
+	}
+	Forget struct{ ID Invocation }
+	Finish struct {
+		Jobs   []JobID
+		Result JobResult
+		Why    Reason
+		Proc   Proc // the one that failed, as it was then; zero: none
+	}
+)
+
+func (Spawn) effect()  {}
+func (Signal) effect() {}
+func (Steer) effect()  {}
+func (Forget) effect() {}
+func (Finish) effect() {}
