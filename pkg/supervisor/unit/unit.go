@@ -56,6 +56,7 @@ type Roll uint8
 const (
 	Forward Roll = iota // to Target
 	Back                // to Current, since Target failed
+	Halt                // nowhere: there is nothing better to go back to
 )
 
 // Instance is one of the places of a service.
@@ -110,7 +111,8 @@ type Job struct {
 	Verb Verb
 	Gen  Generation // reload: the build to go to
 	Also []JobID    `json:",omitempty"` // who asked for the same meanwhile
-	Why  Reason     // why its rollout goes back
+	Why  Reason     // why its rollout failed
+	Who  Proc       // and which process failed, as it was then
 }
 
 // Verb is what was asked. Zero is no job.
@@ -201,7 +203,11 @@ type (
 		Job   Job
 		Build *Build // start, restart, reload: what to run; Gen is given to it here
 	}
-	Clears  struct{} // an operator: reset-failed
+	Clears struct{} // an operator: reset-failed
+	Kills  struct { // an operator: kill
+		Signal syscall.Signal
+		Whom   Whom
+	}
 	Started struct { // its program runs
 		ID  Invocation
 		PID int
@@ -223,6 +229,17 @@ type (
 	Found   struct{ Alive []Invocation } // first after a restore: whose trees live
 )
 
+// Whom says which processes an operator's signal is for: those of one role, or
+// all with their trees.
+type Whom string
+
+const (
+	KillMain Whom = "main"
+	KillNext Whom = "next"
+	KillOld  Whom = "old"
+	KillAll  Whom = "all"
+)
+
 // Notice is the part of a notify datagram that the rules read.
 type Notice struct {
 	Ready    bool
@@ -234,6 +251,7 @@ type Notice struct {
 
 func (Asks) event()       {}
 func (Clears) event()     {}
+func (Kills) event()      {}
 func (Started) event()    {}
 func (NotStarted) event() {}
 func (Said) event()       {}

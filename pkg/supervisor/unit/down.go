@@ -1,0 +1,63 @@
+package unit
+
+// start wants a Main in every instance, now, whatever crashes there were. From
+// nothing it runs what the configuration and the disk have now, as a new
+// generation; beside what still serves, only what that runs.
+func (t *turn) start(b *Build) {
+	t.Want = Up
+	if t.Current == 0 || !t.serving() {
+		t.Current = t.mint(b)
+	}
+	for i := range t.Inst {
+		in := &t.Inst[i]
+		in.Crashes, in.Again, in.Window, in.Starts = 0, 0, 0, 0
+		if in.Main.Stopping {
+			t.leave(in, in.Main)
+			in.Main = Proc{}
+		}
+		if in.Main.ID == 0 {
+			in.Due, in.Gen, in.Done = t.now, t.Current, false
+		}
+	}
+}
+
+// serving: some instance has a Main that means to stay.
+func (s Service) serving() bool {
+	for _, in := range s.Inst {
+		if in.Main.ID != 0 && !in.Main.Stopping {
+			return true
+		}
+	}
+	return false
+}
+
+// stop makes everything leave, from whatever state.
+func (t *turn) stop() {
+	t.Want = Down
+	for i := range t.Inst {
+		in := &t.Inst[i]
+		for k := range in.Old {
+			if in.Old[k].Phase == Settling {
+				t.press(&in.Old[k])
+			}
+		}
+		t.leave(in, in.Main)
+		t.leave(in, in.Next)
+		in.Main, in.Next, in.Due, in.Done = Proc{}, Proc{}, 0, false
+		in.Result, in.Exit = Success, Exit{}
+	}
+}
+
+// judgeStop: down is when nothing is left but what cannot be removed.
+func (t *turn) judgeStop() bool {
+	for p := range t.procs() {
+		if p.Phase != Stuck {
+			return false
+		}
+		t.Job.Who = p
+	}
+	if t.Job.Who.ID != 0 {
+		return t.finish(Failed, WhyStuck)
+	}
+	return t.finish(Done, "")
+}

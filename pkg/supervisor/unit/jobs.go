@@ -1,0 +1,140 @@
+package unit
+
+// What becomes of a request, by what is in progress. A request never waits
+// behind one that it makes pointless, and every id gets a result once.
+var merge = [...][5]move{
+	//        none    start    stop     restart  reload
+	Start:   {begin, join, replace, join, join},
+	Stop:    {begin, replace, join, replace, replace},
+	Restart: {begin, absorb, replace, join, replace},
+	Reload:  {begin, queue, refuse, queue, queue},
+}
+
+type move uint8
+
+const (
+	begin   move = iota // now
+	join                // share the result of what is in progress
+	absorb              // now; what is in progress shares the result
+	replace             // now; what is in progress and queued is canceled
+	queue               // after it, merged with the reload that already waits
+	refuse
+)
+
+// superseded says by what a job was canceled.
+var superseded = map[Verb]Reason{Start: WhyStart, Stop: WhyStop, Restart: WhyRestart}
+
+func (t *turn) ask(e Asks) {
+	j := e.Job
+	if j.Verb == Start && t.active() {
+		t.end(j, Done, "") // also in the middle of a reload, whose result says nothing of it
+		return
+	}
+	switch merge[j.Verb][t.Job.Verb] {
+	case begin:
+		t.begin(j, e.Build)
+	case join:
+		t.Job.join(j)
+	case absorb:
+		j.join(t.Job)
+		t.begin(j, e.Build)
+	case replace:
+		t.cancel(superseded[j.Verb])
+		t.begin(j, e.Build)
+	case queue:
+		t.enqueue(j, e.Build)
+	case refuse:
+		t.end(j, Refused, WhyDown)
+	}
+}
+
+func (t *turn) begin(j Job, b *Build) {
+	t.Job = j
+	switch j.Verb {
+	case Start:
+		t.start(b)
+	case Stop:
+		t.stop()
+	case Restart:
+		t.stop()
+		t.start(b)
+	case Reload:
+		t.reload(b)
+	}
+}
+
+// enqueue keeps the newest build only: all who wait get the result of that.
+func (t *turn) enqueue(j Job, b *Build) {
+	if t.Queue.ID == 0 {
+		j.Gen = t.mint(b)
+		t.Queue = j
+		return
+	}
+	*t.build(t.Queue.Gen) = Build{Gen: t.Queue.Gen, Spec: b.Spec, Release: b.Release}
+	t.Queue.join(j)
+}
+
+// dequeue begins what waits, and says whether it did.
+func (t *turn) dequeue() bool {
+	j := t.Queue
+	if t.Job.ID != 0 || j.ID == 0 {
+		return false
+	}
+	t.Queue = Job{}
+	t.begin(j, nil)
+	return true
+}
+
+func (t *turn) cancel(why Reason) {
+	t.finish(Canceled, why)
+	t.end(t.Queue, Canceled, why)
+	t.Queue = Job{}
+	t.Target, t.Roll = 0, Forward
+}
+
+// judge ends the job in progress if its outcome is known, and says whether it
+// did. A job that waits for processes fails when one that waits to be started
+// has its place held by the Stuck.
+func (t *turn) judge() bool {
+	switch {
+	case t.Job.ID == 0:
+		return false
+	case t.Job.Verb == Stop:
+		return t.judgeStop()
+	case t.Target != 0:
+		return t.judgeRoll()
+	case t.up():
+		return t.finish(Done, "")
+	case t.held():
+		return t.finish(Failed, WhyStuck)
+	}
+	return false
+}
+
+// fail: what the job in progress waits for did not happen, by the doing of p.
+func (t *turn) fail(p Proc, why Reason) {
+	switch {
+	case t.Target != 0:
+		t.back(p, why)
+	case t.Job.Verb != Stop:
+		t.Job.Who = p
+		t.finish(Failed, why)
+	}
+}
+
+func (t *turn) finish(r JobResult, why Reason) bool {
+	j := t.Job
+	t.Job = Job{}
+	return t.end(j, r, why)
+}
+
+func (t *turn) end(j Job, r JobResult, why Reason) bool {
+	if j.ID != 0 {
+		t.do(Finish{j.ids(), r, why, j.Who})
+	}
+	return j.ID != 0
+}
+
+func (j *Job) join(k Job) { j.Also = append(j.Also, k.ids()...) }
+
+func (j Job) ids() []JobID { return append([]JobID{j.ID}, j.Also...) }

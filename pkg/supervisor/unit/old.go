@@ -1,0 +1,127 @@
+package unit
+
+import (
+	"slices"
+	"syscall"
+)
+
+// old: an Old leaves. It is asked, then told, and then its whole tree is gone,
+// or somebody has to be told that it will not go.
+func (t *turn) old(in *Instance, id Invocation, e Event) {
+	i := slices.IndexFunc(in.Old, func(p Proc) bool { return p.ID == id })
+	if i < 0 {
+		return
+	}
+	p := &in.Old[i]
+	switch e := e.(type) {
+	case Started:
+		p.PID = e.PID
+		t.repeat(p) // the signal may have come before there was a process to take it
+	case NotStarted, Gone:
+		t.forget(*p)
+		in.Old = slices.Delete(in.Old, i, i+1)
+	case Said:
+		t.extend(p, e.Notice.Extend)
+	case Exited:
+		p.Exit = e.Exit
+		t.oldExited(p)
+	case Elapsed:
+		t.press(p)
+	}
+}
+
+// oldExited: what settles has nothing left to settle; and where the kill signal
+// was for the main process alone, the rest of its tree has had its time.
+func (t *turn) oldExited(p *Proc) {
+	mixed := t.life(p.Gen).KillMode == Mixed && p.Phase < Told
+	if p.Phase == Settling || mixed {
+		t.press(p)
+	}
+}
+
+// press takes p one step further on its way out.
+func (t *turn) press(p *Proc) {
+	t.onward(p)
+	t.repeat(p)
+}
+
+func (t *turn) onward(p *Proc) {
+	l := t.life(p.Gen)
+	switch {
+	case p.Phase == Told, p.Phase == Stuck:
+		t.enter(p, Stuck, Infinity)
+	case p.Phase == Asked, p.Phase == Aborted, l.KillMode == Mixed && p.Exit.Kind != NotExited:
+		t.enter(p, Told, l.Kill)
+	default:
+		t.enter(p, Asked, l.Stop)
+	}
+	p.Ping = 0
+}
+
+// repeat sends the signal that belongs to p's phase.
+func (t *turn) repeat(p *Proc) {
+	switch p.Phase {
+	case Aborted:
+		t.signal(p, syscall.SIGABRT)
+	case Asked:
+		t.signal(p, t.life(p.Gen).KillSignal)
+	case Told:
+		t.signal(p, syscall.SIGKILL)
+	}
+}
+
+// leave makes p an Old that must go now.
+func (t *turn) leave(in *Instance, p Proc) {
+	if p.ID == 0 {
+		return
+	}
+	t.press(&p)
+	in.Old = append(in.Old, p)
+}
+
+// abort is leave for what does not answer: its signal leaves a core to look at.
+func (t *turn) abort(in *Instance, p Proc) {
+	t.enter(&p, Aborted, t.life(p.Gen).Abort)
+	p.Ping = 0
+	t.repeat(&p)
+	in.Old = append(in.Old, p)
+}
+
+// retire makes p an Old that may first finish what the kernel has given it.
+func (t *turn) retire(in *Instance, p Proc) {
+	l := t.life(p.Gen)
+	if p.Phase < Baking || !l.Steer {
+		t.leave(in, p)
+		return
+	}
+	t.enter(&p, Settling, l.Settle)
+	p.Ping = 0
+	in.Old = append(in.Old, p)
+}
+
+func (t *turn) forget(p Proc) Proc {
+	t.do(Forget{p.ID})
+	return Proc{}
+}
+
+// kill sends an operator's signal. What becomes of it is the processes' affair.
+func (t *turn) kill(e Kills) {
+	mode := ProcessOnly
+	if e.Whom == KillAll {
+		mode = ControlGroup
+	}
+	for i := range t.Inst {
+		in := &t.Inst[i]
+		t.killRole(e, KillNext, mode, in.Next)
+		t.killRole(e, KillMain, mode, in.Main)
+		t.killRole(e, KillOld, mode, in.Old...)
+	}
+}
+
+func (t *turn) killRole(e Kills, role Whom, mode KillMode, ps ...Proc) {
+	for _, p := range ps {
+		if p.ID != 0 && (e.Whom == role || e.Whom == KillAll) {
+			t.do(Signal{p.ID, e.Signal, mode})
+		}
+	}
+}

@@ -1,0 +1,109 @@
+package unit
+
+import "slices"
+
+// A rollout takes the instances to Target one at a time, each through its bake.
+// When one fails, those that were replaced go back to Current the same way. In
+// what cannot overlap, Main leaves first, and Next has the place alone.
+
+// reload begins a rollout; b is nil if the build has waited in the queue.
+func (t *turn) reload(b *Build) {
+	switch {
+	case t.idle():
+		t.finish(Refused, WhyDown)
+	case slices.ContainsFunc(t.Inst, func(in Instance) bool { return len(in.Old) >= t.life(t.Current).MaxDraining }):
+		t.finish(Refused, WhyDraining)
+	default:
+		if b != nil {
+			t.Job.Gen = t.mint(b)
+		}
+		t.Target, t.Roll = t.Job.Gen, Forward
+	}
+}
+
+// idle: there is nothing that a reload could replace, or start again.
+func (s Service) idle() bool {
+	return s.Want == Down || !slices.ContainsFunc(s.Inst, func(in Instance) bool {
+		return in.Main.ID != 0 || in.Due != 0 || in.Result != Success || in.Done && s.life(in.Gen).RemainAfterExit
+	})
+}
+
+// goal is where the rollout goes.
+func (s Service) goal() Generation {
+	if s.Roll == Back {
+		return s.Current
+	}
+	return s.Target
+}
+
+// turnOf is the instance whose turn it is, -1 when all are there.
+func (s Service) turnOf() int {
+	if s.Target == 0 || s.Roll == Halt {
+		return -1
+	}
+	return slices.IndexFunc(s.Inst, func(in Instance) bool { return in.Gen != s.goal() })
+}
+
+// roll starts Next where it is due.
+func (t *turn) roll() {
+	i := t.turnOf()
+	if i < 0 || t.Inst[i].Next.ID != 0 {
+		return
+	}
+	in := &t.Inst[i]
+	if t.alone(in.Gen, t.goal()) && in.Main.ID != 0 {
+		t.leave(in, in.Main)
+		in.Main, in.Due = Proc{}, t.now // if Next fails, Main is started again
+	}
+	if t.room(*in, t.goal()) {
+		in.Next = t.spawn(i, t.goal())
+	}
+}
+
+// back: the rollout has failed, by the doing of p. With nothing better to go
+// back to, or if going back failed, it ends where it is: what serves goes on
+// serving.
+func (t *turn) back(p Proc, why Reason) {
+	for i := range t.Inst {
+		in := &t.Inst[i]
+		if why == WhyWatchdog && in.Next.ID == p.ID && p.ID != 0 {
+			t.abort(in, in.Next)
+		} else {
+			t.leave(in, in.Next)
+		}
+		in.Next = Proc{}
+	}
+	if t.Roll == Forward {
+		t.Job.Why, t.Job.Who = why, p
+	}
+	if t.Roll != Forward || t.Current == t.Target {
+		t.Roll = Halt
+		return
+	}
+	t.Roll = Back
+}
+
+// judgeRoll: a rollout succeeds with the last switch. One that fails ends when
+// the process that failed has left, so that its last words are known by then.
+func (t *turn) judgeRoll() bool {
+	i := t.turnOf()
+	switch {
+	case i >= 0 && t.Inst[i].Next.ID == 0 && t.stuck(t.Inst[i], t.goal()):
+		t.back(Proc{}, WhyStuck)
+		return t.judgeRoll()
+	case i >= 0:
+		return false
+	case t.Roll == Forward:
+		t.Current = t.Target
+		return t.endRoll(Done, "")
+	}
+	if p := t.find(t.Job.Who.ID); p.ID != 0 && p.Phase != Stuck {
+		return false
+	}
+	return t.endRoll(Failed, t.Job.Why)
+}
+
+func (t *turn) endRoll(r JobResult, why Reason) bool {
+	t.Target, t.Roll = 0, Forward
+	return t.finish(r, why)
+}

@@ -1,0 +1,270 @@
+package unit
+
+import (
+	"iter"
+	"slices"
+)
+
+// Everything here follows from a Service and is never stored.
+
+// SubState is systemd's word for where a service is in its life.
+type SubState string
+
+// ActiveState is what the rest of the world needs to know of a SubState.
+type ActiveState string
+
+// From the most to the least of use; a service has the least of its instances.
+var subStates = []SubState{"running", "exited", "bake", "reload", "start", "auto-restart", "stop-sigterm", "stop-sigkill", "dead", "failed"}
+
+var activeStates = map[SubState]ActiveState{
+	"running": "active", "exited": "active",
+	"bake": "reloading", "reload": "reloading",
+	"start": "activating", "auto-restart": "activating",
+	"stop-sigterm": "deactivating", "stop-sigkill": "deactivating",
+	"dead": "inactive", "failed": "failed",
+}
+
+// SubState is that of the instance that is of least use.
+func (s Service) SubState() SubState {
+	least := 0
+	for i := range s.Inst {
+		least = max(least, slices.Index(subStates, s.Sub(i)))
+	}
+	return subStates[least]
+}
+
+// ActiveState is what s.SubState means.
+func (s Service) ActiveState() ActiveState { return activeStates[s.SubState()] }
+
+// Sub is the SubState of instance i.
+func (s Service) Sub(i int) SubState {
+	in := s.Inst[i]
+	switch {
+	case in.Next.Phase == Baking:
+		return "bake"
+	case in.Next.ID != 0, s.turnOf() == i && in.Main.ID == 0:
+		return "reload"
+	case in.Main.Stopping:
+		return "stop-sigterm"
+	case in.Main.ID != 0 && in.Main.Phase < Baking:
+		return "start"
+	case in.Main.ID != 0:
+		return "running"
+	}
+	return s.subDown(in)
+}
+
+// subDown: nothing serves in in, nor is about to.
+func (s Service) subDown(in Instance) SubState {
+	has := func(fs ...Phase) bool {
+		return slices.ContainsFunc(in.Old, func(p Proc) bool { return slices.Contains(fs, p.Phase) })
+	}
+	switch {
+	case in.Done && s.life(in.Gen).RemainAfterExit:
+		return "exited"
+	case in.Due != 0 && s.room(in, in.Gen):
+		return "auto-restart"
+	case has(Settling, Aborted, Asked):
+		return "stop-sigterm"
+	case has(Told):
+		return "stop-sigkill"
+	case has(Stuck), in.Result != Success && in.Result != "":
+		return "failed"
+	}
+	return "dead"
+}
+
+// Deadline is when the one timer has to go off, 0: not at all.
+func (s Service) Deadline() (d Time) {
+	soonest := func(t Time) {
+		if t != 0 && (d == 0 || t < d) {
+			d = t
+		}
+	}
+	for p := range s.procs() {
+		soonest(p.By)
+		soonest(p.Ping)
+	}
+	for i, in := range s.Inst {
+		if s.mayFill(i) {
+			soonest(in.Due)
+		}
+	}
+	return d
+}
+
+// up: every instance has a Main that can serve, or has done its work.
+func (s Service) up() bool {
+	return !slices.ContainsFunc(s.Inst, func(in Instance) bool { return !in.Done && !s.serves(in.Main) })
+}
+
+// active: up, and a start would change nothing.
+func (s Service) active() bool {
+	return !slices.ContainsFunc(s.Inst, func(in Instance) bool {
+		return !s.serves(in.Main) && !(in.Done && s.life(in.Gen).RemainAfterExit)
+	})
+}
+
+// serves: p is known to serve. Of what cannot say so itself, only its bake tells.
+func (s Service) serves(p Proc) bool {
+	return p.ID != 0 && !p.Stopping && (p.Phase == Serving || p.Phase == Baking && s.life(p.Gen).Type == Notify)
+}
+
+// held: an instance has no Main and will not get one soon.
+func (s Service) held() bool {
+	return slices.ContainsFunc(s.Inst, func(in Instance) bool {
+		return in.Main.ID == 0 && !in.Done && (in.Due == 0 || s.stuck(in, in.Gen))
+	})
+}
+
+// alone: processes of a and b must not run side by side.
+func (s Service) alone(a, b Generation) bool {
+	return s.Job.Verb == Restart || !s.life(a).Overlap || !s.life(b).Overlap
+}
+
+// most is how many Old there may be in in when a process of g starts: a Next, if
+// g is not in's own, else a Main. A Main is allowed what a crash leaves behind on
+// top of a full drain, or what drains could keep the service down; but not more,
+// or a crash loop could fill the machine.
+func (s Service) most(in Instance, g Generation) int {
+	n := s.life(g).MaxDraining
+	switch {
+	case s.alone(in.Gen, g):
+		return 0
+	case g != in.Gen:
+		return n - 1
+	}
+	return n + 1
+}
+
+// room: a process of g may be started in in.
+func (s Service) room(in Instance, g Generation) bool {
+	if s.alone(in.Gen, g) && (in.Main.ID != 0 || in.Next.ID != 0) {
+		return false
+	}
+	return len(in.Old) <= s.most(in, g)
+}
+
+// stuck: only a miracle makes room for g in in.
+func (s Service) stuck(in Instance, g Generation) bool {
+	n := 0
+	for _, p := range in.Old {
+		if p.Phase == Stuck {
+			n++
+		}
+	}
+	return n > s.most(in, g)
+}
+
+// mayFill: instance i may have a Main when one is due. Where Next needs the
+// place alone, Main waits for what becomes of it.
+func (s Service) mayFill(i int) bool {
+	in := s.Inst[i]
+	return in.Main.ID == 0 && s.room(in, in.Gen) && !(s.turnOf() == i && s.alone(in.Gen, s.goal()))
+}
+
+// steering is what changed in who gets new connections. It is derived, so that
+// no rule can forget it, and comes first, so that nobody is signalled before.
+func steering(before, after Service) (effects []Effect) {
+	for i := range after.Inst {
+		if f := after.front(i); f.ID != 0 && f != before.front(i) {
+			effects = append(effects, f)
+		}
+	}
+	return effects
+}
+
+// front says who of instance i gets new connections.
+func (s Service) front(i int) Steer {
+	in := s.Inst[i]
+	ready, baking := in.Main.Phase >= Baking, in.Next.Phase == Baking
+	switch {
+	case baking && !ready:
+		return s.steer(i, in.Next, 100)
+	case baking && s.life(in.Next.Gen).Canary > 0:
+		return s.steer(i, in.Next, s.life(in.Next.Gen).Canary)
+	case ready:
+		return s.steer(i, in.Main, 100)
+	}
+	return Steer{}
+}
+
+func (s Service) steer(i int, p Proc, share int) Steer {
+	if !s.life(p.Gen).Steer {
+		return Steer{}
+	}
+	return Steer{i, p.ID, share}
+}
+
+// procs yields those that may speak against others first.
+func (s Service) procs() iter.Seq[Proc] {
+	return func(yield func(Proc) bool) {
+		for _, in := range s.Inst {
+			if in.Next.ID != 0 && !yield(in.Next) {
+				return
+			}
+		}
+		for _, in := range s.Inst {
+			if in.Main.ID != 0 && !yield(in.Main) {
+				return
+			}
+		}
+		for _, in := range s.Inst {
+			for _, p := range in.Old {
+				if !yield(p) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// find returns the process id is, or zero.
+func (s Service) find(id Invocation) Proc {
+	for p := range s.procs() {
+		if p.ID == id {
+			return p
+		}
+	}
+	return Proc{}
+}
+
+// names says whether anything still needs build g.
+func (s Service) names(g Generation) bool {
+	for p := range s.procs() {
+		if p.Gen == g {
+			return true
+		}
+	}
+	return g == s.Current || g == s.Target || g == s.Queue.Gen ||
+		slices.ContainsFunc(s.Inst, func(in Instance) bool { return in.Gen == g })
+}
+
+// build returns nil for a generation that nothing names any more.
+func (s Service) build(g Generation) *Build {
+	i := slices.IndexFunc(s.Builds, func(b Build) bool { return b.Gen == g })
+	if i < 0 {
+		return nil
+	}
+	return &s.Builds[i]
+}
+
+func (s Service) spec(g Generation) *Spec {
+	if b := s.build(g); b != nil {
+		return b.Spec
+	}
+	return &Spec{}
+}
+
+func (s Service) life(g Generation) *Life { return &s.spec(g).Life }
+
+func (s Service) clone() Service {
+	s.Inst = slices.Clone(s.Inst)
+	for i := range s.Inst {
+		s.Inst[i].Old = slices.Clone(s.Inst[i].Old)
+	}
+	s.Builds = slices.Clone(s.Builds)
+	s.Job.Also = slices.Clone(s.Job.Also)
+	s.Queue.Also = slices.Clone(s.Queue.Also)
+	return s
+}
