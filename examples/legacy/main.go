@@ -1,0 +1,21 @@
+// Legacy is a web server that knows nothing of supervisors: it binds its own
+// port. Two of it cannot run side by side, so it is replaced by stopping it
+// first, and clients are refused in between.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"log"
+	"net/http"
+	"os"
+)
+
+func main() {
+	address := flag.String("listen", "127.0.0.1:8082", "where to listen")
+	flag.Parse()
+	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, "hello from pid %d\n", os.Getpid())
+	})
+	log.Fatal(http.ListenAndServe(*address, nil))
+}
