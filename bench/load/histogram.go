@@ -43,10 +43,10 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 	rest := int64(q * float64(h.n))
 	for i, n := range h.counts {
 		if rest -= n; rest < 0 {
-			return min(edge(i), h.max)
+			return min(edge(i), h.max.Round(time.Microsecond))
 		}
 	}
-	return h.max
+	return h.max.Round(time.Microsecond)
 }
 
 // bucket: below 2*fine µs one each, from there on fine for each doubling.
@@ -65,10 +65,10 @@ func edge(i int) time.Duration {
 // MarshalJSON writes the quantiles that a reader wants, in milliseconds.
 func (h Histogram) MarshalJSON() ([]byte, error) {
 	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-	return json.Marshal(map[string]float64{
-		"p50_ms":  ms(h.Quantile(0.5)),
-		"p99_ms":  ms(h.Quantile(0.99)),
-		"p999_ms": ms(h.Quantile(0.999)),
-		"max_ms":  ms(h.max),
-	})
+	return json.Marshal(struct {
+		P50  float64 `json:"p50_ms"`
+		P99  float64 `json:"p99_ms"`
+		P999 float64 `json:"p99.9_ms"`
+		Max  float64 `json:"max_ms"`
+	}{ms(h.Quantile(0.5)), ms(h.Quantile(0.99)), ms(h.Quantile(0.999)), ms(h.max)})
 }

@@ -1,0 +1,106 @@
+package gauntlet
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/supervisord-go/supervisord/bench/ledger"
+	"github.com/supervisord-go/supervisord/bench/load"
+)
+
+func TestBrokenBuildsAreSpreadAndTakeTurns(t *testing.T) {
+	for _, test := range []struct {
+		share float64
+		want  string
+	}{
+		{0, "gggggg"},
+		{0.5, "gagbga"},
+		{1, "ababab"},
+	} {
+		o := Options{Worker: "g", Broken: []string{"a", "b"}, Bad: test.share}
+		var got strings.Builder
+		for n := range 6 {
+			build, bad := o.broken(n)
+			if bad != (build != "g") {
+				t.Errorf("share %v, reload %d: build %s, bad %v", test.share, n, build, bad)
+			}
+			got.WriteString(build)
+		}
+		if got.String() != test.want {
+			t.Errorf("share %v: got %s, want %s", test.share, &got, test.want)
+		}
+	}
+}
+
+// A report with one start and one reload, of which nothing is missing.
+func whole() (*Report, []ledger.Entry) {
+	r := newReport(Options{Worker: "plain"})
+	r.reload("plain", false, 1)
+	r.Modes = []*load.Result{{Mode: "new", Attempts: 5, OK: 5}}
+	var entries []ledger.Entry
+	for pid := 1; pid <= 2; pid++ {
+		entries = append(entries,
+			ledger.Entry{PID: pid, Build: "plain", Event: ledger.Began},
+			ledger.Entry{PID: pid, Build: "plain", Event: ledger.Ready},
+			ledger.Entry{PID: pid, Build: "plain", Event: ledger.Left})
+	}
+	return r, entries
+}
+
+func TestNothingMissingIsNoProblem(t *testing.T) {
+	r, entries := whole()
+	if r.account(entries); len(r.Problems) != 0 {
+		t.Errorf("problems: %q", r.Problems)
+	}
+}
+
+func TestEachBrokenPromiseIsAProblem(t *testing.T) {
+	for _, test := range []struct {
+		name, want string
+		change     func(*Report, []ledger.Entry) []ledger.Entry
+	}{
+		{"a process was killed", "did not leave by their own Shutdown: [2]", func(_ *Report, e []ledger.Entry) []ledger.Entry { return e[:5] }},
+		{"a Shutdown hung", "gave up on its Shutdown: deadline", func(_ *Report, e []ledger.Entry) []ledger.Entry {
+			e[5].Error = "deadline"
+			return e
+		}},
+		{"a second copy ran", "3 processes of the good build ran, for one start and 1 reloads", func(_ *Report, e []ledger.Entry) []ledger.Entry {
+			return append(e, ledger.Entry{PID: 3, Build: "plain", Event: ledger.Began}, ledger.Entry{PID: 3, Build: "plain", Event: ledger.Left})
+		}},
+		{"a request was lost", "1 requests were lost, and 0 may have been", func(r *Report, e []ledger.Entry) []ledger.Entry {
+			r.Modes[0].Failed = 1
+			return e
+		}},
+		{"more was lost than was accepted", "3 requests were lost, and 2 may have been", func(r *Report, e []ledger.Entry) []ledger.Entry {
+			r.Modes[0].Failed = 3
+			return append(e, ledger.Entry{PID: 9, Build: "dies-accepting", Event: ledger.Died, Open: 2})
+		}},
+		{"a mode was never served", "not one request was answered", func(r *Report, e []ledger.Entry) []ledger.Entry {
+			r.Modes[0].OK = 0
+			return e
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r, entries := whole()
+			r.account(test.change(r, entries))
+			if all := strings.Join(r.Problems, "\n"); !strings.Contains(all, test.want) {
+				t.Errorf("problems %q, want one with %q", r.Problems, test.want)
+			}
+		})
+	}
+}
+
+func TestWhatNetHTTPLosesIsNoProblemOfOurs(t *testing.T) {
+	r, entries := whole()
+	r.Worker, r.Modes[0].Failed = "stock", 7
+	for i := range entries {
+		entries[i].Build = "stock"
+	}
+	if r.account(entries); len(r.Problems) != 0 {
+		t.Errorf("problems: %q", r.Problems)
+	}
+	var out strings.Builder
+	if r.Print(&out); !strings.Contains(out.String(), "7 requests were lost to net/http's Shutdown") {
+		t.Errorf("the report does not say whose loss it is:\n%s", &out)
+	}
+}

@@ -1,0 +1,99 @@
+// Bench reloads a web server hundreds of times, every second time to a broken
+// build, while clients ask it without pause, and says what was lost.
+//
+//	go run ./bench                                   200 reloads, half of them broken
+//	go run ./bench -reloads 20 -clients 8            a short one
+//	go run ./bench -broken dies-accepting            builds that accept, and die while they bake
+//	go run ./bench -worker stock                     a server that calls Shutdown at once
+//
+// It exits with status 1 if a promise was not kept.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/signal"
+	"strings"
+	"time"
+
+	"github.com/supervisord-go/supervisord/bench/gauntlet"
+	"github.com/supervisord-go/supervisord/bench/load"
+)
+
+func main() {
+	log.SetFlags(0)
+	log.SetPrefix("bench: ")
+	o, file, err := parse(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		os.Exit(0)
+	}
+	if err != nil {
+		log.Print(err)
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	report, err := gauntlet.Run(ctx, o)
+	if err != nil {
+		log.Fatal(err)
+	}
+	report.Print(os.Stdout)
+	if err := write(file, report); err != nil {
+		log.Fatal(err)
+	}
+	if len(report.Problems) > 0 {
+		os.Exit(1)
+	}
+}
+
+func parse(args []string) (o gauntlet.Options, file string, err error) {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	var modes, broken string
+	flags.IntVar(&o.Reloads, "reloads", 200, "how many")
+	flags.Float64Var(&o.Bad, "bad", 0.5, "`share` of them that is of a broken build")
+	flags.StringVar(&o.Worker, "worker", "plain", "the good build: plain, or stock (calls Shutdown at once)")
+	flags.StringVar(&broken, "broken", strings.Join(gauntlet.Broken, ","), "the broken `builds`, by turns; also dies-accepting")
+	flags.StringVar(&modes, "modes", names(load.Modes), "what clients do")
+	flags.IntVar(&o.Clients, "clients", 32, "clients of each mode")
+	flags.DurationVar(&o.Pause, "pause", 10*time.Millisecond, "of a client between two requests")
+	flags.DurationVar(&o.Bake, "bake", 300*time.Millisecond, "for how long a new process must stay ready")
+	flags.IntVar(&o.Body, "body", 200, "`bytes` of a POST")
+	flags.StringVar(&file, "json", "", "`file` to write the figures to")
+	if err := flags.Parse(args); err != nil {
+		return o, "", err
+	}
+	o.Broken = strings.Split(broken, ",")
+	o.Say = log.Printf
+	if flags.NArg() > 0 {
+		return o, "", fmt.Errorf("%q is no option", flags.Arg(0))
+	}
+	if o.Bad < 0 || o.Bad > 1 {
+		return o, "", fmt.Errorf("-bad %v is no share: it is from 0 to 1", o.Bad)
+	}
+	o.Modes, err = gauntlet.Parse(modes)
+	return o, file, err
+}
+
+func names(modes []load.Mode) string {
+	var s []string
+	for _, m := range modes {
+		s = append(s, m.Name)
+	}
+	return strings.Join(s, ",")
+}
+
+func write(file string, report *gauntlet.Report) error {
+	if file == "" {
+		return nil
+	}
+	b, err := json.MarshalIndent(report, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(b, '\n'), 0o644)
+}

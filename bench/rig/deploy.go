@@ -1,0 +1,64 @@
+package rig
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// Builds are the names that the bench's worker knows, see bench/worker.
+var Builds = []string{"plain", "stock", "never-ready", "exits-at-start", "exits-in-bake", "dies-accepting", "deaf"}
+
+// Releases are the builds of the worker in a directory. The service runs
+// Current, a link to one of them.
+type Releases struct{ dir string }
+
+// BuildReleases compiles the worker and makes one file of it for each build.
+func BuildReleases(ctx context.Context, dir string) (Releases, error) {
+	r := Releases{dir}
+	if err := BuildPackages(ctx, dir, Module+"/bench/worker"); err != nil {
+		return r, err
+	}
+	for _, build := range Builds {
+		if err := duplicate(filepath.Join(dir, "worker"), filepath.Join(dir, build)); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
+
+// Current is the path that a service has in exec_start.
+func (r Releases) Current() string { return filepath.Join(r.dir, "current") }
+
+// Deploy lets Current name another build, as deploys do: from one to the other
+// in one step.
+func (r Releases) Deploy(build string) error {
+	if !slices.Contains(Builds, build) {
+		return fmt.Errorf("no build is called %q", build)
+	}
+	next := filepath.Join(r.dir, "next")
+	if err := os.Symlink(build, next); err != nil {
+		return err
+	}
+	return os.Rename(next, r.Current())
+}
+
+func duplicate(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
+		return err
+	}
+	if _, err = io.Copy(out, in); err != nil {
+		out.Close()
+		return err
+	}
+	return out.Close()
+}

@@ -1,0 +1,195 @@
+// Package rig runs a supervisord of its own, with its own directory, for as long
+// as a measurement takes, and speaks to it as its users do: by superctl, signals
+// and exit statuses. Nothing of it outlives Stop.
+package rig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Patience is for everything that ought to be quick: to start with nothing to
+// do, to stop what stops by itself. It is long, since machines are busy.
+const Patience = 60 * time.Second
+
+// A Supervisor is one supervisord that runs.
+type Supervisor struct {
+	dir      string
+	binaries Binaries
+	cmd      *exec.Cmd
+	exited   chan struct{} // closed when it has; then cmd.ProcessState says how
+}
+
+// TempDir makes a directory with a short name: the path of a unix socket has
+// room for 107 bytes. It is for all to enter, as services may run as anybody.
+func TempDir() (string, error) {
+	dir, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		return "", err
+	}
+	return dir, os.Chmod(dir, 0o755)
+}
+
+// Start runs supervisord in dir with a configuration: all but the [manager]
+// section, which is the rig's. It returns when supervisord says READY=1.
+func Start(ctx context.Context, b Binaries, dir, configuration string) (*Supervisor, error) {
+	s := &Supervisor{dir: dir, binaries: b, exited: make(chan struct{})}
+	if err := s.configure(configuration); err != nil {
+		return nil, err
+	}
+	ready, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: s.path("notify"), Net: "unixgram"})
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(s.path("notify"))
+	defer ready.Close()
+	if err := s.launch(); err != nil {
+		return nil, err
+	}
+	if err := s.awaitReady(ctx, ready); err != nil {
+		return nil, errors.Join(err, s.Kill())
+	}
+	return s, nil
+}
+
+func (s *Supervisor) path(name string) string { return filepath.Join(s.dir, name) }
+
+// Socket is its control socket.
+func (s *Supervisor) Socket() string { return s.path("run/control.sock") }
+
+// PID of supervisord itself.
+func (s *Supervisor) PID() int { return s.cmd.Process.Pid }
+
+func (s *Supervisor) configure(configuration string) error {
+	manager := fmt.Sprintf("[manager]\nruntime_directory = %q\nstate_directory = %q\nlog_directory = %q\n\n",
+		s.path("run"), s.path("state"), s.path("log"))
+	return os.WriteFile(s.path("supervisord.toml"), []byte(manager+configuration), 0o644)
+}
+
+// launch starts it in a process group of its own, so that the Ctrl-C that ends
+// a measurement does not end supervisord under it.
+func (s *Supervisor) launch() error {
+	own, err := os.Create(s.path("supervisord.log"))
+	if err != nil {
+		return err
+	}
+	defer own.Close()
+	s.cmd = exec.Command(s.binaries.Supervisord(), "-c", s.path("supervisord.toml"))
+	s.cmd.Dir = s.dir
+	s.cmd.Stdout, s.cmd.Stderr = own, own
+	s.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+s.path("notify"))
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	go func() {
+		s.cmd.Wait()
+		close(s.exited)
+	}()
+	return nil
+}
+
+// awaitReady reads what supervisord tells systemd, until that is READY=1. An
+// exit, or the end of ctx, ends the wait.
+func (s *Supervisor) awaitReady(ctx context.Context, c *net.UnixConn) error {
+	ctx, cancel := context.WithTimeout(ctx, Patience)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	go func() {
+		select {
+		case <-s.exited:
+			c.SetReadDeadline(time.Unix(1, 0))
+		case <-ctx.Done():
+		}
+	}()
+	buf := make([]byte, 4096)
+	for {
+		n, err := c.Read(buf)
+		if err != nil {
+			return fmt.Errorf("supervisord did not become ready: %w\n%s", err, s.Log())
+		}
+		if slices.Contains(strings.Split(string(buf[:n]), "\n"), "READY=1") {
+			return nil
+		}
+	}
+}
+
+// Log is what supervisord has printed so far.
+func (s *Supervisor) Log() string {
+	b, err := os.ReadFile(s.path("supervisord.log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+// An Answer is what a call of superctl came to.
+type Answer struct {
+	Status         int
+	Stdout, Stderr string
+	Took           time.Duration
+}
+
+// Ctl calls superctl. The error is for a superctl that could not run or be
+// waited for; its exit status is in the answer.
+func (s *Supervisor) Ctl(ctx context.Context, args ...string) (Answer, error) {
+	var out, errs strings.Builder
+	cmd := exec.CommandContext(ctx, s.binaries.Superctl(), append([]string{"--socket", s.Socket()}, args...)...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	start := time.Now()
+	err := cmd.Run()
+	a := Answer{cmd.ProcessState.ExitCode(), out.String(), errs.String(), time.Since(start)}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.Exited() {
+		err = nil
+	}
+	if err != nil {
+		return a, fmt.Errorf("cannot run superctl %s: %w", strings.Join(args, " "), err)
+	}
+	return a, nil
+}
+
+// Must calls superctl and takes any exit status but 0 for an error.
+func (s *Supervisor) Must(ctx context.Context, args ...string) (Answer, error) {
+	a, err := s.Ctl(ctx, args...)
+	if err == nil && a.Status != 0 {
+		err = fmt.Errorf("superctl %s exited with status %d: %s%s", strings.Join(args, " "), a.Status, a.Stdout, a.Stderr)
+	}
+	return a, err
+}
+
+// Stop ends supervisord, and with it all that it runs, in order: SIGTERM and
+// exit status 0. What is left of it after that is killed, and is an error.
+func (s *Supervisor) Stop() error {
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return errors.Join(err, s.Kill())
+	}
+	select {
+	case <-s.exited:
+	case <-time.After(2 * Patience):
+		return errors.Join(fmt.Errorf("supervisord has not ended %v after SIGTERM\n%s", 2*Patience, s.Log()), s.Kill())
+	}
+	var err error
+	if code := s.cmd.ProcessState.ExitCode(); code != 0 {
+		err = fmt.Errorf("supervisord ended with %v\n%s", s.cmd.ProcessState, s.Log())
+	}
+	return errors.Join(err, Sweep(s.dir))
+}
+
+// Kill ends it and what it runs at once. It is for what went wrong.
+func (s *Supervisor) Kill() error {
+	s.cmd.Process.Kill()
+	<-s.exited
+	Sweep(s.dir)
+	return nil
+}
