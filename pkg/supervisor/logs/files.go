@@ -1,0 +1,205 @@
+package logs
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/safepath"
+)
+
+// retryAfter is the time between two tries to open what cannot be opened.
+const retryAfter = time.Second
+
+// ready says whether there is a log file to write to, and opens it if not. It
+// sees when the file was removed or truncated by somebody else.
+func (k *keeper) ready() bool {
+	if k.dir == nil || !k.spec.File || k.closed {
+		return false
+	}
+	if k.log != nil {
+		k.look()
+	}
+	if (k.log == nil || k.idx == nil) && !k.now().Before(k.reopenAt) {
+		k.reopenAt = k.now().Add(retryAfter)
+		k.open()
+	}
+	return k.log != nil
+}
+
+// look compares the file with what it should be.
+func (k *keeper) look() {
+	st, err := stat(int(k.log.Fd()))
+	switch {
+	case err != nil || st.Nlink == 0:
+		k.shut()
+		k.reopenAt = time.Time{}
+	case st.Size != k.size: // truncated, or somebody else has written to it
+		shorter := st.Size < k.size
+		k.measure()
+		k.last = entry{}
+		if shorter {
+			k.resetIndex()
+		}
+	}
+}
+
+// open opens the log and its index, and makes what is missing, the directory
+// included.
+func (k *keeper) open() {
+	err := k.openLog()
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = k.dir.walk(); err == nil {
+			err = k.openLog()
+		}
+	}
+	if err == nil {
+		err = k.openIndex()
+	}
+	if err != nil {
+		k.err = k.fault("open", err)
+		return
+	}
+	k.err = nil
+}
+
+func (k *keeper) openLog() (err error) {
+	if k.log != nil {
+		return nil
+	}
+	if k.log, err = k.dir.open(k.name, os.O_RDWR|os.O_APPEND|os.O_CREATE); err != nil {
+		k.log = nil
+		return err
+	}
+	if err = k.measure(); err != nil {
+		k.shut()
+	}
+	return err
+}
+
+// measure finds out where the log ends, and whether in the middle of a line.
+func (k *keeper) measure() error {
+	st, err := stat(int(k.log.Fd()))
+	if err != nil {
+		return err
+	}
+	k.size, k.from, k.midline = st.Size, nil, false
+	if k.size > 0 {
+		var b [1]byte
+		_, err = k.log.ReadAt(b[:], k.size-1)
+		k.midline = b[0] != '\n'
+	}
+	return err
+}
+
+// openIndex goes on with an index that fits its log, and begins a new one else.
+func (k *keeper) openIndex() (err error) {
+	if k.idx != nil {
+		return nil
+	}
+	k.last = entry{}
+	if k.idx, err = k.dir.open(k.name+".idx", os.O_RDWR|os.O_CREATE); err != nil {
+		k.idx = nil
+		return err
+	}
+	if k.idxSize = k.fits(); k.idxSize == 0 {
+		return k.resetIndex()
+	}
+	return nil
+}
+
+// fits is the length of an index that tells of this log; 0: it does not.
+func (k *keeper) fits() int64 {
+	st, err := stat(int(k.idx.Fd()))
+	size := st.Size - st.Size%recordSize
+	if err != nil || size < recordSize || k.size == 0 {
+		return 0
+	}
+	var b [recordSize]byte
+	if _, err := k.idx.ReadAt(b[:], 0); err != nil || string(b[:]) != indexHeader {
+		return 0
+	}
+	if size == recordSize {
+		return size
+	}
+	if _, err := k.idx.ReadAt(b[:], size-recordSize); err != nil {
+		return 0
+	}
+	if e, ok := decodeEntry(b[:]); !ok || e.offset > k.size {
+		return 0
+	}
+	return size
+}
+
+func (k *keeper) resetIndex() error {
+	if k.idx == nil {
+		return nil
+	}
+	k.last, k.idxSize = entry{}, 0
+	err := k.idx.Truncate(0)
+	if err == nil {
+		_, err = k.idx.WriteAt([]byte(indexHeader), 0)
+	}
+	if err != nil {
+		k.idx.Close()
+		k.idx = nil
+		return err
+	}
+	k.idxSize = recordSize
+	return nil
+}
+
+// shut closes the files. What was gathered is not written.
+func (k *keeper) shut() {
+	if k.log != nil {
+		k.log.Close()
+	}
+	if k.idx != nil {
+		k.idx.Close()
+	}
+	k.log, k.idx, k.from, k.last = nil, nil, nil, entry{}
+}
+
+// open opens a file and gives it to the directory's group, whose members may
+// read it. That it belongs to us and is nothing but a file, safepath sees to.
+func (f *folder) open(name string, flag int) (*os.File, error) {
+	file, err := f.Open(name, flag, 0640)
+	if err != nil {
+		return nil, err
+	}
+	if st, err := stat(int(file.Fd())); err == nil && int(st.Gid) != f.gid && f.gid >= 0 {
+		unix.Fchown(int(file.Fd()), -1, f.gid) // if not, only we can read it
+	}
+	return file, nil
+}
+
+// walk opens the directory by its path, and makes it if it is missing.
+func (f *folder) walk() error {
+	dir, err := safepath.OpenDir(f.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if dir, err = safepath.MakeDir(f.path, f.mode); err == nil {
+			safepath.Chown(dir.FD(), -1, f.gid)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	f.close()
+	f.Dir, f.own = dir, true
+	return nil
+}
+
+func (f *folder) close() {
+	if f.own {
+		f.Dir.Close()
+		f.own = false
+	}
+}
+
+func stat(fd int) (st unix.Stat_t, err error) {
+	err = unix.Fstat(fd, &st)
+	return st, err
+}

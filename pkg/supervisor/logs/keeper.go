@@ -1,0 +1,283 @@
+package logs
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/safepath"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+const (
+	maxWrite = 256 << 10 // bytes gathered for one write(2)
+	maxOver  = 2         // a file that cannot be rotated grows to this many times its size
+)
+
+// writers bounds how many services write at a time: each holds a thread while
+// the disk is slow.
+var writers = make(chan struct{}, 8)
+
+// An errand is work for the keeper: a chunk to write, or something to do when
+// all before it is written.
+type errand struct {
+	chunk chunk
+	do    func()
+}
+
+// A keeper owns the log files of one service. Only the goroutine of the sink's
+// disk spool uses it, one at a time.
+type keeper struct {
+	dir    *folder
+	name   string // of the log file
+	now    func() time.Time
+	again  func(func()) // queues something to be done here later
+	spec   unit.Log
+	missed atomic.Uint64 // lines that never came here, since the queue was full
+
+	log     *os.File // nil: not open
+	size    int64    // of log
+	midline bool     // the last line in log has no end
+	from    *Stream  // who wrote it; nil: not known
+
+	idx     *os.File // nil: there is no index
+	idxSize int64
+	last    entry // in idx; unknown: the next chunk needs a record
+
+	text  []byte // to be written at size
+	marks []byte // records for it
+	lost  uint64 // lines since last
+
+	squeeze *squeeze // a compression that is under way
+	closed  bool
+
+	reopenAt time.Time // no open before that
+	rotateAt time.Time // no rotation before that
+	err      error     // why there is no log or no index, or why the last write failed
+	full     error     // why the log could not be rotated
+
+	written, dropped uint64 // in this round
+}
+
+// run works off a batch, and says what became of it. The error is why lines are
+// lost now, or might be soon; nil: all is well.
+func (k *keeper) run(batch []errand) (written, dropped uint64, err error) {
+	writers <- struct{}{}
+	defer func() { <-writers }()
+	k.written, k.dropped = 0, 0
+	k.lost += k.missed.Swap(0)
+	k.ready()
+	for _, e := range batch {
+		if e.do != nil {
+			k.flush()
+			e.do()
+			continue
+		}
+		k.add(e.chunk)
+	}
+	k.flush()
+	return k.written, k.dropped, cmp.Or(k.err, k.full)
+}
+
+// work is run for the sink's spool.
+func (s *Sink) work(batch []errand) {
+	written, dropped, err := s.keep.run(batch)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.written += written
+	s.dropped += dropped
+	s.err = err
+}
+
+// add takes a chunk, and cuts it where a file is full.
+func (k *keeper) add(c chunk) {
+	for text := c.text; len(text) > 0; {
+		if k.log == nil && !k.ready() {
+			k.drop(text)
+			return
+		}
+		n := k.fit(text)
+		if n == 0 {
+			if k.makeRoom() || k.log == nil {
+				continue
+			}
+			if n = len(text); k.size+int64(n) > maxOver*k.spec.MaxSize {
+				k.drop(text)
+				return
+			}
+		}
+		k.gather(c, text[:n])
+		text = text[n:]
+	}
+}
+
+// fit is how much of text still goes into the current file: whole lines, unless
+// one line alone is too long. Nothing: the file is full.
+func (k *keeper) fit(text []byte) int {
+	used := k.size + int64(len(k.text))
+	room := k.spec.MaxSize - used
+	switch {
+	case k.spec.MaxSize <= 0 || room >= int64(len(text)):
+		return len(text)
+	case room > 0 && wholeLines(text[:room]) > 0:
+		return wholeLines(text[:room])
+	case used == 0:
+		line, _ := cutLine(text)
+		return min(len(line)+1, len(text))
+	}
+	return 0
+}
+
+// gather puts text behind what is to be written.
+func (k *keeper) gather(c chunk, text []byte) {
+	if len(text) == 0 {
+		return
+	}
+	if k.midline && k.from != c.from {
+		k.text = append(k.text, '\n')
+	}
+	k.mark(c)
+	k.text = append(k.text, text...)
+	k.from, k.midline = c.from, text[len(text)-1] != '\n'
+	if len(k.text) >= maxWrite {
+		k.flush()
+	}
+}
+
+// mark makes a record, if there should be one here.
+func (k *keeper) mark(c chunk) {
+	e := entry{Meta: c.from.meta, offset: k.size + int64(len(k.text)), time: c.time}
+	age := e.time.Sub(k.last.time)
+	if k.last.known() && e.Meta == k.last.Meta && k.lost == 0 &&
+		e.offset-k.last.offset < indexBytes && age >= 0 && age < indexTime {
+		return
+	}
+	e.lost = uint32(min(k.lost, math.MaxUint32))
+	k.lost = 0
+	k.marks = e.append(k.marks)
+	k.last = e
+}
+
+// flush writes what was gathered, records first. If the disk takes only a part,
+// whole lines of it stay and the rest is dropped.
+func (k *keeper) flush() {
+	if len(k.text) == 0 {
+		return
+	}
+	text, before := k.text, k.idxSize
+	k.writeMarks()
+	n, err := k.log.Write(text)
+	if err == nil {
+		k.size += int64(n)
+		k.written += uint64(countLines(text))
+		if k.idx != nil {
+			k.err = nil
+		}
+	} else {
+		k.cut(text, n, before)
+		k.err = k.fault("write", err)
+	}
+	k.text, k.marks = k.text[:0], k.marks[:0]
+	if cap(k.text) > 2*maxWrite {
+		k.text = nil
+	}
+}
+
+func (k *keeper) writeMarks() {
+	if k.idx == nil || len(k.marks) == 0 {
+		return
+	}
+	if _, err := k.idx.WriteAt(k.marks, k.idxSize); err != nil {
+		k.last = entry{} // the next chunk tries again, at the same place
+		return
+	}
+	k.idxSize += int64(len(k.marks))
+}
+
+// cut makes the files as if only the whole lines had been written that were.
+func (k *keeper) cut(text []byte, n int, before int64) {
+	whole := wholeLines(text[:n])
+	k.written += uint64(countLines(text[:whole]))
+	k.drop(text[whole:])
+	k.log.Truncate(k.size + int64(whole))
+	if whole == 0 && k.idx != nil {
+		k.idx.Truncate(before)
+		k.idxSize = before
+	}
+	k.last = entry{}
+	if err := k.measure(); err != nil {
+		k.shut()
+	}
+}
+
+func (k *keeper) drop(text []byte) {
+	n := uint64(countLines(text))
+	k.dropped += n
+	k.lost += n
+}
+
+func (k *keeper) fault(verb string, err error) error {
+	if p := (*fs.PathError)(nil); errors.As(err, &p) {
+		err = p.Err
+	}
+	return fmt.Errorf("cannot %s %s/%s: %w", verb, k.dir.path, k.name, err)
+}
+
+func (k *keeper) configure(spec unit.Log) {
+	k.spec = spec
+	if !spec.File {
+		k.shut()
+		k.err, k.full = nil, nil
+	}
+}
+
+// reopen is for a file or a directory that was moved.
+func (k *keeper) reopen() error {
+	if k.dir == nil || !k.spec.File || k.closed {
+		return nil
+	}
+	k.shut()
+	k.reopenAt, k.rotateAt = time.Time{}, time.Time{}
+	if err := k.dir.walk(); err != nil {
+		k.err = k.fault("open", err)
+		return k.err
+	}
+	k.ready()
+	return k.err
+}
+
+func (k *keeper) close() {
+	k.closed = true
+	k.shut()
+	if k.squeeze != nil {
+		k.squeeze.abort()
+	}
+	if k.dir != nil {
+		k.dir.close()
+	}
+}
+
+// A folder is the log directory. It is walked to anew when it is gone.
+type folder struct {
+	*safepath.Dir
+	path string
+	mode os.FileMode
+	gid  int
+	own  bool // we opened Dir, not our caller
+}
+
+func newFolder(dir *safepath.Dir) *folder {
+	if dir == nil {
+		return nil
+	}
+	f := &folder{Dir: dir, path: dir.Path(), mode: 0750, gid: -1}
+	if st, err := stat(dir.FD()); err == nil {
+		f.mode, f.gid = os.FileMode(st.Mode)&0777, int(st.Gid)
+	}
+	return f
+}

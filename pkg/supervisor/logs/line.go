@@ -1,0 +1,41 @@
+package logs
+
+import (
+	"bytes"
+	"iter"
+)
+
+// lines are the lines of text, without their newlines, and those that are
+// longer than MaxLine in pieces of that length.
+func lines(text []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for len(text) > 0 {
+			line, rest := cutLine(text)
+			if !yield(line) {
+				return
+			}
+			text = rest
+		}
+	}
+}
+
+func cutLine(text []byte) (line, rest []byte) {
+	i := bytes.IndexByte(text[:min(len(text), MaxLine+1)], '\n')
+	if i >= 0 {
+		return text[:i], text[i+1:]
+	}
+	n := min(len(text), MaxLine)
+	return text[:n], text[n:]
+}
+
+// countLines is how many lines are written by text. A piece is one.
+func countLines(text []byte) int {
+	n := bytes.Count(text, []byte("\n"))
+	if len(text) > 0 && text[len(text)-1] != '\n' {
+		n++
+	}
+	return n
+}
+
+// wholeLines is how much of text is lines that have an end.
+func wholeLines(text []byte) int { return bytes.LastIndexByte(text, '\n') + 1 }

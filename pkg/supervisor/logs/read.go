@@ -1,0 +1,138 @@
+package logs
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// A Query says which lines are wanted.
+type Query struct {
+	N          int             // the last N of the past; negative: all of it
+	Follow     bool            // and then those that come
+	Generation unit.Generation // of this one only; 0: of any
+	Invocation unit.Invocation // of this one only; 0: of any
+}
+
+// A Line is one line of output, or the news that some are missing.
+type Line struct {
+	Time time.Time // when it was read, to the second; zero: not known
+	Meta           // zero: not known
+	Text []byte    // as it was written, without the newline; at most MaxLine bytes, longer lines come in pieces
+	Lost uint64    // that many lines are missing here: they could not be written, or who follows was too slow. Text is nil
+}
+
+func (q Query) wants(m Meta) bool {
+	return (q.Generation == 0 || q.Generation == m.Generation) &&
+		(q.Invocation == 0 || q.Invocation == m.Invocation)
+}
+
+// Read goes through the output of the service: the past from the files, or from
+// memory where there are none; then, if it is to follow, all that comes, until
+// ctx is done or the sink is closed. Between the two nothing is missing and
+// nothing comes twice, whatever is rotated meanwhile. An error says that a part
+// of the past cannot be read; what can be comes before it, and what is to be
+// followed after it.
+//
+// Whoever takes the lines slowly holds up nobody. When more than a megabyte
+// waits for him, a Line with Lost says how many lines of the service he missed.
+func (s *Sink) Read(ctx context.Context, q Query) iter.Seq2[Line, error] {
+	return func(yield func(Line, error) bool) {
+		past, at := s.enter(ctx, q)
+		if q.Follow {
+			defer s.part()
+		}
+		defer past.close()
+		going, err := past.lines(ctx, q, yield)
+		if going && err != nil {
+			going = yield(Line{}, fmt.Errorf("cannot read all of the log of %s: %w", s.service, err))
+		}
+		if going && q.Follow {
+			s.follow(ctx, q, at, yield)
+		}
+	}
+}
+
+// enter fixes the line between past and future.
+func (s *Sink) enter(ctx context.Context, q Query) (past history, at place) {
+	ready := make(chan history, 1)
+	s.mu.Lock()
+	if q.Follow {
+		at = s.hub.join()
+	}
+	past.memory = s.tails()
+	files := s.spec.File && !s.closed && q.N != 0
+	if files {
+		s.disk.add(errand{do: func() { ready <- s.keep.history() }}, 0)
+	}
+	s.mu.Unlock()
+	if !files {
+		return past, at
+	}
+	select {
+	case got := <-ready:
+		got.memory = past.memory
+		return got, at
+	case <-ctx.Done():
+		go func() { h := <-ready; h.close() }()
+		return past, at
+	}
+}
+
+func (s *Sink) part() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hub.part()
+}
+
+// tails are the lines in memory, in the order in which they came. mu is held.
+func (s *Sink) tails() []Line {
+	var all []Line
+	for _, st := range slices.Concat(s.ended, s.live) {
+		all = append(all, st.tail.lines(st.meta)...)
+	}
+	slices.SortStableFunc(all, func(a, b Line) int { return a.Time.Compare(b.Time) })
+	return all
+}
+
+// follow yields what comes from a place on.
+func (s *Sink) follow(ctx context.Context, q Query, at place, yield func(Line, error) bool) {
+	for {
+		s.mu.Lock()
+		c, lost, ok := s.hub.next(&at)
+		more := s.hub.wait()
+		s.mu.Unlock()
+		if lost > 0 && !yield(Line{Time: c.time, Lost: lost}, nil) {
+			return
+		}
+		if ok {
+			if !c.yield(q, yield) {
+				return
+			}
+			continue
+		}
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return
+		case <-s.gone:
+			return
+		}
+	}
+}
+
+func (c chunk) yield(q Query, yield func(Line, error) bool) bool {
+	if !q.wants(c.from.meta) {
+		return true
+	}
+	for text := range lines(c.text) {
+		if !yield(Line{Time: c.time, Meta: c.from.meta, Text: text}, nil) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,192 @@
+package logs
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Stream is the output of one invocation, on its way from the pipe to the
+// sink. All methods are safe for use by several goroutines.
+type Stream struct {
+	sink  *Sink
+	meta  Meta
+	inode uint64
+	file  *os.File // the read end
+	raw   syscall.RawConn
+	done  chan struct{} // closed when nothing more will come
+	stop  sync.Once
+	leave atomic.Bool // what is in the pipe stays there
+
+	mu  sync.Mutex
+	end int // the write end; -1: closed
+
+	partial []byte // of its goroutine: the beginning of a line
+	tail    tail   // guarded by sink.mu
+}
+
+// Stream makes the pipe of an invocation and begins to read it. The pipe
+// belongs to uid and gid, or the worker could not open /dev/stdout; -1 leaves it
+// ours. The caller must call [Stream.CloseWriteEnd] when the worker has its
+// copy, and [Stream.Finish] when the invocation is over or never came to be.
+func (s *Sink) Stream(m Meta, uid, gid int) (*Stream, error) {
+	r, w, err := pipe(uid, gid)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make the output pipe of %s: %w", s.service, err)
+	}
+	st := &Stream{sink: s, meta: m, end: w, done: make(chan struct{})}
+	st.file = os.NewFile(uintptr(r), "output of "+s.service)
+	if st.raw, err = st.file.SyscallConn(); err == nil {
+		st.inode, err = inode(w)
+	}
+	if err == nil {
+		err = s.begin(st)
+	}
+	if err != nil {
+		st.file.Close()
+		st.CloseWriteEnd()
+		return nil, err
+	}
+	go st.copy()
+	return st, nil
+}
+
+// WriteEnd is a descriptor for the worker's stdout and stderr. It stays ours.
+func (st *Stream) WriteEnd() int {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.end
+}
+
+// CloseWriteEnd closes our copy of the write end.
+func (st *Stream) CloseWriteEnd() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.end >= 0 {
+		unix.Close(st.end)
+		st.end = -1
+	}
+}
+
+// Inode is the number of the pipe, by which its holders can be found in /proc.
+func (st *Stream) Inode() uint64 { return st.inode }
+
+// Tail is the end of what was written, at most [TailSize] bytes, from the
+// beginning of a line if one begins there. It stays when the stream is over.
+func (st *Stream) Tail() []byte {
+	st.sink.mu.Lock()
+	defer st.sink.mu.Unlock()
+	return st.tail.bytes()
+}
+
+// Finish ends the stream: it reads what is in the pipe now and closes it. It is
+// for the moment at which no process of the invocation is left, since whoever
+// has the write end does not get a SIGPIPE but will wait for ever once the pipe
+// is full.
+func (st *Stream) Finish() {
+	st.CloseWriteEnd()
+	st.stop.Do(func() { st.file.SetReadDeadline(time.Unix(1, 0)) })
+	<-st.done
+}
+
+// abandon ends the stream and leaves in the pipe what is there.
+func (st *Stream) abandon() {
+	st.leave.Store(true)
+	st.Finish()
+}
+
+// buffers are shared: a stream has one only while it reads.
+var buffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
+
+// copy is the stream's goroutine. It sleeps in Go's poller until the pipe holds
+// something. It ends with Finish, or when nobody has the write end any more.
+func (st *Stream) copy() {
+	defer close(st.done)
+	for {
+		var got *[64 << 10]byte
+		var n int
+		var err error
+		gone := st.raw.Read(func(fd uintptr) bool {
+			got, n, err = st.read(int(fd))
+			return err != unix.EAGAIN
+		})
+		if gone != nil || err != nil || n == 0 {
+			break
+		}
+		st.feed(got, n)
+	}
+	if !st.leave.Load() {
+		st.drain()
+	}
+	st.flush()
+	st.file.Close()
+	st.sink.end(st)
+}
+
+// read takes what the pipe holds. The buffer begins with the partial line and
+// has n more bytes.
+func (st *Stream) read(fd int) (b *[64 << 10]byte, n int, err error) {
+	b = buffers.Get().(*[64 << 10]byte)
+	copy(b[:], st.partial)
+	for {
+		n, err = unix.Read(fd, b[len(st.partial):])
+		if err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil || n == 0 {
+		buffers.Put(b)
+	}
+	return b, n, err
+}
+
+// feed passes whole lines on, and a partial one when it is too long to wait for
+// its end.
+func (st *Stream) feed(b *[64 << 10]byte, n int) {
+	text := b[:len(st.partial)+n]
+	cut := wholeLines(text)
+	if len(text)-cut >= MaxLine {
+		cut = len(text)
+	}
+	st.partial = append(st.partial[:0], text[cut:]...)
+	if len(st.partial) == 0 {
+		st.partial = nil
+	}
+	st.pass(bytes.Clone(text[:cut]))
+	buffers.Put(b)
+}
+
+func (st *Stream) pass(text []byte) {
+	if len(text) > 0 {
+		st.sink.accept(chunk{from: st, time: time.Now(), text: text, lines: countLines(text)})
+	}
+}
+
+// drain reads what the pipe holds, and no more: if somebody has escaped with
+// the write end, he can fill it for ever.
+func (st *Stream) drain() {
+	st.raw.Control(func(fd uintptr) {
+		left, err := unix.FcntlInt(fd, unix.F_GETPIPE_SZ, 0)
+		for err == nil && left > 0 {
+			var b *[64 << 10]byte
+			var n int
+			if b, n, err = st.read(int(fd)); n <= 0 || err != nil {
+				return
+			}
+			left -= n
+			st.feed(b, n)
+		}
+	})
+}
+
+// flush passes a last line on that has no end.
+func (st *Stream) flush() {
+	st.pass(st.partial)
+	st.partial = nil
+}
