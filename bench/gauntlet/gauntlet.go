@@ -193,7 +193,7 @@ func (g *gauntlet) reload(ctx context.Context, n int) error {
 	if err := g.releases.Deploy(build); err != nil {
 		return err
 	}
-	answer, err := g.supervisor.Ctl(ctx, "reload", "api")
+	answer, err := g.supervisor.Call(ctx, "reload", "api")
 	if err != nil {
 		return err
 	}

@@ -23,10 +23,10 @@ const Patience = 60 * time.Second
 
 // A Supervisor is one supervisord that runs.
 type Supervisor struct {
-	dir      string
-	binaries Binaries
-	cmd      *exec.Cmd
-	exited   chan struct{} // closed when it has; then cmd.ProcessState says how
+	Ctl
+	dir    string
+	cmd    *exec.Cmd
+	exited chan struct{} // closed when it has; then cmd.ProcessState says how
 }
 
 // TempDir makes a directory with a short name: the path of a unix socket has
@@ -42,7 +42,8 @@ func TempDir() (string, error) {
 // Start runs supervisord in dir with a configuration: all but the [manager]
 // section, which is the rig's. It returns when supervisord says READY=1.
 func Start(ctx context.Context, b Binaries, dir, configuration string) (*Supervisor, error) {
-	s := &Supervisor{dir: dir, binaries: b, exited: make(chan struct{})}
+	s := &Supervisor{dir: dir, exited: make(chan struct{})}
+	s.Ctl = Ctl{Superctl: b.Superctl(), Socket: s.path("run/control.sock")}
 	if err := s.configure(configuration); err != nil {
 		return nil, err
 	}
@@ -52,7 +53,7 @@ func Start(ctx context.Context, b Binaries, dir, configuration string) (*Supervi
 	}
 	defer os.Remove(s.path("notify"))
 	defer ready.Close()
-	if err := s.launch(); err != nil {
+	if err := s.launch(b); err != nil {
 		return nil, err
 	}
 	if err := s.awaitReady(ctx, ready); err != nil {
@@ -62,9 +63,6 @@ func Start(ctx context.Context, b Binaries, dir, configuration string) (*Supervi
 }
 
 func (s *Supervisor) path(name string) string { return filepath.Join(s.dir, name) }
-
-// Socket is its control socket.
-func (s *Supervisor) Socket() string { return s.path("run/control.sock") }
 
 // PID of supervisord itself.
 func (s *Supervisor) PID() int { return s.cmd.Process.Pid }
@@ -77,13 +75,13 @@ func (s *Supervisor) configure(configuration string) error {
 
 // launch starts it in a process group of its own, so that the Ctrl-C that ends
 // a measurement does not end supervisord under it.
-func (s *Supervisor) launch() error {
+func (s *Supervisor) launch(b Binaries) error {
 	own, err := os.Create(s.path("supervisord.log"))
 	if err != nil {
 		return err
 	}
 	defer own.Close()
-	s.cmd = exec.Command(s.binaries.Supervisord(), "-c", s.path("supervisord.toml"))
+	s.cmd = exec.Command(b.Supervisord(), "-c", s.path("supervisord.toml"))
 	s.cmd.Dir = s.dir
 	s.cmd.Stdout, s.cmd.Stderr = own, own
 	s.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+s.path("notify"))
@@ -131,41 +129,6 @@ func (s *Supervisor) Log() string {
 		return err.Error()
 	}
 	return string(b)
-}
-
-// An Answer is what a call of superctl came to.
-type Answer struct {
-	Status         int
-	Stdout, Stderr string
-	Took           time.Duration
-}
-
-// Ctl calls superctl. The error is for a superctl that could not run or be
-// waited for; its exit status is in the answer.
-func (s *Supervisor) Ctl(ctx context.Context, args ...string) (Answer, error) {
-	var out, errs strings.Builder
-	cmd := exec.CommandContext(ctx, s.binaries.Superctl(), append([]string{"--socket", s.Socket()}, args...)...)
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	start := time.Now()
-	err := cmd.Run()
-	a := Answer{cmd.ProcessState.ExitCode(), out.String(), errs.String(), time.Since(start)}
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.Exited() {
-		err = nil
-	}
-	if err != nil {
-		return a, fmt.Errorf("cannot run superctl %s: %w", strings.Join(args, " "), err)
-	}
-	return a, nil
-}
-
-// Must calls superctl and takes any exit status but 0 for an error.
-func (s *Supervisor) Must(ctx context.Context, args ...string) (Answer, error) {
-	a, err := s.Ctl(ctx, args...)
-	if err == nil && a.Status != 0 {
-		err = fmt.Errorf("superctl %s exited with status %d: %s%s", strings.Join(args, " "), a.Status, a.Stdout, a.Stderr)
-	}
-	return a, err
 }
 
 // Stop ends supervisord, and with it all that it runs, in order: SIGTERM and

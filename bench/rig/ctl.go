@@ -1,0 +1,51 @@
+package rig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// Ctl calls one superctl for one supervisord.
+type Ctl struct {
+	Superctl string // its path
+	Socket   string // supervisord's control socket
+}
+
+// An Answer is what a call of superctl came to.
+type Answer struct {
+	Status         int
+	Stdout, Stderr string
+	Took           time.Duration
+}
+
+// Call calls superctl. The error is for a superctl that could not run or be
+// waited for; its exit status is in the answer.
+func (c Ctl) Call(ctx context.Context, args ...string) (Answer, error) {
+	var out, errs strings.Builder
+	cmd := exec.CommandContext(ctx, c.Superctl, append([]string{"--socket", c.Socket}, args...)...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	start := time.Now()
+	err := cmd.Run()
+	a := Answer{cmd.ProcessState.ExitCode(), out.String(), errs.String(), time.Since(start)}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.Exited() {
+		err = nil
+	}
+	if err != nil {
+		return a, fmt.Errorf("cannot run superctl %s: %w", strings.Join(args, " "), err)
+	}
+	return a, nil
+}
+
+// Must calls superctl and takes any exit status but 0 for an error.
+func (c Ctl) Must(ctx context.Context, args ...string) (Answer, error) {
+	a, err := c.Call(ctx, args...)
+	if err == nil && a.Status != 0 {
+		err = fmt.Errorf("superctl %s exited with status %d: %s%s", strings.Join(args, " "), a.Status, a.Stdout, a.Stderr)
+	}
+	return a, err
+}
