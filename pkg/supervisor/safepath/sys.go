@@ -62,3 +62,6 @@ func retry(call func() error) error {
 		}
 	}
 }
+
+// SameFile says whether two looks were at one inode.
+func SameFile(a, b unix.Stat_t) bool { return a.Dev == b.Dev && a.Ino == b.Ino }

@@ -42,7 +42,7 @@ var keys = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.@-]{0,199}$`)
 type Store struct {
 	runtime *safepath.Dir
 	state   *safepath.Dir
-	lock    *os.File
+	lock    *safepath.Lock
 	slots   chan struct{}
 	writes  atomic.Uint64 // names of temporary files
 	boot    string
@@ -65,7 +65,7 @@ func (s *Store) open(path string) (err error) {
 	if s.runtime, err = safepath.MakeDir(path, 0711); err != nil {
 		return err
 	}
-	if s.lock, err = lock(s.runtime, "supervisord.lock"); err != nil {
+	if s.lock, err = lock(s.runtime); err != nil {
 		return err
 	}
 	if s.state, err = s.runtime.Sub("state", 0700); err != nil {
@@ -91,13 +91,13 @@ func (s *Store) Runtime() *safepath.Dir { return s.runtime }
 // Close gives the directory to the next supervisord. No other call may be in
 // progress. What was put stays.
 func (s *Store) Close() (err error) {
+	if s.lock != nil {
+		err = s.lock.Unlock()
+	}
 	for _, d := range []*safepath.Dir{s.state, s.runtime} {
 		if d != nil {
 			err = errors.Join(err, d.Close())
 		}
-	}
-	if s.lock != nil {
-		err = errors.Join(err, s.lock.Close())
 	}
 	return err
 }

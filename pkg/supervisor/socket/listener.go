@@ -1,0 +1,216 @@
+package socket
+
+import (
+	"cmp"
+	"errors"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// A listener is one socket. Its methods that change it are called under the op
+// lock of its group; mu is for those who only look.
+type listener struct {
+	addr  unit.Address
+	given bool
+	place *place // a unix path: where it lies
+
+	mu        sync.Mutex
+	spec      *unit.Socket
+	fd        int // -1: none at present
+	listening bool
+	err       error // why it does not listen
+	warning   error // options that it does not have
+}
+
+func newListener(s *unit.Socket, a unit.Address) *listener {
+	return &listener{addr: a, spec: s, fd: -1}
+}
+
+// take makes a socket of systemd's this one. The flag is set here as if it had
+// been made here: systemd itself sets it anew for each process it starts.
+func (l *listener) take(g Given) {
+	l.given = true
+	l.fd = g.FD
+	l.listening = g.listening
+	if g.nonblock != l.spec.NonBlocking {
+		unix.SetNonblock(g.FD, l.spec.NonBlocking)
+	}
+}
+
+// open makes and binds the socket, which does not listen yet.
+func (l *listener) open() error {
+	fd, err := l.bind()
+	if err != nil {
+		return l.failed(err)
+	}
+	warning := tune(fd, l.spec, l.addr)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fd, l.err, l.warning = fd, nil, warning
+	return nil
+}
+
+func (l *listener) bind() (fd int, err error) {
+	switch {
+	case l.addr.Network != "unix":
+		return bindTCP(l.spec, l.addr)
+	case l.addr.Path[0] == '@':
+		return bindAbstract(l.spec, l.addr.Path)
+	}
+	if l.place == nil {
+		if l.place, err = occupy(l.addr.Path); err != nil {
+			return -1, err
+		}
+	}
+	if fd, err = l.place.bind(l.spec); err != nil {
+		l.place.leave()
+		l.place = nil
+	}
+	return fd, err
+}
+
+// configure gives the socket the options of a later configuration.
+func (l *listener) configure(s *unit.Socket) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.spec == s {
+		return
+	}
+	relisten := l.listening && !l.given && l.spec.Backlog != s.Backlog
+	l.spec = s
+	if l.fd < 0 || l.given {
+		return
+	}
+	l.warning = tune(l.fd, s, l.addr)
+	if l.place != nil {
+		l.warning = errors.Join(l.warning, l.place.own(s))
+	}
+	if relisten {
+		l.warning = errors.Join(l.warning, unix.Listen(l.fd, backlog(s)))
+	}
+}
+
+// listen serves clients from now on.
+func (l *listener) listen() error {
+	if l.listening {
+		return nil
+	}
+	if l.fd < 0 {
+		if err := l.open(); err != nil {
+			return err
+		}
+	}
+	if err := l.serve(); err != nil {
+		return l.failed(err)
+	}
+	l.became(true)
+	return nil
+}
+
+// became records a change that has been made.
+func (l *listener) became(listening bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.listening, l.err = listening, nil
+}
+
+// failed makes the error that a caller gets, and keeps it for status.
+func (l *listener) failed(err error) error {
+	e := bindError(l.spec.Name, l.addr, err)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.err = e
+	return e
+}
+
+// serve lets others share the port (SO_REUSEADDR) only while we listen: then it
+// merely allows connections that linger from before. On a port that is bound and
+// silent it would allow anybody to listen there.
+func (l *listener) serve() error {
+	if l.addr.Network != "unix" && !l.given {
+		if err := reuse(l.fd, true); err != nil {
+			return err
+		}
+	}
+	return unix.Listen(l.fd, backlog(l.spec))
+}
+
+// refuse sends clients away from now on.
+func (l *listener) refuse() error {
+	if l.given || !l.listening || l.spec.WhenDown == unit.Queue {
+		return nil
+	}
+	if l.addr.Network != "unix" {
+		return l.silence()
+	}
+	l.shut()
+	return l.open()
+}
+
+// silence ends listening without losing the port: shutdown(2) puts a TCP
+// listener back to where bind(2) left it, with its cookie.
+func (l *listener) silence() error {
+	err := unix.Shutdown(l.fd, unix.SHUT_RD)
+	if err == nil || err == unix.ENOTCONN { // a worker was faster
+		err = reuse(l.fd, false)
+	}
+	if err != nil {
+		return l.failed(err)
+	}
+	l.became(false)
+	return nil
+}
+
+// shut closes the descriptor. A unix socket cannot stop listening; what was
+// accepted from it lives on.
+func (l *listener) shut() {
+	l.mu.Lock()
+	fd := l.fd
+	l.fd, l.listening = -1, false
+	l.mu.Unlock()
+	if fd >= 0 {
+		closeFD(fd)
+	}
+}
+
+func (l *listener) close() error {
+	l.shut()
+	if l.place == nil {
+		return nil
+	}
+	err := l.place.leave()
+	l.place = nil
+	return err
+}
+
+func (l *listener) file() (File, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fd < 0 {
+		return File{}, cmp.Or(l.err, error(bindError(l.spec.Name, l.addr, errNone)))
+	}
+	return File{FD: l.fd, Name: fdName(l.spec)}, nil
+}
+
+var errNone = errors.New("it is being bound anew")
+
+func fdName(s *unit.Socket) string {
+	if s.FDName == "" {
+		return s.Name
+	}
+	return s.FDName
+}
+
+// backlog is 0 for nobody: a queue of one is no default to have by accident.
+func backlog(s *unit.Socket) int {
+	if s.Backlog <= 0 {
+		return unix.SOMAXCONN
+	}
+	return s.Backlog
+}
+
+// closeFD closes without asking again: after EINTR the descriptor is gone too.
+func closeFD(fd int) { unix.Close(fd) }

@@ -1,0 +1,284 @@
+package socket
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/safepath"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// A unix path is taken by asking, never by force. NAME.lock keeps out other
+// supervisords; connect(2) shows whether anybody accepts there; only what
+// refuses is removed, and then the real name is bound. (Binding another name and
+// renaming it would steal a living server's path, and getsockname(2) would show
+// the other name for ever.)
+//
+// The directory may be a service user's, who can replace any entry between two
+// looks. So an entry is held by descriptor, compared by inode before it is
+// removed, and owner and mode are given to the inode that was bound.
+
+// sunPath is how many bytes the kernel takes, less the NUL that programs expect.
+const sunPath = 107
+
+// A place is where a unix socket lies, and the lock on it.
+type place struct {
+	path string // as configured
+	name string // last component
+	dir  *safepath.Dir
+	ours bool // nobody else can change the path: it can be used as it is
+	lock *safepath.Lock
+	node int // O_PATH descriptor of the bound inode; -1: none
+}
+
+// occupy opens the directory and takes the lock.
+func occupy(at string) (*place, error) {
+	if len(at) > sunPath {
+		return nil, fmt.Errorf("the path has %d bytes, a unix socket's at most %d", len(at), sunPath)
+	}
+	p := &place{path: at, name: safepath.Base(at), node: -1}
+	if p.name == "" || p.name == "." || p.name == ".." {
+		return nil, fmt.Errorf("%w: not the path of a file", fs.ErrInvalid)
+	}
+	if err := p.enter(path.Dir(at)); err != nil {
+		return nil, err
+	}
+	if err := p.secure(); err != nil {
+		p.dir.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// secure takes the lock. Its holder is another supervisord, whether it listens
+// at this moment or not.
+func (p *place) secure() (err error) {
+	p.lock, err = p.dir.Lock(p.name + ".lock")
+	if held := (*safepath.HeldError)(nil); errors.As(err, &held) {
+		return &occupiedError{holder: holder{pid: held.PID, uid: -1, command: command(held.PID)}}
+	}
+	return err
+}
+
+// enter opens the directory, and finds out whether it is closed to others.
+func (p *place) enter(dir string) (err error) {
+	if p.dir, err = safepath.OpenDir(dir); err == nil {
+		p.ours = true
+		return nil
+	}
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	p.dir, err = safepath.OpenForeign(dir)
+	return err
+}
+
+// leave removes what was bound and the lock file, if they are still ours.
+func (p *place) leave() error {
+	err := p.unbind()
+	return errors.Join(err, p.lock.Remove(), p.dir.Close())
+}
+
+// bind makes a socket under the name, which does not listen yet. It is born
+// with mode 0, so that nobody connects before it has its owner.
+func (p *place) bind(s *unit.Socket) (int, error) {
+	if err := p.clear(); err != nil {
+		return -1, err
+	}
+	fd, err := create(unix.AF_UNIX, s)
+	if err != nil {
+		return -1, err
+	}
+	err = unix.Fchmod(fd, 0)
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrUnix{Name: p.reach()})
+	}
+	if err == nil {
+		p.node, err = p.held(fd)
+	}
+	if err == nil {
+		err = p.own(s)
+	}
+	if err != nil {
+		closeFD(fd)
+		return -1, errors.Join(err, p.unbind())
+	}
+	return fd, nil
+}
+
+// reach is the name for bind(2): the real one, which getsockname(2) will show,
+// where nobody can lead it elsewhere, else one through our descriptor.
+func (p *place) reach() string {
+	if p.ours {
+		return p.path
+	}
+	return p.dir.ProcName(p.name)
+}
+
+// clear makes the name free, if nobody is there.
+func (p *place) clear() error {
+	if p.node >= 0 { // ours, from before
+		return p.unbind()
+	}
+	node, err := p.look()
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(node)
+	if err := vacant(node); err != nil {
+		return err
+	}
+	return p.remove(node)
+}
+
+// look opens the entry itself, whatever it is.
+func (p *place) look() (int, error) {
+	return unix.Openat(p.dir.FD(), p.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+}
+
+// vacant says who or what is in the way; nil: a socket that nobody has open.
+func vacant(node int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(node, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return &occupiedError{what: "something that is no socket is there", holder: nobody}
+	}
+	who, err := knock(node)
+	switch err {
+	case nil:
+		return &occupiedError{holder: who}
+	case unix.ECONNREFUSED:
+		return nil
+	case unix.EAGAIN, unix.EPROTOTYPE:
+		return &occupiedError{holder: nobody}
+	}
+	return fmt.Errorf("cannot find out who is there: %w", err)
+}
+
+// knock connects to the very inode without waiting. Whoever answers is named by
+// the kernel: the process that called listen(2).
+func knock(node int) (holder, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return holder{}, err
+	}
+	defer unix.Close(fd)
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: procFD(node)}); err != nil {
+		return holder{}, err
+	}
+	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return nobody, nil
+	}
+	return holder{pid: int(cred.Pid), uid: int(cred.Uid), command: command(int(cred.Pid))}, nil
+}
+
+// remove unlinks the name if it still stands for this inode.
+func (p *place) remove(node int) error {
+	var was, is unix.Stat_t
+	if err := unix.Fstat(node, &was); err != nil {
+		return err
+	}
+	err := unix.Fstatat(p.dir.FD(), p.name, &is, unix.AT_SYMLINK_NOFOLLOW)
+	switch {
+	case err == unix.ENOENT:
+		return nil
+	case err != nil:
+		return err
+	case !safepath.SameFile(was, is):
+		return &occupiedError{what: "something else was put there meanwhile", holder: nobody}
+	}
+	return p.dir.Remove(p.name)
+}
+
+// unbind removes the name that was bound here. What others have put in its place
+// is not ours to remove.
+func (p *place) unbind() error {
+	if p.node < 0 {
+		return nil
+	}
+	err := p.remove(p.node)
+	unix.Close(p.node)
+	p.node = -1
+	if occupied := (*occupiedError)(nil); errors.As(err, &occupied) {
+		return nil
+	}
+	return err
+}
+
+// held opens the inode that fd was bound to. The kernel tells it, or else it is
+// known by what nobody but us can make: a socket of ours with the mode and the
+// one name of its birth.
+func (p *place) held(fd int) (int, error) {
+	const siocUnixFile = 0x89E0 // needs CAP_NET_ADMIN
+	node, err := unix.IoctlRetInt(fd, siocUnixFile)
+	if err == nil {
+		unix.CloseOnExec(node)
+		return node, nil
+	}
+	if node, err = p.look(); err != nil {
+		return -1, err
+	}
+	var st unix.Stat_t
+	if err = unix.Fstat(node, &st); err == nil && !newborn(st) {
+		err = &occupiedError{what: "something else was put there meanwhile", holder: nobody}
+	}
+	if err != nil {
+		unix.Close(node)
+		return -1, err
+	}
+	return node, nil
+}
+
+func newborn(st unix.Stat_t) bool {
+	return st.Mode == unix.S_IFSOCK && st.Nlink == 1 && int(st.Uid) == unix.Geteuid()
+}
+
+// own gives the inode its owner and then its mode, in this order: nobody gets
+// in meanwhile who should not.
+func (p *place) own(s *unit.Socket) error {
+	uid, err := lookup("/etc/passwd", s.User)
+	if err != nil {
+		return fmt.Errorf("cannot find its user: %w", err)
+	}
+	gid, err := lookup("/etc/group", s.Group)
+	if err != nil {
+		return fmt.Errorf("cannot find its group: %w", err)
+	}
+	if uid >= 0 || gid >= 0 {
+		if err := safepath.Chown(p.node, uid, gid); err != nil {
+			return fmt.Errorf("cannot give it to %s: %w", strings.Trim(s.User+":"+s.Group, ":"), err)
+		}
+	}
+	if err := safepath.Chmod(p.node, s.Mode&0777); err != nil {
+		return fmt.Errorf("cannot set its mode: %w", err)
+	}
+	return nil
+}
+
+// bindAbstract takes a name that is no file; it is free again as soon as the
+// last holder is gone.
+func bindAbstract(s *unit.Socket, name string) (int, error) {
+	if len(name) < 2 || len(name) > sunPath {
+		return -1, fmt.Errorf("an abstract name has 1 to %d bytes after the @", sunPath-1)
+	}
+	fd, err := create(unix.AF_UNIX, s)
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: name}); err != nil {
+		closeFD(fd)
+		return -1, err
+	}
+	return fd, nil
+}

@@ -1,0 +1,297 @@
+// Package socket owns the listening sockets of all services.
+//
+// A socket is bound once and stays bound for as long as the configuration names
+// it, whatever becomes of the processes that accept from it: they get copies of
+// its descriptor, and all copies share one queue. So the rules are about what is
+// shared:
+//
+//   - O_NONBLOCK lies on the open file description, which every worker shares.
+//     It is set when the socket is made and never again: a change would turn a
+//     running server's accept into one that blocks. For the same reason a socket
+//     never becomes an os.File, whose Fd method clears the flag and whose
+//     finalizer closes the descriptor.
+//   - Only this package binds, listens, shuts down and unlinks. A worker that
+//     leaves takes nothing with it.
+//   - While every service of a socket is down, its clients are refused or wait,
+//     as when_down says. Refusing keeps the address: nobody else can have it.
+//   - What systemd gave (LISTEN_FDS) is taken by name, then by address, and is
+//     systemd's: never bound again, never shut down, never unlinked.
+package socket
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// A Table holds the sockets of all socket units. It is safe for use by several
+// goroutines. A slow file system below one unit's paths holds up only that
+// unit's Bind, Listen, Refuse and Drop.
+type Table struct {
+	mu    sync.Mutex
+	units map[string]*group
+	given []Given // not taken yet
+}
+
+// A Scope says who shares a socket. A later version has one for each instance
+// and generation.
+type Scope string
+
+// Shared is a socket that every process of its services has.
+const Shared Scope = "shared"
+
+type key struct {
+	address unit.Address
+	scope   Scope
+}
+
+// A group is what one socket unit owns.
+type group struct {
+	op sync.Mutex // held by whoever changes it, however long that takes
+
+	mu    sync.Mutex // held for moments, to read and to commit
+	all   map[key]*listener
+	order []*listener // as the last Bind named them: the order of the fds
+}
+
+// NewTable returns a Table that owns the given sockets and no other.
+func NewTable(given []Given) *Table {
+	return &Table{units: map[string]*group{}, given: slices.Clone(given)}
+}
+
+func (t *Table) group(name string) *group {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	g := t.units[name]
+	if g == nil {
+		g = &group{all: map[key]*listener{}}
+		t.units[name] = g
+	}
+	return g
+}
+
+// Bind makes the table own every address of s, in this order. What it owns
+// already stays as it is, with the options of s that an open socket can be given
+// (all but non_blocking, free_bind and bind_ipv6_only); what was given by
+// systemd is taken; the rest is bound. With [unit.Queue] clients queue from now
+// on, otherwise they are refused until [Table.Listen].
+//
+// The error is a [*BindError], or several joined; then nothing has changed.
+// Addresses that an earlier Bind named and this one does not are kept, and may
+// still be accepted from, until [Table.Trim].
+func (t *Table) Bind(s *unit.Socket) error {
+	g := t.group(s.Name)
+	g.op.Lock()
+	defer g.op.Unlock()
+	missing := g.missing(s.Listen)
+	given, err := t.claim(s, missing)
+	if err != nil {
+		return err
+	}
+	var fresh []*listener
+	for _, a := range missing {
+		l := newListener(s, a)
+		if fd, ok := given[a]; ok {
+			l.take(fd)
+		} else if e := l.open(); e != nil {
+			err = errors.Join(err, e)
+			continue
+		}
+		fresh = append(fresh, l)
+	}
+	if err != nil {
+		t.abandon(fresh, given)
+		return one(err)
+	}
+	return g.commit(s, fresh)
+}
+
+// missing lists the addresses that have no socket yet.
+func (g *group) missing(all []unit.Address) (m []unit.Address) {
+	for _, a := range all {
+		if g.all[key{a, Shared}] == nil && !slices.Contains(m, a) {
+			m = append(m, a)
+		}
+	}
+	return m
+}
+
+// commit makes the new sockets part of the group and the order that of s.
+func (g *group) commit(s *unit.Socket, fresh []*listener) (err error) {
+	g.mu.Lock()
+	for _, l := range fresh {
+		g.all[key{l.addr, Shared}] = l
+	}
+	g.order = g.order[:0:0]
+	for _, a := range s.Listen {
+		if l := g.all[key{a, Shared}]; !slices.Contains(g.order, l) {
+			g.order = append(g.order, l)
+		}
+	}
+	order := g.order
+	g.mu.Unlock()
+	for _, l := range order {
+		l.configure(s)
+		if s.WhenDown == unit.Queue {
+			err = errors.Join(err, l.listen())
+		}
+	}
+	return one(err)
+}
+
+// abandon undoes a Bind that failed half way.
+func (t *Table) abandon(fresh []*listener, given map[unit.Address]Given) {
+	for _, l := range fresh {
+		if !l.given {
+			l.close()
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, g := range given {
+		t.given = append(t.given, g)
+	}
+}
+
+// Listen makes every address of a unit accept connections or queue them. It is
+// idempotent. A socket that cannot is reported by a [*BindError] and does not
+// keep the others from listening.
+func (t *Table) Listen(name string) error {
+	return t.each(name, (*listener).listen)
+}
+
+// Refuse makes clients be refused at once (ECONNREFUSED), if when_down says so.
+// Nothing else can take the addresses meanwhile. A unix path is bound anew, so
+// descriptors from [Table.Files] are void: call Files again after Listen.
+// Sockets that systemd gave keep queueing, since systemd listens on them too.
+func (t *Table) Refuse(name string) error {
+	return t.each(name, (*listener).refuse)
+}
+
+func (t *Table) each(name string, do func(*listener) error) (err error) {
+	g := t.group(name)
+	g.op.Lock()
+	defer g.op.Unlock()
+	for _, l := range g.snapshot() {
+		err = errors.Join(err, do(l))
+	}
+	return one(err)
+}
+
+func (g *group) snapshot() []*listener {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.order)
+}
+
+// A File is a socket on its way to a worker.
+type File struct {
+	FD   int    // borrowed: the Table closes it
+	Name string // for LISTEN_FDNAMES
+}
+
+// Files lists the descriptors of a unit in the order of its addresses. They are
+// the Table's: to be duplicated into a child, and neither closed nor changed. An
+// error says which address has no socket at present.
+func (t *Table) Files(name string) (files []File, err error) {
+	for _, l := range t.group(name).snapshot() {
+		f, e := l.file()
+		if e != nil {
+			return nil, e
+		}
+		files = append(files, f)
+	}
+	return files, nil
+}
+
+// Status describes the sockets of a unit, in the order of its addresses. It
+// never waits for a Bind in progress.
+func (t *Table) Status(name string) (all []Status) {
+	for _, l := range t.group(name).snapshot() {
+		all = append(all, l.status())
+	}
+	return all
+}
+
+// Trim closes the addresses of a unit that its last Bind did not name. Its time
+// is when no process is left that was started with them, or once those can do
+// without new clients.
+func (t *Table) Trim(name string) (err error) {
+	g := t.group(name)
+	g.op.Lock()
+	defer g.op.Unlock()
+	g.mu.Lock()
+	var former []*listener
+	maps.DeleteFunc(g.all, func(_ key, l *listener) bool {
+		gone := !slices.Contains(g.order, l)
+		if gone {
+			former = append(former, l)
+		}
+		return gone
+	})
+	g.mu.Unlock()
+	for _, l := range former {
+		err = errors.Join(err, l.close())
+	}
+	return err
+}
+
+// Drop closes every socket of a unit, and removes the unix paths that are ours.
+// Processes that have copies keep them.
+func (t *Table) Drop(name string) error {
+	g := t.group(name)
+	g.op.Lock()
+	g.mu.Lock()
+	g.order = nil
+	g.mu.Unlock()
+	g.op.Unlock()
+	return t.Trim(name)
+}
+
+// Unclaimed lists what systemd gave and no Bind has taken; see [Given.Unused].
+func (t *Table) Unclaimed() []Given {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.given)
+}
+
+// Names lists the units that have sockets, sorted.
+func (t *Table) Names() (names []string) {
+	t.mu.Lock()
+	units := maps.Clone(t.units)
+	t.mu.Unlock()
+	for name, g := range units {
+		if len(g.snapshot()) > 0 {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Close drops all units. Given sockets that nobody took are closed too.
+func (t *Table) Close() (err error) {
+	t.mu.Lock()
+	names := slices.Collect(maps.Keys(t.units))
+	given := t.given
+	t.given = nil
+	t.mu.Unlock()
+	for _, name := range names {
+		err = errors.Join(err, t.Drop(name))
+	}
+	for _, g := range given {
+		closeFD(g.FD)
+	}
+	return err
+}
+
+// one is the error itself where a join has a single one.
+func one(err error) error {
+	if j, ok := err.(interface{ Unwrap() []error }); ok && len(j.Unwrap()) == 1 {
+		return one(j.Unwrap()[0])
+	}
+	return err
+}
