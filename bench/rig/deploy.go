@@ -16,6 +16,9 @@ var Builds = []string{"plain", "stock", "never-ready", "exits-at-start", "exits-
 // Current, a link to one of them.
 type Releases struct{ dir string }
 
+// ReleasesIn are those that BuildReleases has made in a directory.
+func ReleasesIn(dir string) Releases { return Releases{dir} }
+
 // BuildReleases compiles the worker and makes one file of it for each build.
 func BuildReleases(ctx context.Context, dir string) (Releases, error) {
 	r := Releases{dir}

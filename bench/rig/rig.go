@@ -7,12 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -47,17 +44,16 @@ func Start(ctx context.Context, b Binaries, dir, configuration string) (*Supervi
 	if err := s.configure(configuration); err != nil {
 		return nil, err
 	}
-	ready, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: s.path("notify"), Net: "unixgram"})
+	ready, err := ListenReady(s.path("notify"))
 	if err != nil {
 		return nil, err
 	}
-	defer os.Remove(s.path("notify"))
 	defer ready.Close()
-	if err := s.launch(b); err != nil {
+	if err := s.launch(b, ready); err != nil {
 		return nil, err
 	}
-	if err := s.awaitReady(ctx, ready); err != nil {
-		return nil, errors.Join(err, s.Kill())
+	if err := ready.Wait(ctx, s.exited); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w\n%s", err, s.Log()), s.Kill())
 	}
 	return s, nil
 }
@@ -75,7 +71,7 @@ func (s *Supervisor) configure(configuration string) error {
 
 // launch starts it in a process group of its own, so that the Ctrl-C that ends
 // a measurement does not end supervisord under it.
-func (s *Supervisor) launch(b Binaries) error {
+func (s *Supervisor) launch(b Binaries, ready *Ready) error {
 	own, err := os.Create(s.path("supervisord.log"))
 	if err != nil {
 		return err
@@ -84,7 +80,7 @@ func (s *Supervisor) launch(b Binaries) error {
 	s.cmd = exec.Command(b.Supervisord(), "-c", s.path("supervisord.toml"))
 	s.cmd.Dir = s.dir
 	s.cmd.Stdout, s.cmd.Stderr = own, own
-	s.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+s.path("notify"))
+	s.cmd.Env = append(os.Environ(), ready.Env())
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := s.cmd.Start(); err != nil {
 		return err
@@ -94,32 +90,6 @@ func (s *Supervisor) launch(b Binaries) error {
 		close(s.exited)
 	}()
 	return nil
-}
-
-// awaitReady reads what supervisord tells systemd, until that is READY=1. An
-// exit, or the end of ctx, ends the wait.
-func (s *Supervisor) awaitReady(ctx context.Context, c *net.UnixConn) error {
-	ctx, cancel := context.WithTimeout(ctx, Patience)
-	defer cancel()
-	stop := context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
-	go func() {
-		select {
-		case <-s.exited:
-			c.SetReadDeadline(time.Unix(1, 0))
-		case <-ctx.Done():
-		}
-	}()
-	buf := make([]byte, 4096)
-	for {
-		n, err := c.Read(buf)
-		if err != nil {
-			return fmt.Errorf("supervisord did not become ready: %w\n%s", err, s.Log())
-		}
-		if slices.Contains(strings.Split(string(buf[:n]), "\n"), "READY=1") {
-			return nil
-		}
-	}
 }
 
 // Log is what supervisord has printed so far.
