@@ -44,11 +44,25 @@ func OpenDir(path string) (*Dir, error) {
 // with exactly this mode, whatever the umask. A directory that was there must
 // belong to this process's user and be open to nobody whom mode leaves out.
 func MakeDir(path string, mode os.FileMode) (*Dir, error) {
-	d, err := walkDir(&walk{asked: path, trusted: true, make: true, mode: mode.Perm()})
+	return makeDir(&walk{asked: path, mode: mode.Perm()})
+}
+
+// MakeLogDir is [MakeDir] where some systems let a group of daemons write to the
+// directory above: /var/log is root:syslog 0775 on Ubuntu. Members of that group
+// can take our directory away, or put another one of ours in its place, but
+// never one of their own. So it is good for what is only written, and used by
+// descriptor; not for sockets, locks, or anything that is believed when read.
+func MakeLogDir(path string, mode os.FileMode) (*Dir, error) {
+	return makeDir(&walk{asked: path, mode: mode.Perm(), group: true})
+}
+
+func makeDir(w *walk) (*Dir, error) {
+	w.trusted, w.make = true, true
+	d, err := walkDir(w)
 	if err != nil {
 		return nil, err
 	}
-	if err := d.mustBeOurs(mode.Perm()); err != nil {
+	if err := d.mustBeOurs(w.mode); err != nil {
 		d.Close()
 		return nil, err
 	}

@@ -13,7 +13,12 @@ func Chmod(fd int, mode uint32) error {
 	if err != unix.EOPNOTSUPP && err != unix.EINVAL {
 		return err
 	}
-	// fchmodat2 is Linux 6.6. Before, /proc has a name for the very inode.
+	return chmodByProc(fd, mode)
+}
+
+// chmodByProc is for kernels without fchmodat2 (before 6.6): /proc has a name
+// for the very inode.
+func chmodByProc(fd int, mode uint32) error {
 	return retry(func() error { return unix.Fchmodat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), mode, 0) })
 }
 

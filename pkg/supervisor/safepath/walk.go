@@ -20,6 +20,7 @@ type walk struct {
 	file    bool        // it may end at something that is no directory
 	make    bool        // missing directories are made
 	mode    os.FileMode // with this mode
+	group   bool        // above the last, a directory of root's may be open to a group
 
 	dir   int         // where it is: an O_PATH descriptor, owned by the walk
 	in    unix.Stat_t // of dir
@@ -146,7 +147,7 @@ func (w *walk) look(dir int, name string, fd *int) (st unix.Stat_t, err error) {
 // arrive judges a directory and makes it the current one. fd is the walk's, or
 // closed after an error.
 func (w *walk) arrive(fd int, st unix.Stat_t, at string) error {
-	if why, hint := distrust(st); why != "" && w.trusted {
+	if why, hint := w.judge(st); why != "" && w.trusted {
 		unix.Close(fd)
 		return &Error{Path: w.asked, Component: at, Err: fs.ErrPermission, Why: why, Hint: hint}
 	}
@@ -178,6 +179,15 @@ func (w *walk) follow(fd int, st unix.Stat_t, at string) error {
 		return w.root()
 	}
 	return nil
+}
+
+// judge is distrust with the one exception of [MakeLogDir].
+func (w *walk) judge(st unix.Stat_t) (why, hint string) {
+	left := strings.Trim(strings.Join(w.rest, "/"), "/")
+	if w.group && st.Uid == 0 && !strings.Contains(left, "/") {
+		st.Mode &^= 0020
+	}
+	return distrust(st)
 }
 
 func (w *walk) fail(err error) error {
