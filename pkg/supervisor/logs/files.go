@@ -59,11 +59,7 @@ func (k *keeper) open() {
 	if err == nil {
 		err = k.openIndex()
 	}
-	if err != nil {
-		k.err = k.fault("open", err)
-		return
-	}
-	k.err = nil
+	k.err = err
 }
 
 func (k *keeper) openLog() (err error) {
@@ -76,8 +72,9 @@ func (k *keeper) openLog() (err error) {
 	}
 	if err = k.measure(); err != nil {
 		k.shut()
+		return k.fault("read", k.name, err)
 	}
-	return err
+	return nil
 }
 
 // measure finds out where the log ends, and whether in the middle of a line.
@@ -146,7 +143,7 @@ func (k *keeper) resetIndex() error {
 	if err != nil {
 		k.idx.Close()
 		k.idx = nil
-		return err
+		return k.fault("write", k.name+".idx", err)
 	}
 	k.idxSize = recordSize
 	return nil

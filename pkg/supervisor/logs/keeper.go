@@ -49,9 +49,9 @@ type keeper struct {
 	idxSize int64
 	last    entry // in idx; unknown: the next chunk needs a record
 
-	text  []byte // to be written at size
-	marks []byte // records for it
-	lost  uint64 // lines since last
+	text  []byte  // to be written at size
+	marks []entry // for it
+	lost  uint64  // lines that no record tells of
 
 	squeeze *squeeze // a compression that is under way
 	closed  bool
@@ -158,8 +158,8 @@ func (k *keeper) mark(c chunk) {
 		return
 	}
 	e.lost = uint32(min(k.lost, math.MaxUint32))
-	k.lost = 0
-	k.marks = e.append(k.marks)
+	k.lost -= uint64(e.lost)
+	k.marks = append(k.marks, e)
 	k.last = e
 }
 
@@ -169,18 +169,15 @@ func (k *keeper) flush() {
 	if len(k.text) == 0 {
 		return
 	}
-	text, before := k.text, k.idxSize
 	k.writeMarks()
-	n, err := k.log.Write(text)
-	if err == nil {
-		k.size += int64(n)
-		k.written += uint64(countLines(text))
-		if k.idx != nil {
-			k.err = nil
-		}
+	n, err := k.log.Write(k.text)
+	if err != nil {
+		k.cut(n)
+		k.err = k.fault("write", k.name, err)
 	} else {
-		k.cut(text, n, before)
-		k.err = k.fault("write", err)
+		k.size += int64(n)
+		k.written += uint64(countLines(k.text))
+		k.well()
 	}
 	k.text, k.marks = k.text[:0], k.marks[:0]
 	if cap(k.text) > 2*maxWrite {
@@ -188,28 +185,53 @@ func (k *keeper) flush() {
 	}
 }
 
+// well: nothing that is written from here on would be lost.
+func (k *keeper) well() {
+	if k.idx != nil {
+		k.err = nil
+	}
+}
+
 func (k *keeper) writeMarks() {
 	if k.idx == nil || len(k.marks) == 0 {
 		return
 	}
-	if _, err := k.idx.WriteAt(k.marks, k.idxSize); err != nil {
-		k.last = entry{} // the next chunk tries again, at the same place
+	var b []byte
+	for _, e := range k.marks {
+		b = e.append(b)
+	}
+	if _, err := k.idx.WriteAt(b, k.idxSize); err != nil {
+		k.unmark(0) // the next chunk tries again, at the same place
 		return
 	}
-	k.idxSize += int64(len(k.marks))
+	k.idxSize += int64(len(b))
 }
 
-// cut makes the files as if only the whole lines had been written that were.
-func (k *keeper) cut(text []byte, n int, before int64) {
-	whole := wholeLines(text[:n])
-	k.written += uint64(countLines(text[:whole]))
-	k.drop(text[whole:])
-	k.log.Truncate(k.size + int64(whole))
-	if whole == 0 && k.idx != nil {
-		k.idx.Truncate(before)
-		k.idxSize = before
+// unmark takes the records back but for the first n.
+func (k *keeper) unmark(n int) {
+	for _, e := range k.marks[n:] {
+		k.lost += uint64(e.lost)
 	}
+	k.marks = k.marks[:n]
 	k.last = entry{}
+}
+
+// cut makes the files as if of the text only the whole lines had been written
+// that were, n bytes in all.
+func (k *keeper) cut(n int) {
+	whole := wholeLines(k.text[:n])
+	k.written += uint64(countLines(k.text[:whole]))
+	k.drop(k.text[whole:])
+	kept := 0
+	for kept < len(k.marks) && k.marks[kept].offset < k.size+int64(whole) {
+		kept++
+	}
+	if k.idx != nil && kept < len(k.marks) {
+		k.idxSize -= int64(len(k.marks)-kept) * recordSize
+		k.idx.Truncate(k.idxSize)
+	}
+	k.unmark(kept)
+	k.log.Truncate(k.size + int64(whole))
 	if err := k.measure(); err != nil {
 		k.shut()
 	}
@@ -221,11 +243,12 @@ func (k *keeper) drop(text []byte) {
 	k.lost += n
 }
 
-func (k *keeper) fault(verb string, err error) error {
+// fault is an error of a file that is open.
+func (k *keeper) fault(verb, name string, err error) error {
 	if p := (*fs.PathError)(nil); errors.As(err, &p) {
 		err = p.Err
 	}
-	return fmt.Errorf("cannot %s %s/%s: %w", verb, k.dir.path, k.name, err)
+	return fmt.Errorf("cannot %s %s/%s: %w", verb, k.dir.path, name, err)
 }
 
 func (k *keeper) configure(spec unit.Log) {
@@ -243,8 +266,7 @@ func (k *keeper) reopen() error {
 	}
 	k.shut()
 	k.reopenAt, k.rotateAt = time.Time{}, time.Time{}
-	if err := k.dir.walk(); err != nil {
-		k.err = k.fault("open", err)
+	if k.err = k.dir.walk(); k.err != nil {
 		return k.err
 	}
 	k.ready()

@@ -28,7 +28,6 @@ var programs = map[string]func(arg string){
 	"supervisor": supervisor,
 	"outlive":    outlive,
 	"flip":       flip,
-	"disk":       disk,
 }
 
 func TestMain(m *testing.M) {
@@ -42,7 +41,7 @@ func TestMain(m *testing.M) {
 // program is a fake. Its name in /proc can be run by any user.
 func program(name, arg string) *exec.Cmd {
 	c := exec.Command("/proc/self/exe")
-	c.Env = []string{"LOGS_TEST_PROGRAM=" + name, "LOGS_TEST_ARG=" + arg}
+	c.Env = []string{"LOGS_TEST_PROGRAM=" + name, "LOGS_TEST_ARG=" + arg, "GORACE=atexit_sleep_ms=0"}
 	c.Stderr = os.Stderr
 	return c
 }

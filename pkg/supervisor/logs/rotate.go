@@ -32,7 +32,7 @@ func (k *keeper) makeRoom() bool {
 		return false
 	}
 	if k.full = nil; k.size > 0 {
-		k.full = k.fault("rotate", cmp.Or(err, errors.New("another file took its place")))
+		k.full = k.fault("rotate", k.name, cmp.Or(err, errors.New("another file took its place")))
 		k.rotateAt = k.now().Add(retryAfter)
 		return false
 	}
