@@ -84,7 +84,7 @@ func judge(st unix.Stat_t) error {
 		return &notPlain{"it is not a regular file"}
 	case !ours(st.Uid):
 		return &notPlain{fmt.Sprintf("it belongs to uid %d, not to %s", st.Uid, owners())}
-	case st.Nlink != 1:
+	case st.Nlink > 1: // 0: it was replaced meanwhile, and nobody else has it
 		return &notPlain{fmt.Sprintf("it has %d names (hard links)", st.Nlink)}
 	}
 	return nil

@@ -91,13 +91,13 @@ func (s *Store) Runtime() *safepath.Dir { return s.runtime }
 // Close gives the directory to the next supervisord. No other call may be in
 // progress. What was put stays.
 func (s *Store) Close() (err error) {
-	if s.lock != nil {
-		err = s.lock.Unlock()
-	}
 	for _, d := range []*safepath.Dir{s.state, s.runtime} {
 		if d != nil {
 			err = errors.Join(err, d.Close())
 		}
+	}
+	if s.lock != nil {
+		err = errors.Join(err, s.lock.Unlock())
 	}
 	return err
 }
