@@ -1,0 +1,255 @@
+// Package ipc is how the world speaks with supervisord: HTTP/1.1 with JSON over
+// the control socket, so that curl --unix-socket does as well as superctl.
+//
+// It has the types that travel, a [Server] that lets in whom the kernel says it
+// may, a [Client], and declares the interface that it serves, [Supervisor].
+//
+// A request that changes something makes a job, which outlives the client that
+// asked; its events can be followed from anywhere. Streams are one JSON object a
+// line, with heartbeats, and end with an object of type "end": a stream that
+// merely stops was cut off.
+package ipc
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// APIVersion is the number in the paths: /v1/status.
+const APIVersion = 1
+
+// Supervisor is what the server serves. Its methods may be called by several
+// goroutines. Errors are [*Error]; others are answered as internal.
+type Supervisor interface {
+	Info() Info
+	// Status is of the units named, or of all. It never waits for a service.
+	Status(units []string) (Status, error)
+	// Submit begins a job. It does not wait for its end.
+	Submit(JobRequest, Caller) (Job, error)
+	Job(id string) (Job, error)
+	// JobEvents yields the events of a job after since (0: all), and then as they
+	// come, until it has ended; with drained, until the old processes that it
+	// left have gone as well.
+	JobEvents(ctx context.Context, id string, since uint64, drained bool) (iter.Seq[Event], error)
+	// Events yields the events after since as they come; 0: from now on.
+	Events(ctx context.Context, since uint64) iter.Seq[Event]
+	Kill(KillRequest, Caller) error
+	ResetFailed(UnitRequest, Caller) error
+	DaemonReload(Caller) (Reloaded, error)
+	Logs(ctx context.Context, r LogRequest) (iter.Seq[LogLine], error)
+}
+
+// Info is what supervisord says of itself.
+type Info struct {
+	Version string    `json:"version"`
+	API     int       `json:"api"`
+	PID     int       `json:"pid"`
+	Epoch   string    `json:"epoch"` // of job ids and event numbers; another: it is another supervisord
+	Since   time.Time `json:"since"`
+	Config  string    `json:"config"` // the file it was started with
+}
+
+// Status is a snapshot of units.
+type Status struct {
+	Time     time.Time    `json:"time"`
+	Services []UnitStatus `json:"services"`
+	Sockets  []SocketUnit `json:"sockets"`
+	Notes    []string     `json:"notes,omitempty"`    // "the configuration's files differ from what is taken in"
+	Degraded []string     `json:"degraded,omitempty"` // what does not work of supervisord itself
+}
+
+// UnitStatus is a service.
+type UnitStatus struct {
+	Name        string     `json:"name"`
+	ActiveState string     `json:"active_state"`
+	SubState    string     `json:"sub_state"`
+	Result      string     `json:"result,omitempty"`
+	Since       *time.Time `json:"since,omitempty"` // Main is ready
+	Generation  uint32     `json:"generation,omitempty"`
+	Ready       int        `json:"ready"` // instances that can serve
+	Want        int        `json:"want"`  // instances there should be
+	MainPID     int        `json:"main_pid,omitempty"`
+	Restarts    int        `json:"restarts"` // automatic ones since the operator's last word
+	Memory      uint64     `json:"memory,omitempty"`
+	Command     string     `json:"command,omitempty"` // argv[0]
+	Processes   []Process  `json:"processes,omitempty"`
+	Sockets     []string   `json:"sockets,omitempty"` // names of its socket units, in order
+	Job         *Job       `json:"job,omitempty"`     // in progress
+	Queued      *Job       `json:"queued,omitempty"`
+	StatusText  string     `json:"status_text,omitempty"` // STATUS= of Main
+	LastExit    string     `json:"last_exit,omitempty"`   // "exited with status 1"
+	Note        string     `json:"note,omitempty"`        // what a reader of the table should know
+	Waiting     []string   `json:"waiting,omitempty"`     // what it waits for, and how long yet
+	Hints       []string   `json:"hints,omitempty"`
+	FileDiffers bool       `json:"file_differs,omitempty"` // the file on disk is not what Main runs
+	Removed     bool       `json:"removed,omitempty"`      // the configuration no longer names it
+	Output      []string   `json:"output,omitempty"`       // last lines; only when named
+}
+
+// Process is one invocation.
+type Process struct {
+	Instance   int        `json:"instance"`
+	Role       string     `json:"role"` // main, next, old
+	PID        int        `json:"pid,omitempty"`
+	Generation uint32     `json:"generation"`
+	Phase      string     `json:"phase"` // "waiting for READY=1", "serving", "draining", …
+	Since      *time.Time `json:"since,omitempty"`
+	Deadline   *time.Time `json:"deadline,omitempty"`
+	Memory     uint64     `json:"memory,omitempty"`
+	Invocation string     `json:"invocation,omitempty"` // $INVOCATION_ID
+}
+
+// SocketUnit is a socket unit with the sockets that it has.
+type SocketUnit struct {
+	Name     string   `json:"name"`
+	Services []string `json:"services,omitempty"` // that name it
+	Sockets  []Socket `json:"sockets"`
+	Removed  bool     `json:"removed,omitempty"`
+}
+
+// Socket is one listening socket.
+type Socket struct {
+	Address   string `json:"address"`
+	Listening bool   `json:"listening"` // else clients are refused
+	Given     bool   `json:"given,omitempty"`
+	Queue     int    `json:"queue"` // connections not accepted yet; -1: not known
+	Limit     int    `json:"limit"` // how many there may be; -1: not known
+	Drops     uint64 `json:"drops"`
+	Error     string `json:"error,omitempty"`
+}
+
+// JobRequest asks for a job.
+type JobRequest struct {
+	Verb string `json:"verb"` // start, stop, restart, reload
+	Unit string `json:"unit"`
+}
+
+// UnitRequest names a service.
+type UnitRequest struct {
+	Unit string `json:"unit"`
+}
+
+// KillRequest asks for a signal to a service's processes.
+type KillRequest struct {
+	Unit   string    `json:"unit"`
+	Signal int       `json:"signal"` // 1 to 64
+	Whom   unit.Whom `json:"whom"`   // main, next, old, all
+}
+
+// Job is an operation and what became of it.
+type Job struct {
+	ID         string     `json:"id"` // EPOCH-NUMBER
+	Unit       string     `json:"unit"`
+	Verb       string     `json:"verb"`
+	State      JobState   `json:"state"`
+	Generation uint32     `json:"generation,omitempty"` // what it brings
+	From       uint32     `json:"from,omitempty"`       // what ran before
+	Asked      time.Time  `json:"asked"`
+	Ended      *time.Time `json:"ended,omitempty"`
+	Error      *Error     `json:"error,omitempty"`
+	Waiting    []string   `json:"waiting,omitempty"` // what it waits for, and how long yet
+}
+
+// JobState is where a job is; all but the first two are final.
+type JobState string
+
+const (
+	JobQueued   JobState = "queued"
+	JobRunning  JobState = "running"
+	JobDone     JobState = "done"
+	JobFailed   JobState = "failed"
+	JobCanceled JobState = "canceled"
+	JobRefused  JobState = "refused"
+)
+
+// Event is one thing that happened.
+type Event struct {
+	Type       string          `json:"type"` // "event"; the stream's own: "heartbeat", "lost", "end"
+	Seq        uint64          `json:"seq,omitempty"`
+	Time       *time.Time      `json:"time,omitempty"`
+	Unit       string          `json:"unit,omitempty"`
+	Jobs       []string        `json:"jobs,omitempty"` // in whose course it happened
+	Kind       unit.ChangeKind `json:"kind,omitempty"` // spawned, started, ready, baked, switched, leaving, exited, stuck, gone, state, scheduled, queued, begun, finished
+	Text       string          `json:"text,omitempty"` // the same in words: "started pid 30155"
+	Instance   int             `json:"instance,omitempty"`
+	Role       string          `json:"role,omitempty"`
+	PID        int             `json:"pid,omitempty"`
+	Generation uint32          `json:"generation,omitempty"`
+	From       string          `json:"from,omitempty"` // kind state; of begun: the generation that ran
+	To         string          `json:"to,omitempty"`
+	State      JobState        `json:"state,omitempty"`   // kind finished
+	Error      *Error          `json:"error,omitempty"`   // kind finished, of a job that did not end well
+	Waiting    []string        `json:"waiting,omitempty"` // with a heartbeat of a job: what it waits for
+	Lost       uint64          `json:"lost,omitempty"`    // with "lost": how many events are missing
+}
+
+// Reloaded says what a daemon-reload took in.
+type Reloaded struct {
+	Added    []string `json:"added,omitempty"`
+	Removed  []string `json:"removed,omitempty"`
+	Changed  []string `json:"changed,omitempty"`
+	Warnings []string `json:"warnings,omitempty"` // file:line:column: …
+}
+
+// LogRequest asks for output of services. It is the query of a GET.
+type LogRequest struct {
+	Units      []string
+	N          int // the last N lines; at most 100,000
+	Follow     bool
+	Generation uint32 // 0: any
+	Invocation string // "": any
+}
+
+// LogLine is one line of output, or how many were lost.
+type LogLine struct {
+	Type       string     `json:"type"` // "line"; the stream's own: "heartbeat", "lost", "end"
+	Time       *time.Time `json:"time,omitempty"`
+	Unit       string     `json:"unit,omitempty"`
+	Instance   int        `json:"instance,omitempty"`
+	Generation uint32     `json:"generation,omitempty"`
+	PID        int        `json:"pid,omitempty"`
+	Text       string     `json:"text,omitempty"` // invalid UTF-8 as U+FFFD
+	Raw        []byte     `json:"raw,omitempty"`  // the bytes, where Text is not they
+	Lost       uint64     `json:"lost,omitempty"`
+}
+
+// Code says what kind of error it is, for programs.
+type Code string
+
+const (
+	Usage       Code = "usage"        // the request makes no sense
+	NoSuchUnit  Code = "no-such-unit" //
+	NoSuchJob   Code = "no-such-job"  // or too long ago
+	NotActive   Code = "not-active"   // it would have to run, and does not
+	Refused     Code = "refused"      // not now; nothing was touched
+	Failed      Code = "failed"       // what ran before still runs
+	Down        Code = "down"         // and now nothing serves
+	Canceled    Code = "canceled"     // superseded by a later request
+	Invalid     Code = "invalid"      // the configuration is wrong; what was taken in stays
+	Denied      Code = "denied"       // not permitted
+	Ending      Code = "ending"       // supervisord is stopping
+	Unreachable Code = "unreachable"  // the client's own: no supervisord answers
+	TimedOut    Code = "timed-out"    // the client's own: it goes on
+	Internal    Code = "internal"
+)
+
+// Error says why, what still holds, and what to do next.
+type Error struct {
+	Code    Code     `json:"code"`
+	Message string   `json:"message"` // "cannot reload api: …"
+	Notes   []string `json:"notes,omitempty"`
+	Hints   []string `json:"hints,omitempty"`
+	Output  []string `json:"output,omitempty"` // the last lines of the process that failed
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// Caller is who asks, as the kernel says.
+type Caller struct {
+	UID uint32
+	GID uint32
+	PID int // may be somebody else's by now: for the record only
+}
