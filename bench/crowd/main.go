@@ -1,7 +1,7 @@
 // Crowd is the program of which the bench runs a thousand at a time. It is small
 // and, but for what its role is, does nothing.
 //
-//	crowd idle -          is ready, and waits
+//	crowd idle SOCKET     is ready, and waits; SOCKET may be -
 //	crowd together DIR    is ready, and exits in the instant in which the lock of
 //	                      its round ends, as all others of this round do
 //	crowd crash SOCKET    exits with status 1
@@ -44,9 +44,14 @@ func main() {
 // wait is for ever, as far as a measurement goes.
 func wait() { time.Sleep(time.Hour) }
 
-func idle(string) error {
+func idle(socket string) error {
 	if err := ready(); err != nil {
 		return err
+	}
+	if socket != "-" {
+		if err := tell(socket); err != nil {
+			return err
+		}
 	}
 	wait()
 	return nil
@@ -96,10 +101,7 @@ func tree(socket string) error {
 			return err
 		}
 	}
-	if err := tell(socket); err != nil {
-		return err
-	}
-	return idle("")
+	return idle(socket)
 }
 
 // deaf is ended by nothing but SIGKILL.

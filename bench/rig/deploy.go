@@ -2,6 +2,7 @@ package rig
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +12,9 @@ import (
 
 // Builds are the names that the bench's worker knows, see bench/worker.
 var Builds = []string{"plain", "stock", "never-ready", "exits-at-start", "exits-in-bake", "dies-accepting", "deaf"}
+
+// Files are builds that no worker is needed for: none of them can run.
+var Files = []string{"missing", "not-executable", "wrong-machine", "cut-off"}
 
 // Releases are the builds of the worker in a directory. The service runs
 // Current, a link to one of them.
@@ -30,8 +34,27 @@ func BuildReleases(ctx context.Context, dir string) (Releases, error) {
 			return r, err
 		}
 	}
-	return r, nil
+	return r, r.spoil()
 }
+
+// spoil makes the files of Files; one is missing as it is.
+func (r Releases) spoil() error {
+	whole, err := os.ReadFile(filepath.Join(r.dir, "worker"))
+	if err != nil {
+		return err
+	}
+	write := func(name string, b []byte, mode os.FileMode) {
+		err = errors.Join(err, os.WriteFile(filepath.Join(r.dir, name), b, mode))
+	}
+	write("not-executable", whole, 0o644)
+	write("cut-off", whole[:10], 0o755)
+	whole[machine]++
+	write("wrong-machine", whole, 0o755)
+	return err
+}
+
+// machine is where an ELF header says what it is for (elf(5), e_machine).
+const machine = 18
 
 // Current is the path that a service has in exec_start.
 func (r Releases) Current() string { return filepath.Join(r.dir, "current") }
@@ -39,7 +62,7 @@ func (r Releases) Current() string { return filepath.Join(r.dir, "current") }
 // Deploy lets Current name another build, as deploys do: from one to the other
 // in one step.
 func (r Releases) Deploy(build string) error {
-	if !slices.Contains(Builds, build) {
+	if !slices.Contains(Builds, build) && !slices.Contains(Files, build) {
 		return fmt.Errorf("no build is called %q", build)
 	}
 	next := filepath.Join(r.dir, "next")

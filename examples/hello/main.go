@@ -28,6 +28,9 @@ var version = "1"
 
 func main() {
 	log.SetFlags(0)
+	if version == "" {
+		log.Fatal("cannot start: built without a version")
+	}
 	listeners, err := listen()
 	if err != nil {
 		log.Fatal(err)

@@ -1,0 +1,154 @@
+// Faults does to supervisord and its services what breaks other supervisors, and
+// says how long it took to be well again.
+//
+//	go run ./bench/faults [-rounds 100] [-rows R2,R7,R12,R13,R14] [-json FILE]
+//
+// It exits with status 1 if something was not as it must be. That can be the
+// machine's doing where time is what was measured.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/supervisord-go/supervisord/bench/rig"
+)
+
+// A row is one kind of fault. Its run returns figures for people; the error says
+// what was not as it must be.
+type row struct {
+	name, fault string
+	run         func(context.Context, *bed) (string, error)
+}
+
+var rows = []row{
+	{"R2", "builds that are broken in every way, under load", brokenBuilds},
+	{"R7", "stop of a tree that does not go", stubbornTree},
+	{"R12", "a thousand processes end in the same instant", endTogether},
+	{"R13", "fifty services crash without end", crashLoops},
+	{"R14", "a program that is missing, busy or removed", missingProgram},
+}
+
+// A bed is what rows need: a new supervisord each, the same binaries.
+type bed struct {
+	binaries rig.Binaries
+	crowd    string // the path of bench/crowd
+	rounds   int
+}
+
+// A result is a row of the report.
+type result struct {
+	Row     string `json:"row"`
+	Fault   string `json:"fault"`
+	Figures string `json:"figures"`
+	Error   string `json:"error,omitempty"`
+}
+
+func main() {
+	log.SetFlags(0)
+	log.SetPrefix("faults: ")
+	rounds := flag.Int("rounds", 100, "of R12")
+	wanted := flag.String("rows", "R2,R7,R12,R13,R14", "which")
+	file := flag.String("json", "", "`file` to write the results to")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	results, err := run(ctx, strings.Split(*wanted, ","), *rounds)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if bad := report(results, *file); bad != nil {
+		log.Fatal(bad)
+	}
+}
+
+func run(ctx context.Context, wanted []string, rounds int) ([]result, error) {
+	dir, err := rig.TempDir()
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	log.Print("building")
+	b := &bed{crowd: filepath.Join(dir, "crowd"), rounds: rounds}
+	if b.binaries, err = rig.Build(ctx, dir); err != nil {
+		return nil, err
+	}
+	if err := rig.BuildPackages(ctx, dir, rig.Module+"/bench/crowd"); err != nil {
+		return nil, err
+	}
+	var results []result
+	for _, r := range rows {
+		if !slices.Contains(wanted, r.name) {
+			continue
+		}
+		log.Printf("%s: %s", r.name, r.fault)
+		figures, err := r.run(ctx, b)
+		res := result{Row: r.name, Fault: r.fault, Figures: figures}
+		if err != nil {
+			res.Error = err.Error()
+		}
+		results = append(results, res)
+	}
+	return results, ctx.Err()
+}
+
+func report(results []result, file string) (err error) {
+	t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	for _, r := range results {
+		fmt.Fprintf(t, "%s\t%s\t%s\n", r.Row, r.Fault, r.Figures)
+		if r.Error != "" {
+			err = errors.Join(err, fmt.Errorf("%s: %s", r.Row, r.Error))
+		}
+	}
+	t.Flush()
+	if file == "" {
+		return err
+	}
+	b, merr := json.MarshalIndent(results, "", "  ")
+	if merr == nil {
+		merr = os.WriteFile(file, append(b, '\n'), 0o644)
+	}
+	return errors.Join(err, merr)
+}
+
+// An engine is a supervisord for one row, with a tally of what it runs.
+type engine struct {
+	*rig.Supervisor
+	dir   string
+	tally rig.Tally
+}
+
+// with runs a row's work with a supervisord of its own. Whether that ends well
+// counts too.
+func (b *bed) with(ctx context.Context, configure func(dir string) (string, error), work func(*engine) error) (err error) {
+	dir, err := rig.TempDir()
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	tally, err := rig.ListenTally(filepath.Join(dir, "tally"))
+	if err != nil {
+		return err
+	}
+	defer tally.Close()
+	configuration, err := configure(dir)
+	if err != nil {
+		return err
+	}
+	s, err := rig.Start(ctx, b.binaries, dir, configuration)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Stop()) }()
+	return work(&engine{s, dir, tally})
+}

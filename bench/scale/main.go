@@ -1,0 +1,176 @@
+// Scale starts a thousand services and says what that takes: the time until all
+// are ready, and the threads, memory, descriptors, wake-ups and answers of
+// supervisord then.
+//
+//	go run ./bench/scale [-services 1000] [-idle 10s] [-json FILE]
+//
+// It exits with status 1 if supervisord has 30 threads or more.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/supervisord-go/supervisord/bench/rig"
+)
+
+// mostThreads is how many threads supervisord may have, whatever it runs.
+const mostThreads = 30
+
+func main() {
+	log.SetFlags(0)
+	log.SetPrefix("scale: ")
+	services := flag.Int("services", 1000, "how many")
+	idle := flag.Duration("idle", 10*time.Second, "for how long wake-ups are counted")
+	file := flag.String("json", "", "`file` to write the figures to")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	figures, err := measure(ctx, *services, *idle)
+	if err != nil {
+		log.Fatal(err)
+	}
+	figures.print(os.Stdout)
+	if err := figures.write(*file); err != nil {
+		log.Fatal(err)
+	}
+	if figures.Threads >= mostThreads {
+		log.Fatalf("supervisord has %d threads, and may have fewer than %d", figures.Threads, mostThreads)
+	}
+}
+
+// Figures are what is measured. Times are in seconds and milliseconds.
+type Figures struct {
+	Services int     `json:"services"`
+	Start    float64 `json:"start_to_ready_s"`
+	rig.Usage
+	StartCPU  float64 `json:"start_cpu_s"` // of supervisord alone
+	Idle      float64 `json:"idle_s"`
+	Wakeups   int64   `json:"idle_wakeups"`
+	IdleCPU   float64 `json:"idle_cpu_s"`
+	StatusP50 float64 `json:"status_p50_ms"` // of superctl status, its own start included
+	StatusMax float64 `json:"status_max_ms"`
+	Stop      float64 `json:"stop_s"`
+}
+
+func measure(ctx context.Context, services int, idle time.Duration) (f Figures, err error) {
+	dir, err := rig.TempDir()
+	if err != nil {
+		return f, err
+	}
+	defer os.RemoveAll(dir)
+	log.Print("building")
+	binaries, err := rig.Build(ctx, filepath.Join(dir, "bin"))
+	if err != nil {
+		return f, err
+	}
+	if err := rig.BuildPackages(ctx, filepath.Join(dir, "bin"), rig.Module+"/bench/crowd"); err != nil {
+		return f, err
+	}
+	names, configuration := configure(services, filepath.Join(dir, "bin", "crowd"))
+	f.Services, f.Idle = services, idle.Seconds()
+
+	log.Printf("starting %d services", services)
+	start := time.Now()
+	s, err := rig.Start(ctx, binaries, dir, configuration)
+	if err != nil {
+		return f, err
+	}
+	err = f.running(ctx, s, names, start, idle)
+	log.Print("stopping")
+	stop := time.Now()
+	err = errors.Join(err, s.Stop())
+	f.Stop = time.Since(stop).Seconds()
+	return f, err
+}
+
+func configure(services int, crowd string) (names []string, configuration string) {
+	var b strings.Builder
+	for i := range services {
+		name := fmt.Sprintf("s%04d", i)
+		names = append(names, name)
+		fmt.Fprintf(&b, "[service.%s]\nexec_start = [%q, \"idle\", \"-\"]\ntype = \"notify\"\n\n", name, crowd)
+	}
+	return names, b.String()
+}
+
+// running measures from the moment when all are ready.
+func (f *Figures) running(ctx context.Context, s *rig.Supervisor, names []string, start time.Time, idle time.Duration) error {
+	// Start of what is up is done at once, so this waits for those that are not.
+	if _, err := s.Must(ctx, append([]string{"start"}, names...)...); err != nil {
+		return err
+	}
+	f.Start = time.Since(start).Seconds()
+	if err := f.status(ctx, s); err != nil {
+		return err
+	}
+	before, err := rig.Use(s.PID())
+	if err != nil {
+		return err
+	}
+	f.Usage, f.StartCPU = before, before.CPU.Seconds()
+	log.Printf("idle for %v", idle)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(idle):
+	}
+	after, err := rig.Use(s.PID())
+	f.Wakeups, f.IdleCPU = after.Wakeups-before.Wakeups, (after.CPU - before.CPU).Seconds()
+	return err
+}
+
+func (f *Figures) status(ctx context.Context, s *rig.Supervisor) error {
+	var took []time.Duration
+	for range 20 {
+		a, err := s.Must(ctx, "status")
+		if err != nil {
+			return err
+		}
+		took = append(took, a.Took)
+	}
+	slices.Sort(took)
+	f.StatusP50 = took[len(took)/2].Seconds() * 1000
+	f.StatusMax = took[len(took)-1].Seconds() * 1000
+	return nil
+}
+
+func (f Figures) print(w io.Writer) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	line := func(what, format string, args ...any) {
+		fmt.Fprintf(t, "%s\t"+format+"\n", append([]any{what}, args...)...)
+	}
+	line("services", "%d", f.Services)
+	line("start to all ready", "%.2f s", f.Start)
+	line("supervisord's CPU time for that", "%.2f s", f.StartCPU)
+	line("supervisord's threads", "%d", f.Threads)
+	line("resident memory", "%.1f MiB", float64(f.RSS)/1024)
+	line("descriptors", "%d (%.1f a service)", f.Files, float64(f.Files)/float64(f.Services))
+	line("wake-ups when idle", "%d in %.0f s, %.2f s of CPU time", f.Wakeups, f.Idle, f.IdleCPU)
+	line("superctl status", "p50 %.0f ms, max %.0f ms", f.StatusP50, f.StatusMax)
+	line("stop of all", "%.2f s", f.Stop)
+	t.Flush()
+}
+
+func (f Figures) write(file string) error {
+	if file == "" {
+		return nil
+	}
+	b, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(b, '\n'), 0o644)
+}
