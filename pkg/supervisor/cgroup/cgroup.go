@@ -1,0 +1,180 @@
+// Package cgroup keeps each invocation in a cgroup of its own (cgroups(7),
+// version 2), so that whatever a service forks can be found, signalled and
+// waited for, however it detaches itself.
+//
+// The tree is OWN/supervisord-HASH/UNIT.service/INVOCATION, where OWN is the
+// cgroup that supervisord was started in and HASH stands for its runtime
+// directory: two supervisords never share one. No controller is needed, so a
+// hybrid mount, where version 1 holds them all, serves as well.
+//
+// All writing goes to files below a directory that is ours. A cgroup cannot be
+// renamed, so its path is as good as a handle.
+package cgroup
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Tree is where a supervisord's cgroups are.
+type Tree struct {
+	mount string // where cgroup2 is mounted
+	base  string // below mount, as /proc/PID/cgroup has it
+}
+
+// Open finds or makes the cgroup for the supervisord of runtimeDirectory. An
+// error says why cgroups cannot be had here.
+func Open(runtimeDirectory string) (*Tree, error) {
+	mount, root, err := findMount("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	own, err := Of(os.Getpid())
+	if err != nil {
+		return nil, err
+	}
+	if own, err = below(root, own); err != nil {
+		return nil, err
+	}
+	if own == "/" && exists("/run/systemd/system") {
+		return nil, errors.New("the root cgroup is systemd's")
+	}
+	sum := sha256.Sum256([]byte(runtimeDirectory))
+	t := &Tree{mount: mount, base: filepath.Join(own, "supervisord-"+hex.EncodeToString(sum[:6]))}
+	return t, t.try()
+}
+
+// try makes the tree and a cgroup in it, and looks whether it works.
+func (t *Tree) try() error {
+	g, err := t.Make("try", "0")
+	if err != nil {
+		t.Close()
+		return err
+	}
+	defer g.Remove()
+	if unix.Access(filepath.Join(g.dir(), "cgroup.procs"), unix.W_OK) != nil {
+		return fmt.Errorf("cannot write to %s: permission denied", g.dir())
+	}
+	_, err = g.Populated()
+	return err
+}
+
+// Path is the tree's cgroup, as /proc/PID/cgroup has it.
+func (t *Tree) Path() string { return t.base }
+
+// Close removes what is empty of the tree; what lives in it goes on.
+func (t *Tree) Close() error {
+	units, _ := os.ReadDir(t.dir())
+	for _, u := range units {
+		if u.IsDir() {
+			unix.Rmdir(filepath.Join(t.dir(), u.Name()))
+		}
+	}
+	unix.Rmdir(t.dir())
+	return nil
+}
+
+func (t *Tree) dir() string { return filepath.Join(t.mount, t.base) }
+
+// Make makes the cgroup of an invocation of a unit. Both are names without a
+// slash; the suffix keeps them apart from the files of a cgroup.
+func (t *Tree) Make(unitName, invocation string) (*Group, error) {
+	g := &Group{tree: t, path: filepath.Join(t.base, unitName+".service", invocation)}
+	for {
+		if err := os.MkdirAll(filepath.Dir(g.dir()), 0o755); err != nil {
+			return nil, fmt.Errorf("cannot make cgroup %s: %w", g.path, cause(err))
+		}
+		err := os.Mkdir(g.dir(), 0o755)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // the unit's last other invocation has just taken its directory along
+		}
+		if errors.Is(err, fs.ErrExist) { // left by a supervisord whose state is lost
+			err = g.mustBeEmpty()
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot make cgroup %s: %w", g.path, cause(err))
+		}
+		return g, nil
+	}
+}
+
+func (g *Group) mustBeEmpty() error {
+	populated, err := g.Populated()
+	if err == nil && populated {
+		err = errors.New("it has processes already")
+	}
+	return err
+}
+
+func cause(err error) error {
+	if e := (*fs.PathError)(nil); errors.As(err, &e) {
+		return e.Err
+	}
+	return err
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// Of is the cgroup of a process, as /proc/PID/cgroup has it: relative to the
+// root of our cgroup namespace.
+func Of(pid int) (string, error) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	if err != nil {
+		return "", fmt.Errorf("cannot read the cgroup of process %d: %w", pid, cause(err))
+	}
+	for line := range bytes.Lines(text) {
+		if path, ok := bytes.CutPrefix(line, []byte("0::")); ok {
+			return strings.TrimSuffix(string(path), "\n"), nil
+		}
+	}
+	return "", errors.New("the kernel has no cgroup version 2")
+}
+
+// findMount finds cgroup2 in a mountinfo file (proc_pid_mountinfo(5)): where it
+// is mounted, and which cgroup that shows.
+func findMount(file string) (mount, root string, err error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return "", "", fmt.Errorf("cannot look for cgroup2: %w", err)
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		before, after, _ := strings.Cut(s.Text(), " - ")
+		fields := strings.Fields(before)
+		if strings.HasPrefix(after, "cgroup2 ") && len(fields) > 4 {
+			return unescape(fields[4]), unescape(fields[3]), nil
+		}
+	}
+	return "", "", errors.New("cgroup2 is not mounted")
+}
+
+// unescape undoes the octal escapes of mountinfo.
+func unescape(s string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
+}
+
+// below is path relative to root, both absolute.
+func below(root, path string) (string, error) {
+	if root == "/" {
+		return path, nil
+	}
+	rest, ok := strings.CutPrefix(path, root)
+	if !ok || rest != "" && rest[0] != '/' {
+		return "", fmt.Errorf("the mounted cgroup2 does not show our cgroup %s", path)
+	}
+	return "/" + strings.TrimPrefix(rest, "/"), nil
+}

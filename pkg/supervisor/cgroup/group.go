@@ -1,0 +1,127 @@
+package cgroup
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Group is the cgroup of one invocation, with whatever cgroups the invocation
+// makes below it.
+type Group struct {
+	tree *Tree
+	path string
+}
+
+// Path is the cgroup as /proc/PID/cgroup has it.
+func (g *Group) Path() string { return g.path }
+
+func (g *Group) dir() string { return filepath.Join(g.tree.mount, g.path) }
+
+// Open returns an fd for clone3(2), CLONE_INTO_CGROUP; the caller closes it.
+func (g *Group) Open() (fd int, err error) {
+	fd, err = unix.Open(g.dir(), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("cannot open cgroup %s: %w", g.path, err)
+	}
+	return fd, nil
+}
+
+// Add moves a process into the cgroup.
+func (g *Group) Add(pid int) error { return g.write("cgroup.procs", strconv.Itoa(pid)) }
+
+func (g *Group) write(name, text string) error {
+	f, err := os.OpenFile(filepath.Join(g.dir(), name), os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("cannot open %s of cgroup %s: %w", name, g.path, cause(err))
+	}
+	defer f.Close()
+	if _, err := f.WriteString(text); err != nil {
+		return fmt.Errorf("cannot write %s of cgroup %s: %w", name, g.path, cause(err))
+	}
+	return nil
+}
+
+// Kill kills every process in the cgroup and below, also those that are just
+// being forked. It fails with fs.ErrNotExist before Linux 5.14.
+func (g *Group) Kill() error { return g.write("cgroup.kill", "1") }
+
+// Has says whether a process is in the cgroup or below it.
+func (g *Group) Has(pid int) bool {
+	path, err := Of(pid)
+	return err == nil && (path == g.path || strings.HasPrefix(path, g.path+"/"))
+}
+
+// PIDs lists the processes in the cgroup and below. A cgroup that is gone has
+// none. Processes outside our pid namespace have no number, and are left out.
+func (g *Group) PIDs() (pids []int, err error) {
+	err = g.walk(func(dir string) error {
+		text, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EOPNOTSUPP) {
+			return nil // removed meanwhile; or threaded, and listed above
+		}
+		for field := range bytes.FieldsSeq(text) {
+			if pid, err := strconv.Atoi(string(field)); err == nil && pid > 0 {
+				pids = append(pids, pid)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the processes of cgroup %s: %w", g.path, cause(err))
+	}
+	return pids, nil
+}
+
+// walk visits every cgroup below and then the cgroup itself.
+func (g *Group) walk(visit func(dir string) error) error { return walk(g.dir(), visit) }
+
+func walk(dir string, visit func(string) error) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			if err := walk(filepath.Join(dir, e.Name()), visit); err != nil {
+				return err
+			}
+		}
+	}
+	return visit(dir)
+}
+
+// Remove removes the cgroup, those below it, and the unit's if that was its
+// last. It fails with EBUSY while a process is in it.
+func (g *Group) Remove() error {
+	err := g.walk(func(dir string) error {
+		if err := unix.Rmdir(dir); err != nil && err != unix.ENOENT {
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("cannot remove cgroup %s: %w", g.path, err)
+	}
+	unix.Rmdir(filepath.Dir(g.dir())) // EBUSY: the unit has others
+	return nil
+}
+
+// Freeze stops all processes in the cgroup and below from running, or lets them
+// run again. It fails with fs.ErrNotExist before Linux 5.2.
+func (g *Group) Freeze(on bool) error {
+	if on {
+		return g.write("cgroup.freeze", "1")
+	}
+	return g.write("cgroup.freeze", "0")
+}

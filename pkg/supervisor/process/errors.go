@@ -1,0 +1,144 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/process/stage"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// A StartError says why a program could not be started. Nothing is left of it.
+type StartError struct {
+	Step   string        // what could not be done: "exec", "chdir", "user", …
+	Errno  syscall.Errno // why; 0: Detail says it in full
+	Detail string        // what it was done to: a path, a user, FILE:LINE
+	Status int           // the status that systemd has for the step (200 to 245, 255); 0: none was started
+
+	hint string
+}
+
+// Steps outside of the stage.
+const (
+	stepSpawn  = "spawn"  // the kernel starts no process
+	stepStage  = "stage"  // the stage ended, or was ended, before it became the program
+	stepCgroup = "cgroup" // the invocation gets no cgroup
+)
+
+const statusCgroup = 219
+
+// actions says for each step what could not be done to its Detail.
+var actions = map[string]string{
+	stepSpawn:                   "start a process for",
+	stepStage:                   "start",
+	stepCgroup:                  "make a cgroup for",
+	stage.Fds.String():          "pass its files on",
+	stage.OOMAdjust.String():    "set oom_score_adj to",
+	stage.Nice.String():         "set nice to",
+	stage.Keyring.String():      "join a new session keyring",
+	stage.Limits.String():       "set limit",
+	stage.Group.String():        "become group",
+	stage.User.String():         "become user",
+	stage.Capabilities.String(): "drop capabilities",
+	stage.Chdir.String():        "change directory to",
+	stage.Environment.String():  "read environment file",
+	stage.Signals.String():      "reset signals",
+	stage.Exec.String():         "execute",
+}
+
+func (e *StartError) Error() string {
+	if e.Errno == 0 {
+		return e.Detail
+	}
+	action, ok := actions[e.Step]
+	if !ok {
+		action = "do step " + e.Step + " for"
+	}
+	return fmt.Sprintf("cannot %s: %s", strings.TrimSpace(action+" "+e.Detail), e.cause())
+}
+
+// cause is the error number in words that fit the step.
+func (e *StartError) cause() string {
+	switch {
+	case e.Step == stage.Environment.String() && e.Errno == syscall.EBADMSG:
+		return "the line is not KEY=VALUE"
+	case e.Step == stage.Environment.String() && e.Errno == syscall.EINVAL:
+		return "it is not a regular file"
+	}
+	return e.Errno.Error()
+}
+
+// Unwrap is the error number, if there is one.
+func (e *StartError) Unwrap() error {
+	if e.Errno == 0 {
+		return nil
+	}
+	return e.Errno
+}
+
+// Exit is the same as an end of the process.
+func (e *StartError) Exit() unit.Exit {
+	return unit.Exit{Kind: unit.NotRun, Code: e.Status, Step: e.Step, Errno: e.Errno, Detail: e.Detail}
+}
+
+// NotRun is the error that an end stands for which [StartError.Exit] made. Its
+// hint is that of the moment: it may look at the file again.
+func NotRun(e unit.Exit) *StartError {
+	return &StartError{Step: e.Step, Errno: e.Errno, Detail: e.Detail, Status: e.Code}
+}
+
+// Hint says what to do about it, or nothing.
+func (e *StartError) Hint() string {
+	if e.hint != "" {
+		return e.hint
+	}
+	switch e.Step {
+	case stage.Exec.String():
+		return e.execHint()
+	case stage.User.String(), stage.Group.String():
+		if e.Errno == syscall.EPERM {
+			return "only root may run programs as another user"
+		}
+	case stage.Limits.String(), stage.Nice.String():
+		if e.Errno == syscall.EPERM || e.Errno == syscall.EACCES {
+			return "supervisord may not raise it that far"
+		}
+	}
+	return ""
+}
+
+func (e *StartError) execHint() string {
+	switch e.Errno {
+	case syscall.ETXTBSY:
+		return "the file is open for writing; replace it by renaming, as install(1) and go build -o do, not by cp"
+	case syscall.EAGAIN:
+		return "the user has too many processes (limit_nproc)"
+	case syscall.E2BIG:
+		return "arguments and environment are too long"
+	case syscall.ENOENT, syscall.ENOEXEC:
+		var again *StartError
+		if errors.As(inspectPath(e.Detail), &again) && again.hint != "" {
+			return again.hint
+		}
+		if e.Errno == syscall.ENOENT && again == nil {
+			return "the file is there, but not the loader that it names: was it linked for another system?"
+		}
+	}
+	return ""
+}
+
+// startError is an error of a step that the stage has a status for.
+func startError(step stage.Step, errno syscall.Errno, detail, hint string) *StartError {
+	return &StartError{Step: step.String(), Errno: errno, Detail: detail, Status: step.Status(), hint: hint}
+}
+
+// errnoOf finds the error number in err; EIO stands for one without.
+func errnoOf(err error) syscall.Errno {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno
+	}
+	return syscall.EIO
+}

@@ -1,0 +1,239 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/cgroup"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/process/stage"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// Options of a launcher.
+type Options struct {
+	RuntimeDirectory string        // names the cgroups: two supervisords never share one
+	OnStray          func(pid int) // an orphan that nobody here has started was reaped; may be nil
+	NoCgroups        bool          // track processes by their session, also where cgroups could be had
+}
+
+// A Launcher starts processes. There is one in a program, since the orphans of
+// all that it starts come to the program itself.
+type Launcher struct {
+	self    int // our own binary, as it was when we started
+	null    int
+	cgroups *cgroup.Tree // nil: there are none
+	without string       // why
+	reaper  *reaper
+}
+
+// firstHigh is above every fd that a stage starts with (0 to 3). Our own binary
+// is opened above it, see start.
+const firstHigh = 10
+
+// NewLauncher prepares to start processes and makes us the parent of all orphans
+// below. Only such a launcher should start processes in this program from then
+// on: it reaps what it does not know, unless that is in our own session.
+func NewLauncher(o Options) (*Launcher, error) {
+	self, err := openHigh("/proc/self/exe", unix.O_PATH)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open our own binary, is /proc mounted? %w", err)
+	}
+	null, err := openHigh("/dev/null", unix.O_RDWR)
+	if err != nil {
+		unix.Close(self)
+		return nil, fmt.Errorf("cannot open /dev/null: %w", err)
+	}
+	l := &Launcher{self: self, null: null}
+	if err := l.becomeParent(); err != nil {
+		l.closeFiles()
+		return nil, err
+	}
+	l.findCgroups(o)
+	l.reaper = newReaper(o.OnStray)
+	return l, nil
+}
+
+func openHigh(path string, flags int) (int, error) {
+	fd, err := retry(func() (int, error) { return unix.Open(path, flags|unix.O_CLOEXEC, 0) })
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(fd)
+	return unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, firstHigh)
+}
+
+// becomeParent makes orphans come to us, and looks for what we cannot do without.
+func (l *Launcher) becomeParent() error {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("cannot become a subreaper: %w", err)
+	}
+	fd, err := unix.PidfdOpen(unix.Getpid(), 0)
+	if err != nil {
+		return fmt.Errorf("cannot open a pidfd, which needs Linux 5.4: %w", err)
+	}
+	return unix.Close(fd)
+}
+
+func (l *Launcher) findCgroups(o Options) {
+	if o.NoCgroups {
+		l.without = "not wanted"
+		return
+	}
+	cgroups, err := cgroup.Open(o.RuntimeDirectory)
+	if err != nil {
+		l.without = err.Error()
+		return
+	}
+	l.cgroups = cgroups
+}
+
+// Tracking says how the processes of an invocation are held together: by the
+// cgroups below the one returned, or not by cgroups, and why.
+func (l *Launcher) Tracking() (cgroup, why string) {
+	if l.cgroups == nil {
+		return "", l.without
+	}
+	return l.cgroups.Path(), ""
+}
+
+// Close releases what the launcher holds. Processes go on, and nobody reaps
+// orphans any more.
+func (l *Launcher) Close() error {
+	l.reaper.close()
+	l.closeFiles()
+	if l.cgroups != nil {
+		return l.cgroups.Close()
+	}
+	return nil
+}
+
+func (l *Launcher) closeFiles() {
+	unix.Close(l.self)
+	unix.Close(l.null)
+}
+
+// Launch starts a program and returns when it runs. It waits for the disk, for
+// the stage, and for staged, so it has a goroutine of its own.
+//
+// When the process is there but has yet to run its program, staged is called: it
+// stores who that process is. Only if it returns nil does the program run. From
+// then on the Process may be signalled, so a stage that hangs can be killed, as
+// its user can make it hang.
+//
+// If Launch fails, nothing is left of the process. The error is a *StartError, or
+// that of staged.
+func (l *Launcher) Launch(ctx context.Context, t Task, staged func(*Process) error) (*Process, error) {
+	path, file, err := t.program()
+	if err != nil {
+		return nil, err
+	}
+	p, c, err := l.stage(ctx, &t, path, file)
+	if err != nil {
+		if file != nil {
+			file.Close()
+		}
+		return nil, err
+	}
+	defer c.close()
+	if staged != nil {
+		err = staged(p)
+	}
+	if err == nil {
+		err = l.run(ctx, c, p, &t, path)
+	}
+	if err != nil {
+		c.close()
+		p.killTree()
+		<-p.gone
+		return nil, err
+	}
+	return p, nil
+}
+
+// program opens what is to be run; no file: it is run by its path.
+func (t *Task) program() (path string, file *Executable, err error) {
+	if t.Executable != nil {
+		if file = t.Executable.duplicate(); file == nil {
+			return "", nil, startError(stage.Exec, syscall.EBADF, t.Executable.path, "")
+		}
+		return file.path, file, nil
+	}
+	path, file, err = find(t.Program)
+	if err != nil {
+		return "", nil, err
+	}
+	kind, err := inspect(file, path)
+	if err != nil {
+		file.Close()
+		return "", nil, err
+	}
+	if kind != program && kind != unreadable { // an interpreter opens it by path
+		file.Close()
+		return path, nil, nil
+	}
+	return path, file, nil
+}
+
+// run sends the stage its task and waits for what becomes of it.
+func (l *Launcher) run(ctx context.Context, c control, p *Process, t *Task, path string) error {
+	file := p.Executable() // our own: the process's is closed when it is killed
+	if file != nil {
+		defer file.Close()
+	}
+	order, err := t.order(path, file != nil)
+	if err != nil {
+		return err
+	}
+	message := stage.Encode(order)
+	if len(message) > stage.MaxTask {
+		return startError(stage.Exec, syscall.E2BIG, path, "")
+	}
+	var fds []int
+	if file != nil {
+		fds = append(fds, file.fd)
+	}
+	for _, f := range t.Sockets {
+		fds = append(fds, f.FD)
+	}
+	answer, err := c.converse(ctx, message, fds)
+	if err != nil {
+		return undone(err, path)
+	}
+	ran, failure := stage.Outcome(answer)
+	switch {
+	case ran:
+		return nil
+	case failure.Errno != 0:
+		return t.explain(failure)
+	}
+	return died(p.Wait(), path)
+}
+
+// undone is the error of a stage that was not waited for to the end.
+func undone(err error, path string) *StartError {
+	e := &StartError{Step: stepStage, Errno: errnoOf(err), Detail: path, Status: stage.None.Status()}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		e.Errno = syscall.ETIMEDOUT
+	case errors.Is(err, context.Canceled):
+		e.Errno = syscall.ECANCELED
+	}
+	return e
+}
+
+// died is the error of a stage that ended without a word.
+func died(exit unit.Exit, path string) *StartError {
+	how := "ended with status " + strconv.Itoa(exit.Code)
+	if exit.Kind != unit.ByStatus {
+		how = "was ended by " + unix.SignalName(exit.Signal)
+	}
+	return &StartError{
+		Step: stepStage, Status: stage.None.Status(),
+		Detail: fmt.Sprintf("cannot start %s: its process %s before the program ran", path, how),
+	}
+}

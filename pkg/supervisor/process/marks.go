@@ -1,0 +1,92 @@
+package process
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// marks are what a process may have from the invocation that it was forked in.
+// They are hints: a process can carry another's. So they count only for an orphan
+// that has come to us, and only if it has the invocation's user: then whoever
+// forged them could kill the invocation anyway.
+type marks struct {
+	uid        uint32
+	invocation string // INVOCATION_ID=…, as in its environment; empty: none
+	pipe       string // pipe:[…], where its output goes; empty: none
+}
+
+func newMarks(uid uint32, env []string, output int) (m marks) {
+	m.uid = uid
+	for _, pair := range env {
+		if strings.HasPrefix(pair, "INVOCATION_ID=") && len(pair) > len("INVOCATION_ID=") {
+			m.invocation = pair
+		}
+	}
+	if link, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(output)); err == nil && strings.HasPrefix(link, "pipe:[") {
+		m.pipe = link
+	}
+	return m
+}
+
+// on says whether a process carries the marks.
+func (m marks) on(pid int) bool {
+	dir := "/proc/" + strconv.Itoa(pid)
+	if uid, ok := realUID(dir); !ok || uid != m.uid {
+		return false
+	}
+	return m.onOutput(dir) || m.inEnvironment(dir)
+}
+
+func (m marks) onOutput(dir string) bool {
+	if m.pipe == "" {
+		return false
+	}
+	for _, fd := range []string{"/fd/1", "/fd/2"} {
+		if link, err := os.Readlink(dir + fd); err == nil && link == m.pipe {
+			return true
+		}
+	}
+	return false
+}
+
+// environWait is how long a process may hold up the reading of its environment:
+// that takes a lock which its own page faults can keep.
+const environWait = time.Second
+
+func (m marks) inEnvironment(dir string) bool {
+	if m.invocation == "" {
+		return false
+	}
+	text := make(chan []byte, 1)
+	go func() {
+		b, _ := os.ReadFile(dir + "/environ")
+		text <- b
+	}()
+	select {
+	case b := <-text:
+		for pair := range bytes.SplitSeq(b, []byte{0}) {
+			if string(pair) == m.invocation {
+				return true
+			}
+		}
+	case <-time.After(environWait):
+	}
+	return false
+}
+
+func realUID(dir string) (uint32, bool) {
+	text, err := os.ReadFile(dir + "/status")
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.Lines(string(text)) {
+		if ids, ok := strings.CutPrefix(line, "Uid:"); ok {
+			uid, err := strconv.ParseUint(strings.Fields(ids)[0], 10, 32)
+			return uint32(uid), err == nil
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,156 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// A pidfd names a process for as long as it is open (pidfd_open(2)). It is in
+// Go's poller, which parks the goroutine that waits for the process's end.
+type pidfd struct {
+	file *os.File
+	conn syscall.RawConn
+}
+
+// newPidfd takes fd over, unless it fails.
+func newPidfd(fd int) (*pidfd, error) {
+	if err := unix.SetNonblock(fd, true); err != nil { // or os.NewFile leaves the poller out
+		return nil, fmt.Errorf("cannot watch a process: %w", err)
+	}
+	file := os.NewFile(uintptr(fd), "pidfd")
+	conn, err := file.SyscallConn()
+	return &pidfd{file, conn}, err // fails for no file at all
+}
+
+// openPidfd returns os.ErrProcessDone if there is no such process. Who opens by
+// number must look afterwards whether it is the right one.
+func openPidfd(pid int) (*pidfd, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err == unix.ESRCH {
+		return nil, os.ErrProcessDone
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot open process %d: %w", pid, err)
+	}
+	p, err := newPidfd(fd)
+	if err != nil {
+		unix.Close(fd)
+	}
+	return p, err
+}
+
+func (p *pidfd) close() { p.file.Close() }
+
+// ended parks until the process has ended, reaped or not.
+func (p *pidfd) ended() error {
+	return p.conn.Read(func(fd uintptr) bool {
+		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(poll, 0)
+		return n > 0 || err != nil && err != unix.EINTR
+	})
+}
+
+// signal sends sig to the process, and SIGCONT after it where that belongs.
+func (p *pidfd) signal(sig syscall.Signal) error { return p.sendAwake(sig, 0) }
+
+// signalGroup does so to the process group that the process leads or led.
+func (p *pidfd) signalGroup(sig syscall.Signal) error {
+	return p.sendAwake(sig, unix.PIDFD_SIGNAL_PROCESS_GROUP)
+}
+
+func (p *pidfd) sendAwake(sig syscall.Signal, flags int) error {
+	err := p.send(sig, flags)
+	if err == nil && wakes(sig) {
+		p.send(syscall.SIGCONT, flags)
+	}
+	return err
+}
+
+// wakes says whether SIGCONT follows a signal.
+func wakes(sig syscall.Signal) bool {
+	switch sig {
+	case 0, syscall.SIGKILL, syscall.SIGCONT, syscall.SIGSTOP, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU:
+		return false
+	}
+	return true
+}
+
+func (p *pidfd) send(sig syscall.Signal, flags int) error {
+	var err error
+	if e := p.conn.Control(func(fd uintptr) { err = unix.PidfdSendSignal(int(fd), sig, nil, flags) }); e != nil {
+		return os.ErrProcessDone // closed: it is gone
+	}
+	if err == unix.ESRCH {
+		return os.ErrProcessDone
+	}
+	return err
+}
+
+// inode is the number that the process's pidfd has in pidfs, which no other
+// process of this boot gets; 0 before Linux 6.9.
+func (p *pidfd) inode() (ino uint64) {
+	p.conn.Control(func(fd uintptr) {
+		var fs unix.Statfs_t
+		var st unix.Stat_t
+		if unix.Fstatfs(int(fd), &fs) == nil && uint32(fs.Type) == unix.PID_FS_MAGIC && unix.Fstat(int(fd), &st) == nil {
+			ino = st.Ino
+		}
+	})
+	return ino
+}
+
+// childInfo is siginfo_t as waitid(2) fills it in.
+type childInfo struct {
+	signo, errno, code int32
+	_                  [0]uintptr // the rest is aligned as a pointer is
+	pid                int32
+	uid                uint32
+	status             int32
+	_                  [128]byte
+}
+
+// What si_code says of an end (sigaction(2)).
+const (
+	exited = 1
+	killed = 2
+	dumped = 3
+)
+
+// status parks until our child has ended, and returns how. It reaps the child,
+// or keeps it as a zombie for a later call to reap.
+func (p *pidfd) status(keep bool) unit.Exit {
+	options := unix.WEXITED | unix.WNOHANG
+	if keep {
+		options |= unix.WNOWAIT
+	}
+	var info childInfo
+	var failed error
+	err := p.conn.Read(func(fd uintptr) bool {
+		info = childInfo{}
+		failed = unix.Waitid(unix.P_PIDFD, int(fd), (*unix.Siginfo)(unsafe.Pointer(&info)), options, nil)
+		return failed != unix.EINTR && failed != unix.EAGAIN && (failed != nil || info.pid != 0)
+	})
+	if errors.Join(err, failed) != nil {
+		return unit.Exit{Kind: unit.Unseen} // somebody else reaped it
+	}
+	return info.exit()
+}
+
+func (c childInfo) exit() unit.Exit {
+	switch c.code {
+	case exited:
+		return unit.Exit{Kind: unit.ByStatus, Code: int(c.status)}
+	case dumped:
+		return unit.Exit{Kind: unit.ByDump, Signal: syscall.Signal(c.status)}
+	case killed:
+		return unit.Exit{Kind: unit.ByKill, Signal: syscall.Signal(c.status)}
+	}
+	return unit.Exit{Kind: unit.Unseen}
+}

@@ -1,0 +1,162 @@
+// Package process starts programs and follows them to their end.
+//
+// A [Launcher] starts our own binary as an exec stage (package stage), tells its
+// caller the pid before anything of the program has run, and lets it go on. What
+// runs then is a [Process]: its main process, held by a pidfd, and the tree of
+// all that it forks, held together by a cgroup or, where there are none, by its
+// session.
+//
+// A process costs a parked goroutine, not a thread: pidfds and cgroup.events are
+// in Go's poller. The main process is reaped by its pidfd, orphans by their
+// number; nothing ever waits for "any child", which would steal the status of a
+// child that another goroutine waits for.
+//
+// Signals go through pidfds, never to a number that may by now be a stranger's.
+//
+// It needs Linux 5.4 and a mounted /proc.
+package process
+
+import (
+	"context"
+	"os"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// A Process is one invocation of a program: a main process and its tree.
+type Process struct {
+	identity   Identity
+	pidfd      *pidfd
+	tree       tree
+	executable atomic.Pointer[Executable] // what it runs; nil: not known, or gone
+	release    func()                     // called once, when nothing is left
+
+	exited chan struct{} // closed when exit is set
+	exit   unit.Exit
+	gone   chan struct{} // closed when the whole tree is gone
+}
+
+// A tree is all processes of an invocation, however they were forked.
+type tree interface {
+	// signal sends sig to every process, and says whether there was any.
+	signal(sig syscall.Signal) (found bool, err error)
+	// kill kills all, and whatever they fork meanwhile.
+	kill() error
+	// waitEmpty returns when none is left, after the main process has ended.
+	waitEmpty()
+	members() []Survivor
+	// keepsLeader says that the main process must stay a zombie until the tree
+	// is empty: its number is what holds the tree together.
+	keepsLeader() bool
+	// remove says that it is empty. From then on it has no members.
+	remove()
+	String() string // the cgroup; empty: none
+}
+
+// A Survivor is a process that is still there.
+type Survivor struct {
+	PID  int
+	Comm string // its name (proc_pid_comm(5)), of which it is itself the author
+}
+
+// PID is the main process, also when it has ended.
+func (p *Process) PID() int { return p.identity.PID }
+
+// Identity is what tells the main process from all others.
+func (p *Process) Identity() Identity { return p.identity }
+
+// Executable returns a handle on the file that the program was executed from,
+// which the caller closes; nil for what runs by way of an interpreter ("#!"), and
+// when the process is gone.
+func (p *Process) Executable() *Executable {
+	e := p.executable.Load()
+	if e == nil {
+		return nil
+	}
+	return e.duplicate()
+}
+
+// Wait returns how the main process ended, when it has.
+func (p *Process) Wait() unit.Exit {
+	<-p.exited
+	return p.exit
+}
+
+// WaitGone returns nil when the whole tree is gone, or the error of ctx.
+func (p *Process) WaitGone(ctx context.Context) error {
+	select {
+	case <-p.gone:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Survivors lists the processes of the tree that are alive now, the main one
+// among them.
+func (p *Process) Survivors() []Survivor {
+	select {
+	case <-p.gone:
+		return nil
+	default:
+		return p.tree.members()
+	}
+}
+
+// Signal sends a signal to those whom mode means (systemd.kill(5), KillMode=):
+// the main process or the whole tree. SIGCONT follows, so that a stopped process
+// gets to see it; not for SIGKILL, which needs no help, nor for what is itself
+// about stopping. It returns os.ErrProcessDone if there is nobody.
+func (p *Process) Signal(sig syscall.Signal, mode unit.KillMode) error {
+	switch {
+	case mode == unit.ProcessOnly, mode == unit.Mixed && sig != syscall.SIGKILL:
+		return p.signalMain(sig)
+	case sig == syscall.SIGKILL:
+		return p.killTree()
+	}
+	found, err := p.tree.signal(sig)
+	if err == nil && !found {
+		err = os.ErrProcessDone
+	}
+	return err
+}
+
+func (p *Process) killTree() error {
+	select {
+	case <-p.gone:
+		return os.ErrProcessDone
+	default:
+	}
+	if err := p.signalMain(syscall.SIGKILL); err != nil && err != os.ErrProcessDone {
+		return err
+	}
+	return p.tree.kill()
+}
+
+func (p *Process) signalMain(sig syscall.Signal) error {
+	select {
+	case <-p.exited:
+		return os.ErrProcessDone
+	default:
+	}
+	return p.pidfd.signal(sig)
+}
+
+// watch is the goroutine of a process, until nothing is left of it.
+func (p *Process) watch() {
+	p.exit = p.pidfd.status(p.tree.keepsLeader())
+	close(p.exited)
+	p.tree.waitEmpty()
+	p.tree.remove()
+	if p.tree.keepsLeader() {
+		p.pidfd.status(false)
+	}
+	if e := p.executable.Swap(nil); e != nil {
+		e.Close()
+	}
+	p.release()
+	p.pidfd.close()
+	close(p.gone)
+}

@@ -1,0 +1,117 @@
+package process
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// A stat is what /proc/PID/stat says of a process. Reading it waits for
+// nothing that the process could hold up.
+type stat struct {
+	pid, parent, group, session int
+	start                       uint64
+	state                       byte
+	comm                        string
+}
+
+func (s stat) alive() bool { return s.state != 'Z' && s.state != 'X' && s.state != 0 }
+
+func readStat(pid int) (stat, error) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return stat{}, err
+	}
+	return parseStat(text)
+}
+
+// parseStat reads the fields of proc_pid_stat(5). The name is in parentheses and
+// may itself hold any, so the last one ends it.
+func parseStat(text []byte) (s stat, err error) {
+	open, end := bytes.IndexByte(text, '('), bytes.LastIndexByte(text, ')')
+	if open < 1 || end < open {
+		return stat{}, errors.New("cannot parse /proc/PID/stat: no name in it")
+	}
+	f := strings.Fields(string(text[end+1:]))
+	if len(f) < 20 {
+		return stat{}, errors.New("cannot parse /proc/PID/stat: too few fields")
+	}
+	s.comm, s.state = string(text[open+1:end]), f[0][0]
+	numbers := []string{string(bytes.TrimSpace(text[:open])), f[1], f[2], f[3]}
+	for i, to := range []*int{&s.pid, &s.parent, &s.group, &s.session} {
+		if *to, err = strconv.Atoi(numbers[i]); err != nil {
+			return stat{}, fmt.Errorf("cannot parse /proc/PID/stat: %w", err)
+		}
+	}
+	s.start, err = strconv.ParseUint(f[19], 10, 64)
+	return s, err
+}
+
+// numbers lists the names in a directory that are numbers.
+func numbers(dir string) ([]int, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	var ns []int
+	for _, name := range names {
+		if n, err := strconv.Atoi(name); err == nil {
+			ns = append(ns, n)
+		}
+	}
+	return ns, nil
+}
+
+// children lists our own children: those that we started and those that we got.
+func children() (pids []int, err error) {
+	tasks, err := numbers("/proc/self/task")
+	if err != nil {
+		return nil, err
+	}
+	for _, task := range tasks {
+		text, err := os.ReadFile("/proc/self/task/" + strconv.Itoa(task) + "/children")
+		if os.IsNotExist(err) && task == os.Getpid() {
+			return childrenByWalk() // a kernel without CONFIG_PROC_CHILDREN
+		}
+		for field := range bytes.FieldsSeq(text) {
+			if pid, err := strconv.Atoi(string(field)); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids, nil
+}
+
+func childrenByWalk() (pids []int, err error) {
+	all, err := snapshot()
+	for pid, s := range all {
+		if s.parent == os.Getpid() {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, err
+}
+
+// snapshot reads the stat of every process. It is no instant: a process that is
+// forked while it is taken may be missing.
+func snapshot() (map[int]stat, error) {
+	pids, err := numbers("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("cannot list processes: %w", err)
+	}
+	all := make(map[int]stat, len(pids))
+	for _, pid := range pids {
+		if s, err := readStat(pid); err == nil {
+			all[pid] = s
+		}
+	}
+	return all, nil
+}

@@ -1,0 +1,134 @@
+package process
+
+import (
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// A reaper takes care of children that we did not start: orphans that came to us
+// because we are a subreaper, or PID 1. Our own it leaves to those who hold their
+// pidfds, also while they are only being started and nobody knows their numbers:
+// they are in our session before they are in their own, and no orphan of an
+// invocation ever is.
+type reaper struct {
+	stray func(pid int)  // may be nil
+	kick  chan os.Signal // a child has ended, or a start
+	quit  chan struct{}
+	done  chan struct{}
+
+	mu       sync.Mutex
+	starting int         // starts whose number is not known yet
+	ours     map[int]int // main processes that are not reaped; two of a number while the first is forgotten
+}
+
+func newReaper(stray func(int)) *reaper {
+	r := &reaper{
+		stray: stray, kick: make(chan os.Signal, 1),
+		quit: make(chan struct{}), done: make(chan struct{}), ours: map[int]int{},
+	}
+	signal.Notify(r.kick, syscall.SIGCHLD)
+	go r.run()
+	return r
+}
+
+func (r *reaper) run() {
+	defer close(r.done)
+	for {
+		select {
+		case <-r.kick:
+			r.sweep()
+		case <-r.quit:
+			return
+		}
+	}
+}
+
+// close ends the reaper's goroutine.
+func (r *reaper) close() {
+	signal.Stop(r.kick)
+	close(r.quit)
+	<-r.done
+}
+
+// begin and end enclose a start; end names the process, or 0 if there is none.
+func (r *reaper) begin() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.starting++
+}
+
+func (r *reaper) end(pid int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.starting--
+	if pid > 0 {
+		r.ours[pid]++
+	}
+	select {
+	case r.kick <- syscall.SIGCHLD:
+	default:
+	}
+}
+
+// forget says that a main process has been reaped, and its number is free.
+func (r *reaper) forget(pid int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ours[pid]--; r.ours[pid] == 0 {
+		delete(r.ours, pid)
+	}
+}
+
+func (r *reaper) owns(pid int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ours[pid] > 0
+}
+
+// sweep reaps the orphans that have ended.
+func (r *reaper) sweep() {
+	pids, err := children()
+	if err != nil {
+		return // the next child that ends brings the next sweep
+	}
+	for _, pid := range pids {
+		if s, err := readStat(pid); err == nil && s.state == 'Z' && r.orphan(s) {
+			reap(pid)
+			if r.stray != nil {
+				r.stray(pid)
+			}
+		}
+	}
+}
+
+// orphan says whether a child of ours that has ended is nobody's. One with a
+// session of its own may be ours and only just started; then the end of its
+// start brings the next look.
+func (r *reaper) orphan(s stat) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.ours[s.pid] > 0:
+		return false
+	case s.session == s.pid:
+		return r.starting == 0
+	}
+	return s.session != ownSession()
+}
+
+func ownSession() int {
+	sid, err := unix.Getsid(0)
+	if err != nil {
+		return -1
+	}
+	return sid
+}
+
+func reap(pid int) {
+	for unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOHANG, nil) == unix.EINTR {
+	}
+}

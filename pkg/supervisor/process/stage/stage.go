@@ -1,0 +1,136 @@
+// Package stage is the first life of every process that supervisord starts: our
+// own binary, which becomes the service's program.
+//
+// supervisord starts itself under the name [Name], with an empty environment and
+// one end of a socket pair as fd 3, and this package's init takes over before
+// anything else of the program runs. Nothing happens until a [Task] has come
+// over the pair; the whole of it is the order to go. Then the stage makes itself
+// into what the task describes and executes the program. That it cannot is
+// reported over the pair; that it could shows as the end of the pair, which
+// closes on execve. When supervisord is gone before the task has come, so is the
+// stage: no second copy of a service is ever started by one that died.
+//
+// All that must happen inside the process happens here: the process ids for
+// $LISTEN_PID and its like, user and group (a process with a service's user id
+// that still shares supervisord's memory could be frozen by that user, and
+// supervisord with it), limits, environment files that root must not read.
+//
+// It imports os and syscall alone (and unsafe, for the calls that syscall lacks),
+// so that it is initialized early and the rest of the program has no say in it.
+// The thread of init is locked and is the one that executes the program:
+// everything that is per thread is done on it alone.
+package stage
+
+import (
+	"os"
+	"syscall"
+)
+
+// Name is argv[0] of a stage, its only argument.
+const Name = "supervisord-stage"
+
+// Control is the stage's end of the socket pair: a stream, whose other end the
+// stage's parent made.
+const Control = 3
+
+func init() {
+	if len(os.Args) == 1 && os.Args[0] == Name {
+		run()
+	}
+}
+
+// run does not return.
+func run() {
+	if !fromParent(Control) {
+		syscall.Write(2, []byte(Name+": only supervisord starts this\n"))
+		exit(2)
+	}
+	task, fds, err := receive(Control)
+	if err != nil {
+		exit(0) // supervisord is gone, and so is the order to go on
+	}
+	s := stage{task: task, control: Control, sockets: fds}
+	f := s.become()
+	report(s.control, f)
+	exit(f.Step.Status())
+}
+
+// fromParent says whether fd is a socket of a pair that our parent made.
+func fromParent(fd int) bool {
+	kind, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_TYPE)
+	if err != nil || kind != syscall.SOCK_STREAM {
+		return false
+	}
+	peer, err := syscall.GetsockoptUcred(fd, syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+	return err == nil && int(peer.Pid) == syscall.Getppid() && int(peer.Uid) == syscall.Getuid()
+}
+
+// A stage on its way to be a program.
+type stage struct {
+	task       Task
+	control    int   // our end of the pair
+	sockets    []int // to be passed on
+	executable int   // what to run, if the task says that it is pinned
+	env        []string
+}
+
+// become makes the stage into the program and returns only if it cannot. The
+// order is systemd's: what needs privileges, then the user, then what must be
+// done with that user's rights.
+func (s *stage) become() Failure {
+	for _, step := range []struct {
+		name Step
+		do   func(*stage) Failure
+	}{
+		{Fds, (*stage).packFiles},
+		{OOMAdjust, (*stage).adjustOOM},
+		{Nice, (*stage).setNice},
+		{Keyring, (*stage).joinKeyring},
+		{Limits, (*stage).setLimits},
+		{Group, (*stage).setGroups},
+		{User, (*stage).setUser},
+		{Capabilities, (*stage).dropCapabilities},
+		{Chdir, (*stage).changeDirectory},
+		{Environment, (*stage).readEnvironment},
+		{Limits, (*stage).setMemoryLimits},
+		{Signals, (*stage).resetSignals},
+		{Exec, (*stage).execute},
+	} {
+		if f := step.do(s); f.Errno != 0 {
+			f.Step = step.name
+			return f
+		}
+	}
+	return Failure{} // not reached: execute returns only with an error
+}
+
+// fail is a Failure if err is not nil; its step is known to become.
+func fail(err error, detail string) Failure {
+	if err == nil {
+		return Failure{}
+	}
+	errno, ok := err.(syscall.Errno)
+	if !ok {
+		errno = syscall.EIO
+	}
+	return Failure{Errno: errno, Detail: detail}
+}
+
+func (s *stage) changeDirectory() Failure {
+	return fail(syscall.Chdir(s.task.Dir), s.task.Dir)
+}
+
+// execute sends the mark that tells "it ran" from "it died before it could", and
+// runs the program: the pinned file, or what is at the path now.
+func (s *stage) execute() Failure {
+	if _, err := write(s.control, []byte{markExec}); err != nil {
+		exit(0)
+	}
+	var err error
+	if s.task.Pinned {
+		err = execveat(s.executable, "", s.task.Argv, s.env, atEmptyPath)
+	} else {
+		err = execveat(atFDCWD, s.task.Path, s.task.Argv, s.env, 0)
+	}
+	return fail(err, s.task.Path)
+}

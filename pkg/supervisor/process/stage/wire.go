@@ -1,0 +1,247 @@
+package stage
+
+import "syscall"
+
+// MaxTask is the size of a task that a stage accepts, in bytes.
+const MaxTask = 1 << 20
+
+// A Task is what a stage is to become. Numbers only: names were looked up by
+// supervisord.
+type Task struct {
+	Path   string // what to run; absolute
+	Pinned bool   // run the file that comes as the first fd; Path is for messages
+	Argv   []string
+	Dir    string
+
+	Env      []string  // KEY=VALUE; of equal keys the last counts
+	EnvFiles []EnvFile // over Env, in order
+	Protocol []string  // over all of them
+	Names    []string  // $LISTEN_FDNAMES; one a socket
+	Watchdog uint64    // $WATCHDOG_USEC; 0: not set
+
+	SetIDs   bool
+	UID, GID uint64
+	Groups   []uint64
+	Umask    uint64
+
+	SetNice, SetOOM bool
+	Nice, OOM       int64
+	Limits          []Limit
+}
+
+// An EnvFile is a file to be read with the rights of the program's user, and
+// what comes after it.
+type EnvFile struct {
+	Path  string // with "-" before it may be missing
+	Pairs []string
+}
+
+// A Limit is one setrlimit(2).
+type Limit struct{ Resource, Soft, Hard uint64 }
+
+// Encode returns the message that carries t. The fds come with it as SCM_RIGHTS:
+// the pinned executable if there is one, then the sockets in their order.
+func Encode(t *Task) []byte {
+	c := coder{}
+	t.code(&c)
+	return append(putUint(nil, uint64(len(c.buf))), c.buf...)
+}
+
+// code walks the fields, once for both directions.
+func (t *Task) code(c *coder) {
+	c.text(&t.Path)
+	c.flag(&t.Pinned)
+	c.texts(&t.Argv)
+	c.text(&t.Dir)
+	c.texts(&t.Env)
+	list(c, &t.EnvFiles, func(c *coder, f *EnvFile) {
+		c.text(&f.Path)
+		c.texts(&f.Pairs)
+	})
+	c.texts(&t.Protocol)
+	c.texts(&t.Names)
+	c.number(&t.Watchdog)
+	c.flag(&t.SetIDs)
+	c.number(&t.UID)
+	c.number(&t.GID)
+	list(c, &t.Groups, (*coder).number)
+	c.number(&t.Umask)
+	c.flag(&t.SetNice)
+	c.flag(&t.SetOOM)
+	c.signed(&t.Nice)
+	c.signed(&t.OOM)
+	list(c, &t.Limits, func(c *coder, l *Limit) {
+		c.number(&l.Resource)
+		c.number(&l.Soft)
+		c.number(&l.Hard)
+	})
+}
+
+// A coder appends to buf, or takes from it and says so by bad if that cannot be.
+type coder struct {
+	buf    []byte
+	decode bool
+	bad    bool
+}
+
+const wordSize = 8
+
+func putUint(b []byte, v uint64) []byte {
+	for shift := 0; shift < 64; shift += 8 {
+		b = append(b, byte(v>>shift))
+	}
+	return b
+}
+
+func getUint(b []byte) (v uint64) {
+	for i := range wordSize {
+		v |= uint64(b[i]) << (8 * i)
+	}
+	return v
+}
+
+func (c *coder) number(v *uint64) {
+	switch {
+	case !c.decode:
+		c.buf = putUint(c.buf, *v)
+	case len(c.buf) < wordSize:
+		c.bad = true
+	default:
+		*v, c.buf = getUint(c.buf), c.buf[wordSize:]
+	}
+}
+
+func (c *coder) signed(v *int64) {
+	u := uint64(*v)
+	c.number(&u)
+	*v = int64(u)
+}
+
+func (c *coder) flag(v *bool) {
+	var u uint64
+	if *v {
+		u = 1
+	}
+	c.number(&u)
+	*v = u != 0
+}
+
+func (c *coder) text(v *string) {
+	n := uint64(len(*v))
+	c.number(&n)
+	switch {
+	case !c.decode:
+		c.buf = append(c.buf, *v...)
+	case n > uint64(len(c.buf)):
+		c.bad = true
+	default:
+		*v, c.buf = string(c.buf[:n]), c.buf[n:]
+	}
+}
+
+func (c *coder) texts(v *[]string) { list(c, v, (*coder).text) }
+
+func list[T any](c *coder, v *[]T, item func(*coder, *T)) {
+	n := uint64(len(*v))
+	c.number(&n)
+	if c.decode {
+		if n > uint64(len(c.buf)) { // each item takes at least a byte
+			c.bad = true
+			return
+		}
+		*v = make([]T, n)
+	}
+	for i := range *v {
+		item(c, &(*v)[i])
+	}
+}
+
+// receive takes the task and the fds that come with it; an error means that
+// there will be none.
+func receive(control int) (t Task, fds []int, err error) {
+	var head [wordSize]byte
+	if fds, err = fill(control, head[:], fds); err != nil {
+		return t, nil, err
+	}
+	n := getUint(head[:])
+	if n > MaxTask {
+		return t, nil, syscall.EMSGSIZE
+	}
+	c := coder{buf: make([]byte, n), decode: true}
+	if fds, err = fill(control, c.buf, fds); err != nil {
+		return t, nil, err
+	}
+	if t.code(&c); c.bad || len(c.buf) > 0 {
+		return t, nil, syscall.EBADMSG
+	}
+	return t, fds, nil
+}
+
+// maxRights is how many fds the kernel lets one message carry (SCM_MAX_FD).
+const maxRights = 253
+
+// fill reads until b is full, and collects fds.
+func fill(control int, b []byte, fds []int) ([]int, error) {
+	oob := make([]byte, syscall.CmsgSpace(4*maxRights))
+	for len(b) > 0 {
+		n, oobn, flags, _, err := syscall.Recvmsg(control, b, oob, syscall.MSG_CMSG_CLOEXEC)
+		switch {
+		case err == syscall.EINTR:
+			continue
+		case err != nil:
+			return nil, err
+		case n == 0 || flags&syscall.MSG_CTRUNC != 0:
+			return nil, syscall.EPIPE
+		}
+		b = b[n:]
+		if fds, err = appendRights(fds, oob[:oobn]); err != nil {
+			return nil, err
+		}
+	}
+	return fds, nil
+}
+
+func appendRights(fds []int, oob []byte) ([]int, error) {
+	messages, err := syscall.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range messages {
+		got, err := syscall.ParseUnixRights(&m)
+		if err != nil {
+			return nil, err
+		}
+		fds = append(fds, got...)
+	}
+	return fds, nil
+}
+
+// What a stage answers: markExec when nothing but execve is left to do; and
+// markFailed, with what follows it, when it gives up.
+const (
+	markExec   = 'x'
+	markFailed = 'e'
+)
+
+// report is the last that supervisord hears of a stage that gives up.
+func report(control int, f Failure) {
+	b := []byte{markFailed, byte(f.Step)}
+	b = putUint(b, uint64(f.Errno))
+	write(control, append(b, f.Detail...))
+}
+
+// Outcome reads what a stage has answered until the end of the pair: the
+// program ran, or the stage gave up, or (neither) it died.
+func Outcome(answer []byte) (ran bool, f Failure) {
+	if len(answer) > 0 && answer[0] == markExec {
+		answer, ran = answer[1:], true
+	}
+	if len(answer) < 2+wordSize || answer[0] != markFailed {
+		return ran, Failure{}
+	}
+	return false, Failure{
+		Step:   Step(answer[1]),
+		Errno:  syscall.Errno(getUint(answer[2:])),
+		Detail: string(answer[2+wordSize:]),
+	}
+}

@@ -1,0 +1,207 @@
+package process
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A sessionTree is a tree where there are no cgroups. Its processes are those of
+// the main process's session, all that descend from one of them or from one that
+// was ever seen to belong, and orphans that carry the invocation's marks (see
+// marks). The main process is not reaped before the tree is empty, so nobody else
+// gets its number, which is the session's and the group's.
+//
+// What leaves the session, loses its parent before anybody looks, and carries no
+// mark, escapes. Only cgroups hold that.
+type sessionTree struct {
+	leader *pidfd
+	pid    int
+	marks  marks
+	owned  func(pid int) bool // the main process of another invocation
+
+	doomed atomic.Bool // SIGKILL was ordered: whoever turns up gets it too
+
+	mu   sync.Mutex
+	seen map[int]uint64 // members so far, by number and start time
+	over bool           // it is empty, and its number may be another's by now
+}
+
+func newSessionTree(m marks, owned func(int) bool) *sessionTree {
+	return &sessionTree{marks: m, owned: owned, seen: map[int]uint64{}}
+}
+
+func (t *sessionTree) String() string    { return "" }
+func (t *sessionTree) keepsLeader() bool { return true }
+
+func (t *sessionTree) remove() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.over = true
+}
+
+// look returns the members that are alive, the main process among them.
+func (t *sessionTree) look() (alive []stat, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.over {
+		return nil, nil
+	}
+	all, err := snapshots.take()
+	if err != nil {
+		return nil, err
+	}
+	belongs := map[int]bool{}
+	for pid, s := range all {
+		belongs[pid] = s.session == t.pid || t.seen[pid] == s.start || t.adopts(s)
+	}
+	for grown := true; grown; {
+		grown = false
+		for pid, s := range all {
+			if !belongs[pid] && belongs[s.parent] {
+				belongs[pid], grown = true, true
+			}
+		}
+	}
+	clear(t.seen)
+	for pid, s := range all {
+		if belongs[pid] && s.alive() {
+			t.seen[pid] = s.start
+			alive = append(alive, s)
+		}
+	}
+	return alive, nil
+}
+
+// adopts says whether an orphan that came to us belongs to the tree.
+func (t *sessionTree) adopts(s stat) bool {
+	return s.parent == os.Getpid() && s.alive() && !t.owned(s.pid) && t.marks.on(s.pid)
+}
+
+// signal sends sig to the main process's group at once, so that what is being
+// forked there has it too, and then to those who are elsewhere.
+func (t *sessionTree) signal(sig syscall.Signal) (found bool, err error) {
+	found = t.signalGroup(sig) == nil
+	done := map[int]uint64{}
+	for range rounds {
+		members, err := t.look()
+		if err != nil {
+			return found, err
+		}
+		fresh := false
+		for _, s := range members {
+			if s.group == t.pid || done[s.pid] == s.start {
+				continue
+			}
+			done[s.pid], fresh, found = s.start, true, true
+			send(s, sig)
+		}
+		if !fresh {
+			break
+		}
+	}
+	return found, nil
+}
+
+func (t *sessionTree) signalGroup(sig syscall.Signal) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.over {
+		return os.ErrProcessDone
+	}
+	err := t.leader.signalGroup(sig)
+	if err != unix.EINVAL {
+		return err
+	}
+	if err = killGroup(t.pid, sig); err == nil && wakes(sig) { // before Linux 6.9
+		killGroup(t.pid, syscall.SIGCONT)
+	}
+	return err
+}
+
+// killGroup signals a process group by its number. The caller knows that the
+// number is not free: its leader has not been reaped.
+func killGroup(pgid int, sig syscall.Signal) error {
+	if pgid <= 1 {
+		return unix.EINVAL
+	}
+	return unix.Kill(-pgid, sig)
+}
+
+// send signals the very process that was looked at.
+func send(s stat, sig syscall.Signal) {
+	p, err := openPidfd(s.pid)
+	if err != nil {
+		return
+	}
+	defer p.close()
+	if now, err := readStat(s.pid); err != nil || now.start != s.start {
+		return
+	}
+	p.signal(sig)
+}
+
+func (t *sessionTree) kill() error {
+	t.doomed.Store(true)
+	_, err := t.signal(syscall.SIGKILL)
+	return err
+}
+
+// waitEmpty believes that the tree is empty when two looks in a row say so: one
+// look may miss a process that is forked while it lasts.
+func (t *sessionTree) waitEmpty() {
+	for empty := 0; empty < 2; {
+		members, err := t.look()
+		members = slices.DeleteFunc(members, func(s stat) bool { return s.pid == t.pid })
+		switch {
+		case err != nil:
+			empty = 0
+			time.Sleep(lookAgain)
+		case len(members) == 0:
+			empty++
+		default:
+			empty = 0
+			t.killIfDoomed(members)
+			await(members[0])
+		}
+	}
+}
+
+func (t *sessionTree) killIfDoomed(members []stat) {
+	if !t.doomed.Load() {
+		return
+	}
+	for _, s := range members {
+		send(s, syscall.SIGKILL)
+	}
+}
+
+// await parks until a process has ended.
+func await(s stat) {
+	p, err := openPidfd(s.pid)
+	if errors.Is(err, os.ErrProcessDone) {
+		return
+	}
+	if err != nil { // out of fds
+		time.Sleep(lookAgain)
+		return
+	}
+	defer p.close()
+	if now, err := readStat(s.pid); err == nil && now.start == s.start {
+		p.ended()
+	}
+}
+
+func (t *sessionTree) members() (survivors []Survivor) {
+	members, _ := t.look()
+	for _, s := range members {
+		survivors = append(survivors, Survivor{s.pid, s.comm})
+	}
+	return survivors
+}
