@@ -15,6 +15,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log"
 	"os"
 	"os/signal"
@@ -23,12 +24,13 @@ import (
 
 	"github.com/supervisord-go/supervisord/bench/gauntlet"
 	"github.com/supervisord-go/supervisord/bench/load"
+	"github.com/supervisord-go/supervisord/bench/page"
 )
 
 func main() {
 	log.SetFlags(0)
 	log.SetPrefix("bench: ")
-	o, file, err := parse(os.Args[1:])
+	o, out, err := parse(os.Args[1:])
 	if errors.Is(err, flag.ErrHelp) {
 		os.Exit(0)
 	}
@@ -42,8 +44,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	report.Print(os.Stdout)
-	if err := write(file, report); err != nil {
+	if err := out.write(report); err != nil {
 		log.Fatal(err)
 	}
 	if len(report.Problems) > 0 {
@@ -51,7 +52,10 @@ func main() {
 	}
 }
 
-func parse(args []string) (o gauntlet.Options, file string, err error) {
+// outputs are where the report goes, besides stdout.
+type outputs struct{ json, page string }
+
+func parse(args []string) (o gauntlet.Options, out outputs, err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	var modes, broken string
 	flags.IntVar(&o.Reloads, "reloads", 200, "how many")
@@ -63,20 +67,21 @@ func parse(args []string) (o gauntlet.Options, file string, err error) {
 	flags.DurationVar(&o.Pause, "pause", 10*time.Millisecond, "of a client between two requests")
 	flags.DurationVar(&o.Bake, "bake", 300*time.Millisecond, "for how long a new process must stay ready")
 	flags.IntVar(&o.Body, "body", 200, "`bytes` of a POST")
-	flags.StringVar(&file, "json", "", "`file` to write the figures to")
+	flags.StringVar(&out.json, "json", "", "`file` to write the figures to")
+	flags.StringVar(&out.page, "w", "", "page, a `file`, in whose block the report is to stand")
 	if err := flags.Parse(args); err != nil {
-		return o, "", err
+		return o, out, err
 	}
 	o.Broken = strings.Split(broken, ",")
 	o.Say = log.Printf
 	if flags.NArg() > 0 {
-		return o, "", fmt.Errorf("%q is no option", flags.Arg(0))
+		return o, out, fmt.Errorf("%q is no option", flags.Arg(0))
 	}
 	if o.Bad < 0 || o.Bad > 1 {
-		return o, "", fmt.Errorf("-bad %v is no share: it is from 0 to 1", o.Bad)
+		return o, out, fmt.Errorf("-bad %v is no share: it is from 0 to 1", o.Bad)
 	}
 	o.Modes, err = gauntlet.Parse(modes)
-	return o, file, err
+	return o, out, err
 }
 
 func names(modes []load.Mode) string {
@@ -87,13 +92,20 @@ func names(modes []load.Mode) string {
 	return strings.Join(s, ",")
 }
 
-func write(file string, report *gauntlet.Report) error {
-	if file == "" {
+func (o outputs) write(report *gauntlet.Report) error {
+	var text strings.Builder
+	report.Print(io.MultiWriter(os.Stdout, &text))
+	if o.page != "" {
+		if err := page.Insert(o.page, "go run ./bench", text.String()); err != nil {
+			return err
+		}
+	}
+	if o.json == "" {
 		return nil
 	}
 	b, err := json.MarshalIndent(report, "", "  ")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(file, append(b, '\n'), 0o644)
+	return os.WriteFile(o.json, append(b, '\n'), 0o644)
 }

@@ -19,10 +19,10 @@ func (c Ctl) Units(ctx context.Context) ([]Unit, error) {
 		return nil, err
 	}
 	var status struct {
-		Units []Unit `json:"units"`
+		Services []Unit `json:"services"`
 	}
 	if err := json.Unmarshal([]byte(a.Stdout), &status); err != nil {
 		return nil, fmt.Errorf("cannot read superctl's answer: %w", err)
 	}
-	return status.Units, nil
+	return status.Services, nil
 }
