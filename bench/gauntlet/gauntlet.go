@@ -126,17 +126,7 @@ func (g *gauntlet) run(ctx context.Context, binaries rig.Binaries) error {
 	if g.supervisor, err = rig.Start(ctx, binaries, g.dir, configuration); err != nil {
 		return err
 	}
-	stopped := false
-	defer func() {
-		if !stopped {
-			g.supervisor.Kill()
-		}
-	}()
-	if _, err := g.supervisor.Must(ctx, "start", "api"); err != nil {
-		return err
-	}
 	err = g.underLoad(ctx)
-	stopped = true
 	if stop := g.supervisor.Stop(); stop != nil {
 		g.report.problem("%v", stop)
 	}
@@ -148,6 +138,9 @@ func (g *gauntlet) run(ctx context.Context, binaries rig.Binaries) error {
 
 // underLoad reloads while all clients of all modes ask, and waits for them.
 func (g *gauntlet) underLoad(ctx context.Context) error {
+	if _, err := g.supervisor.Must(ctx, "start", "api"); err != nil {
+		return err
+	}
 	asking, enough := context.WithCancel(ctx)
 	defer enough()
 	var clients sync.WaitGroup

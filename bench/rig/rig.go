@@ -53,7 +53,8 @@ func Start(ctx context.Context, b Binaries, dir, configuration string) (*Supervi
 		return nil, err
 	}
 	if err := ready.Wait(ctx, s.exited); err != nil {
-		return nil, errors.Join(fmt.Errorf("%w\n%s", err, s.Log()), s.Kill())
+		s.Kill()
+		return nil, fmt.Errorf("%w\n%s", err, s.Log())
 	}
 	return s, nil
 }
@@ -105,12 +106,14 @@ func (s *Supervisor) Log() string {
 // exit status 0. What is left of it after that is killed, and is an error.
 func (s *Supervisor) Stop() error {
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		return errors.Join(err, s.Kill())
+		s.Kill()
+		return err
 	}
 	select {
 	case <-s.exited:
 	case <-time.After(2 * Patience):
-		return errors.Join(fmt.Errorf("supervisord has not ended %v after SIGTERM\n%s", 2*Patience, s.Log()), s.Kill())
+		s.Kill()
+		return fmt.Errorf("supervisord has not ended %v after SIGTERM\n%s", 2*Patience, s.Log())
 	}
 	var err error
 	if code := s.cmd.ProcessState.ExitCode(); code != 0 {
@@ -120,9 +123,8 @@ func (s *Supervisor) Stop() error {
 }
 
 // Kill ends it and what it runs at once. It is for what went wrong.
-func (s *Supervisor) Kill() error {
+func (s *Supervisor) Kill() {
 	s.cmd.Process.Kill()
 	<-s.exited
 	Sweep(s.dir)
-	return nil
 }

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/supervisord-go/supervisord/bench/gauntlet"
+	"github.com/supervisord-go/supervisord/bench/rig"
+)
+
+// run is a gauntlet that must keep its promises.
+func run(t *testing.T, o gauntlet.Options) *gauntlet.Report {
+	t.Helper()
+	report, err := gauntlet.Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range report.Problems {
+		t.Error(p)
+	}
+	report.Print(t.Output())
+	return report
+}
+
+// TestReloadsUnderLoadLoseNothing is the main promise, in little: every second
+// build is broken in another way, and nobody notices.
+func TestReloadsUnderLoadLoseNothing(t *testing.T) {
+	run(t, gauntlet.Options{
+		Reloads: 20, Bad: 0.5, Broken: slices.Concat(gauntlet.Broken, rig.Files),
+		Clients: 8, Pause: 5 * time.Millisecond,
+	})
+}
+
+// TestBuildsThatDieInBakeLoseWhatTheyAccepted is the most that a shared socket
+// allows, and no request more.
+func TestBuildsThatDieInBakeLoseWhatTheyAccepted(t *testing.T) {
+	run(t, gauntlet.Options{
+		Reloads: 6, Bad: 0.5, Broken: []string{"dies-accepting"},
+		Clients: 8, Pause: 5 * time.Millisecond,
+	})
+}
+
+func TestCommandLine(t *testing.T) {
+	o, out, err := parse([]string{"-reloads", "7", "-bad", "0.25", "-modes", "new,unix-keepalive-post", "-json", "f"})
+	if err != nil || o.Reloads != 7 || o.Bad != 0.25 || len(o.Modes) != 2 || !o.Modes[1].Unix || out.json != "f" {
+		t.Errorf("got %+v, %+v, %v", o, out, err)
+	}
+	if !slices.Equal(o.Broken, gauntlet.Broken) {
+		t.Errorf("broken builds %q by default", o.Broken)
+	}
+	stderr := os.Stderr
+	os.Stderr = nil // package flag says what is wrong there as well
+	defer func() { os.Stderr = stderr }()
+	for _, args := range [][]string{{"-bad", "2"}, {"-modes", "carrier-pigeon"}, {"now"}, {"-reloads", "many"}} {
+		if _, _, err := parse(args); err == nil || errors.Is(err, flag.ErrHelp) {
+			t.Errorf("%q: %v", args, err)
+		}
+	}
+}
