@@ -9,7 +9,7 @@ func (t *turn) adopt(alive []Invocation) {
 	for i := range t.Inst {
 		t.anew(&t.Inst[i])
 	}
-	for _, p := range slices.Collect(t.procs()) {
+	for _, p := range slices.Collect(t.Procs()) {
 		if !slices.Contains(alive, p.ID) {
 			t.tell(p.ID, Gone{p.ID})
 		}

@@ -50,7 +50,7 @@ func (t *turn) stop() {
 
 // judgeStop: down is when nothing is left but what cannot be removed.
 func (t *turn) judgeStop() bool {
-	for p := range t.procs() {
+	for p := range t.Procs() {
 		if p.Phase != Stuck {
 			return false
 		}

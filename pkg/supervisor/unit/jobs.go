@@ -70,7 +70,7 @@ func (t *turn) enqueue(j Job, b *Build) {
 		t.Queue = j
 		return
 	}
-	*t.build(t.Queue.Gen) = Build{Gen: t.Queue.Gen, Spec: b.Spec, Release: b.Release}
+	*t.Build(t.Queue.Gen) = Build{Gen: t.Queue.Gen, Spec: b.Spec, Release: b.Release}
 	t.Queue.join(j)
 }
 
@@ -130,11 +130,17 @@ func (t *turn) finish(r JobResult, why Reason) bool {
 
 func (t *turn) end(j Job, r JobResult, why Reason) bool {
 	if j.ID != 0 {
-		t.do(Finish{j.ids(), r, why, j.Who})
+		t.do(Finish{j.IDs(), r, why, j.Who})
 	}
 	return j.ID != 0
 }
 
-func (j *Job) join(k Job) { j.Also = append(j.Also, k.ids()...) }
+func (j *Job) join(k Job) { j.Also = append(j.Also, k.IDs()...) }
 
-func (j Job) ids() []JobID { return append([]JobID{j.ID}, j.Also...) }
+// IDs are the jobs that share j's result; none if j is no job.
+func (j Job) IDs() []JobID {
+	if j.ID == 0 {
+		return nil
+	}
+	return append([]JobID{j.ID}, j.Also...)
+}

@@ -132,7 +132,7 @@ func (t *turn) crash(in *Instance, p Proc, r Result, why Reason) {
 // reconsider: what in runs next is Current, if its own build is being taken back
 // or never baked. A Next of Current is then simply its Main.
 func (t *turn) reconsider(in *Instance) {
-	if t.Roll == Forward && (t.Target != 0 || t.build(in.Gen).Baked) {
+	if t.Roll == Forward && (t.Target != 0 || t.Build(in.Gen).Baked) {
 		return
 	}
 	in.Gen = t.Current

@@ -97,7 +97,7 @@ func (t *turn) judgeRoll() bool {
 		t.Current = t.Target
 		return t.endRoll(Done, "")
 	}
-	if p := t.find(t.Job.Who.ID); p.ID != 0 && p.Phase != Stuck {
+	if p := t.Find(t.Job.Who.ID); p.ID != 0 && p.Phase != Stuck {
 		return false
 	}
 	return t.endRoll(Failed, t.Job.Why)

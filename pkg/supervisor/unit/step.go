@@ -53,8 +53,8 @@ func (t *turn) event(e Event) {
 // elapse tells each process whose time has come, if it still has when its turn
 // is there: what another came to may have given it more.
 func (t *turn) elapse(e Elapsed) {
-	for _, p := range slices.Collect(t.procs()) {
-		if q := t.find(p.ID); q.ID != 0 && q.due(t.now) {
+	for _, p := range slices.Collect(t.Procs()) {
+		if q := t.Find(p.ID); q.ID != 0 && q.due(t.now) {
 			t.tell(p.ID, e)
 		}
 	}
@@ -189,8 +189,8 @@ func (t *turn) baked(p *Proc) {
 }
 
 func (t *turn) proven(g Generation) {
-	t.build(g).Baked = true
-	if !t.build(t.Current).Baked {
+	t.Build(g).Baked = true
+	if !t.Build(t.Current).Baked {
 		t.Current = g
 	}
 }

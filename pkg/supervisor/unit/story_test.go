@@ -203,10 +203,10 @@ func (st *story) String() string {
 		b += fmt.Sprintf(" %s %d", []string{"forward to", "back from", "halted before"}[s.Roll], s.Target)
 	}
 	if s.Job.ID != 0 {
-		b += fmt.Sprintf(" job %d", s.Job.ids())
+		b += fmt.Sprintf(" job %d", s.Job.IDs())
 	}
 	if s.Queue.ID != 0 {
-		b += fmt.Sprintf(" queue %d", s.Queue.ids())
+		b += fmt.Sprintf(" queue %d", s.Queue.IDs())
 	}
 	for _, in := range s.Inst {
 		b += " ["

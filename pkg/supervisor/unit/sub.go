@@ -81,7 +81,7 @@ func (s Service) Deadline() (d Time) {
 			d = t
 		}
 	}
-	for p := range s.procs() {
+	for p := range s.Procs() {
 		soonest(p.By)
 		soonest(p.Ping)
 	}
@@ -196,8 +196,8 @@ func (s Service) steer(i int, p Proc, share int) Steer {
 	return Steer{i, p.ID, share}
 }
 
-// procs yields those that may speak against others first.
-func (s Service) procs() iter.Seq[Proc] {
+// Procs yields those that may speak against others first.
+func (s Service) Procs() iter.Seq[Proc] {
 	return func(yield func(Proc) bool) {
 		for _, in := range s.Inst {
 			if in.Next.ID != 0 && !yield(in.Next) {
@@ -219,9 +219,9 @@ func (s Service) procs() iter.Seq[Proc] {
 	}
 }
 
-// find returns the process id is, or zero.
-func (s Service) find(id Invocation) Proc {
-	for p := range s.procs() {
+// Find returns the process id is, or zero.
+func (s Service) Find(id Invocation) Proc {
+	for p := range s.Procs() {
 		if p.ID == id {
 			return p
 		}
@@ -231,7 +231,7 @@ func (s Service) find(id Invocation) Proc {
 
 // names says whether anything still needs build g.
 func (s Service) names(g Generation) bool {
-	for p := range s.procs() {
+	for p := range s.Procs() {
 		if p.Gen == g {
 			return true
 		}
@@ -240,8 +240,8 @@ func (s Service) names(g Generation) bool {
 		slices.ContainsFunc(s.Inst, func(in Instance) bool { return in.Gen == g })
 }
 
-// build returns nil for a generation that nothing names any more.
-func (s Service) build(g Generation) *Build {
+// Build returns nil for a generation that nothing names any more.
+func (s Service) Build(g Generation) *Build {
 	i := slices.IndexFunc(s.Builds, func(b Build) bool { return b.Gen == g })
 	if i < 0 {
 		return nil
@@ -250,7 +250,7 @@ func (s Service) build(g Generation) *Build {
 }
 
 func (s Service) spec(g Generation) *Spec {
-	if b := s.build(g); b != nil {
+	if b := s.Build(g); b != nil {
 		return b.Spec
 	}
 	return &Spec{}

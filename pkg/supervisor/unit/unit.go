@@ -125,6 +125,11 @@ const (
 	Reload
 )
 
+// String is the word for v in a command line.
+func (v Verb) String() string {
+	return [...]string{"", "start", "stop", "restart", "reload"}[v]
+}
+
 // Result says how an invocation ended, in systemd's words.
 type Result string
 

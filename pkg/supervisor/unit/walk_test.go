@@ -132,7 +132,7 @@ func (w *world) events(s Service, f func(Service, Event)) {
 		}
 	}
 	var all []Invocation
-	for p := range s.procs() {
+	for p := range s.Procs() {
 		all = append(all, p.ID)
 		w.procEvents(s, p, f)
 	}
@@ -279,7 +279,7 @@ func mainUntouched(s Service, e Event, to Service, effects []Effect) string {
 	}
 	for _, f := range effects {
 		_, kill := e.(Kills)
-		if f, ok := f.(Signal); ok && to.find(f.ID).Phase <= Serving && !kill {
+		if f, ok := f.(Signal); ok && to.Find(f.ID).Phase <= Serving && !kill {
 			return "only those who leave are signalled"
 		}
 	}
@@ -315,7 +315,7 @@ func effectsNameTheLiving(_ Service, _ Event, to Service, effects []Effect) stri
 		default:
 			continue
 		}
-		if to.find(id).ID == 0 {
+		if to.Find(id).ID == 0 {
 			return "no effect but Forget names a process that is forgotten"
 		}
 	}
@@ -332,8 +332,8 @@ func procsAreKept(s Service, e Event, to Service, effects []Effect) string {
 			forgotten.add(f.ID)
 		}
 	}
-	for p := range s.procs() {
-		kept := to.find(p.ID).ID != 0
+	for p := range s.Procs() {
+		kept := to.Find(p.ID).ID != 0
 		if kept == (forgotten.of(p.ID) == 1) || spawned.of(p.ID) != 0 {
 			return "a process is kept or forgotten"
 		}
@@ -345,8 +345,8 @@ func procsAreKept(s Service, e Event, to Service, effects []Effect) string {
 		}
 	}
 	var ids tally
-	for p := range to.procs() {
-		if ids.of(p.ID) > 0 || s.find(p.ID).ID == 0 && spawned.of(p.ID) != 1 {
+	for p := range to.Procs() {
+		if ids.of(p.ID) > 0 || s.Find(p.ID).ID == 0 && spawned.of(p.ID) != 1 {
 			return "every process is spawned once"
 		}
 		ids.add(p.ID)
@@ -371,7 +371,7 @@ func jobsAreKept(s Service, e Event, to Service, effects []Effect) string {
 	count := map[JobID]int{}
 	add := func(n int, js ...Job) {
 		for _, j := range js {
-			for _, id := range j.ids() {
+			for _, id := range j.IDs() {
 				count[id] += n
 			}
 		}
@@ -401,11 +401,11 @@ func jobsAreKept(s Service, e Event, to Service, effects []Effect) string {
 
 // neverForgotten: something will happen, or there is nothing to happen.
 func neverForgotten(_ Service, _ Event, to Service, _ []Effect) string {
-	d, procs := to.Deadline(), len(slices.Collect(to.procs()))
+	d, procs := to.Deadline(), len(slices.Collect(to.Procs()))
 	if d != 0 && d <= now {
 		return "the timer never spins"
 	}
-	for p := range to.procs() {
+	for p := range to.Procs() {
 		if p.By == 0 && !(p.Phase == Serving || p.Phase == Stuck) {
 			return "every phase but Serving and Stuck has a deadline"
 		}
@@ -425,7 +425,7 @@ func neverForgotten(_ Service, _ Event, to Service, _ []Effect) string {
 }
 
 func currentIsGood(_ Service, _ Event, to Service, _ []Effect) string {
-	b := to.build(to.Current)
+	b := to.Build(to.Current)
 	if b == nil || b.Baked {
 		return ""
 	}
@@ -517,10 +517,10 @@ func wantIsObeyed(_ Service, _ Event, to Service, _ []Effect) string {
 func killIsLast(s Service, e Event, to Service, effects []Effect) string {
 	for _, f := range effects {
 		f, ok := f.(Signal)
-		if !ok || f.Signal != syscall.SIGKILL || s.find(f.ID).Phase >= Aborted {
+		if !ok || f.Signal != syscall.SIGKILL || s.Find(f.ID).Phase >= Aborted {
 			continue
 		}
-		if p := to.find(f.ID); to.life(p.Gen).KillMode != Mixed || p.Exit.Kind == NotExited {
+		if p := to.Find(f.ID); to.life(p.Gen).KillMode != Mixed || p.Exit.Kind == NotExited {
 			return "SIGKILL only after the kill signal, or for what a main process left behind"
 		}
 	}
@@ -536,13 +536,13 @@ func quiet(_ Service, _ Event, to Service, _ []Effect) string {
 }
 
 func buildsAreKept(_ Service, _ Event, to Service, _ []Effect) string {
-	for p := range to.procs() {
-		if to.build(p.Gen) == nil {
+	for p := range to.Procs() {
+		if to.Build(p.Gen) == nil {
 			return "every process has its build"
 		}
 	}
 	for _, g := range []Generation{to.Current, to.Target, to.Queue.Gen} {
-		if g != 0 && to.build(g) == nil {
+		if g != 0 && to.Build(g) == nil {
 			return "every generation that is named has its build"
 		}
 	}
@@ -559,15 +559,15 @@ func answersAreTrue(s Service, e Event, to Service, effects []Effect) string {
 		if !ok {
 			continue
 		}
-		verb := jobs[slices.IndexFunc(jobs, func(j Job) bool { return slices.Contains(j.ids(), f.Jobs[0]) })].Verb
+		verb := jobs[slices.IndexFunc(jobs, func(j Job) bool { return slices.Contains(j.IDs(), f.Jobs[0]) })].Verb
 		switch {
-		case f.Result == Done && verb == Stop && len(slices.Collect(to.procs())) > 0:
+		case f.Result == Done && verb == Stop && len(slices.Collect(to.Procs())) > 0:
 			return "stopped is stopped"
 		case f.Result == Done && verb != Stop && to.Target == 0 && (to.Want != Up || !to.up()):
 			return "up is up"
-		case f.Result == Done && verb == Reload && (to.Current != s.Target || !to.build(to.Current).Baked || to.Inst[0].Gen != s.Target):
+		case f.Result == Done && verb == Reload && (to.Current != s.Target || !to.Build(to.Current).Baked || to.Inst[0].Gen != s.Target):
 			return "reloaded is reloaded, and baked"
-		case f.Result == Failed && verb == Reload && s.Current != 0 && s.build(s.Current).Baked && to.Current != s.Current:
+		case f.Result == Failed && verb == Reload && s.Current != 0 && s.Build(s.Current).Baked && to.Current != s.Current:
 			return "what failed is not kept"
 		}
 	}
@@ -593,7 +593,7 @@ func crashIsMadeGood(s Service, e Event, to Service, _ []Effect) string {
 func (w *world) endings(s Service) {
 	ask := Asks{Job{ID: 99, Verb: Stop}, nil}
 	var all []Invocation
-	for p := range s.procs() {
+	for p := range s.Procs() {
 		all = append(all, p.ID)
 	}
 	for _, e := range []struct {
@@ -602,7 +602,7 @@ func (w *world) endings(s Service) {
 		good bool
 		ok   func(Service) bool
 	}{
-		{"stop ends down", ask, true, func(s Service) bool { return s.SubState() == "dead" && len(slices.Collect(s.procs())) == 0 }},
+		{"stop ends down", ask, true, func(s Service) bool { return s.SubState() == "dead" && len(slices.Collect(s.Procs())) == 0 }},
 		{"stop and start end in one build", ask, true, w.oneBuild},
 		{"stop ends, also when nothing goes", ask, false, func(s Service) bool { return s.Job.ID == 0 }},
 		{"jobs end in a good world", Gone{1 << 40}, true, func(s Service) bool { return s.Job.ID == 0 }},
@@ -643,7 +643,7 @@ func drive(s Service, good bool) Service {
 	at := now
 	for range 80 {
 		var e Event
-		for p := range s.procs() {
+		for p := range s.Procs() {
 			switch {
 			case !good:
 			case p.Phase == Spawning:
@@ -662,7 +662,7 @@ func drive(s Service, good bool) Service {
 				return s
 			}
 			at, e = max(at, d), Elapsed{}
-			for p := range s.procs() {
+			for p := range s.Procs() {
 				if good && p.Ping == d {
 					at, e = d-1, Said{p.ID, Notice{Ping: true}} // in time
 				}
@@ -675,7 +675,7 @@ func drive(s Service, good bool) Service {
 
 // settled: what serves will do so until it has run for as long as it may.
 func settled(s Service) bool {
-	for p := range s.procs() {
+	for p := range s.Procs() {
 		if p.Phase != Serving || p.Stopping {
 			return false
 		}

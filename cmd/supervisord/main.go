@@ -1,0 +1,163 @@
+// Supervisord starts services, owns their listening sockets, and replaces a
+// running service by a new build of it without losing a connection.
+//
+// main only wires: flags, configuration, sockets, Manager, control socket. What
+// is decided is decided in pkg/supervisor.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/process"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/socket"
+)
+
+// Exit statuses.
+const (
+	exitOK      = 0 // an orderly stop
+	exitFailure = 1 // it could not start
+	exitUsage   = 2
+)
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == demoServiceArg {
+		os.Exit(demoService())
+	}
+	os.Exit(run(os.Args[1:]))
+}
+
+// flags are the command line.
+type flags struct {
+	config  string
+	check   bool
+	demo    bool
+	version bool
+}
+
+func run(args []string) int {
+	f, err := parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		usage(os.Stdout)
+		return exitOK
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "supervisord: %v\n", err)
+		fmt.Fprintln(os.Stderr, "hint: supervisord --help")
+		return exitUsage
+	case f.version:
+		fmt.Println("supervisord", version())
+		return exitOK
+	case f.check:
+		return check(f.config)
+	}
+	if err := serve(f); err != nil {
+		complain(os.Stderr, err)
+		return exitFailure
+	}
+	return exitOK
+}
+
+func parse(args []string) (f flags, err error) {
+	set := flag.NewFlagSet("supervisord", flag.ContinueOnError)
+	set.SetOutput(io.Discard)
+	set.StringVar(&f.config, "c", "", "")
+	set.StringVar(&f.config, "config", "", "")
+	set.BoolVar(&f.check, "check", false, "")
+	set.BoolVar(&f.demo, "demo", false, "")
+	set.BoolVar(&f.version, "version", false, "")
+	if err := set.Parse(args); err != nil {
+		return f, err
+	}
+	if set.NArg() > 0 {
+		return f, fmt.Errorf("unexpected argument %q", set.Arg(0))
+	}
+	if f.demo && f.config != "" {
+		return f, errors.New("--demo brings its own configuration: leave -c out")
+	}
+	return f, nil
+}
+
+func usage(w io.Writer) {
+	fmt.Fprint(w, `usage: supervisord [-c FILE]
+       supervisord --check [-c FILE]
+       supervisord --demo
+
+  -c FILE     the configuration; else $SUPERVISORD_CONFIG, else
+              /etc/supervisord/supervisord.toml as root and
+              $XDG_CONFIG_HOME/supervisord/supervisord.toml as anybody else
+  --check     read the configuration, say what is wrong with it, and exit
+  --demo      serve a small web service from an embedded configuration
+  --version
+
+Signals: TERM and INT stop all services (a second INT kills them), HUP reads
+the configuration anew, USR1 opens the log files anew.
+Exit status: 0 after an orderly stop, 1 it could not start, 2 usage.
+`)
+}
+
+// version is what the binary was built from.
+func version() string {
+	if b, ok := debug.ReadBuildInfo(); ok && b.Main.Version != "" {
+		return b.Main.Version
+	}
+	return "(devel)"
+}
+
+// check is --check: the same code as a start, and as superctl verify.
+func check(path string) int {
+	_, problems := load(path)
+	failed := report(os.Stderr, problems)
+	if failed {
+		return exitFailure
+	}
+	return exitOK
+}
+
+func load(path string) (*config.Config, []config.Problem) {
+	o := config.Options{Root: os.Geteuid() == 0, PID1: os.Getpid() == 1, Environ: os.Environ()}
+	return config.Load(path, o)
+}
+
+// report prints problems and says whether one of them is more than a warning.
+func report(w io.Writer, problems []config.Problem) (failed bool) {
+	for _, p := range problems {
+		fmt.Fprintln(w, p)
+		failed = failed || !p.Warning
+	}
+	return failed
+}
+
+// complain prints an error with what to do about it, if it knows that.
+func complain(w io.Writer, err error) {
+	var shown *reported
+	if errors.As(err, &shown) {
+		return
+	}
+	fmt.Fprintf(w, "supervisord: %v\n", err)
+	var h interface{ Hint() string }
+	if errors.As(err, &h) && h.Hint() != "" {
+		fmt.Fprintf(w, "hint: %s\n", h.Hint())
+	}
+}
+
+// reported is an error that the user has been told already.
+type reported struct{}
+
+func (*reported) Error() string { return "it was said" }
+
+// harden makes this process one that nobody looks into and that leaks nothing
+// to what it starts. The sockets that were given to it are taken first.
+func harden() ([]socket.Given, error) {
+	process.Harden()
+	given, err := socket.Inherited()
+	if err != nil {
+		return nil, err
+	}
+	return given, socket.CloexecRest()
+}

@@ -1,0 +1,322 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"os/user"
+	"strconv"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+
+	"github.com/supervisord-go/supervisord/pkg/ipc"
+	"github.com/supervisord-go/supervisord/pkg/supervisor"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/safepath"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/socket"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/store"
+)
+
+// controlSocket is the name of the control socket in the runtime directory.
+const controlSocket = "control.sock"
+
+// serve runs supervisord until it is told to stop.
+func serve(f flags) error {
+	given, err := harden()
+	if err != nil {
+		return err
+	}
+	upward := newUpward()
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2)
+
+	c, clean, err := configuration(f)
+	if err != nil {
+		return err
+	}
+	defer clean()
+	d, err := build(c, given)
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	d.upward = upward
+	d.say(os.Stderr, f.demo)
+	d.manager.Start()
+	upward.notify("READY=1\nSTATUS=" + d.summary())
+	return d.run(signals)
+}
+
+// configuration is what to run, and how to remove what was made for it.
+func configuration(f flags) (*config.Config, func(), error) {
+	if f.demo {
+		return prepareDemo()
+	}
+	c, problems := load(f.config)
+	if report(os.Stderr, problems) {
+		return nil, nil, &reported{}
+	}
+	return c, func() {}, nil
+}
+
+// A daemon is all that main has put together.
+type daemon struct {
+	config  *config.Config
+	store   *store.Store
+	logs    *safepath.Dir
+	table   *socket.Table
+	manager *supervisor.Manager
+	control net.Listener
+	server  *ipc.Server
+	log     zerolog.Logger
+	upward  *upward
+}
+
+// build makes everything that can fail before anything runs.
+func build(c *config.Config, given []socket.Given) (d *daemon, err error) {
+	d = &daemon{config: c, table: socket.NewTable(given)}
+	defer func() {
+		if err != nil {
+			d.close()
+		}
+	}()
+	if d.log, err = ownLog(os.Stderr, c.Manager.LogLevel); err != nil {
+		return nil, err
+	}
+	if d.store, err = store.Open(c.Manager.RuntimeDirectory); err != nil {
+		return nil, err
+	}
+	if d.logs, err = logDirectory(c.Manager); err != nil {
+		return nil, err
+	}
+	d.manager, err = supervisor.New(supervisor.Options{
+		Config: c, Store: d.store, Table: d.table, Logs: d.logs, Forward: os.Stdout, Log: d.log, Version: version(),
+		Reload: func() (*config.Config, []config.Problem) { return load(c.Path) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	d.manager.Bind()
+	for _, g := range d.table.Unclaimed() {
+		return nil, g.Unused()
+	}
+	if d.control, err = ipc.Listen(d.store.Runtime(), controlSocket); err != nil {
+		return nil, err
+	}
+	d.server = ipc.NewServer(d.manager, func(line string) { d.log.Warn().Msg(line) })
+	go d.server.Serve(d.control)
+	return d, nil
+}
+
+// close ends what build has begun, in the other order.
+func (d *daemon) close() {
+	if d.server != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		d.server.Close(ctx)
+	}
+	if d.manager != nil {
+		d.manager.Close()
+	}
+	d.table.Close()
+	for _, c := range []io.Closer{closer(d.logs), closer(d.store)} {
+		if c != nil {
+			c.Close()
+		}
+	}
+}
+
+// closer is c, or nil if there is no c.
+func closer[T any, P interface {
+	*T
+	io.Closer
+}](c P) io.Closer {
+	if c == nil {
+		return nil
+	}
+	return c
+}
+
+// logDirectory makes the directory of the log files: its group may read them.
+func logDirectory(m config.Manager) (*safepath.Dir, error) {
+	dir, err := safepath.MakeDir(m.LogDirectory, 0o750)
+	if err != nil {
+		return nil, err
+	}
+	if gid, ok := groupID(m.ReadGroup); ok {
+		if err := os.Chown(fmt.Sprintf("/proc/self/fd/%d", dir.FD()), -1, gid); err != nil {
+			dir.Close()
+			return nil, fmt.Errorf("cannot give %s to group %s: %w", dir.Path(), m.ReadGroup, err)
+		}
+	}
+	return dir, nil
+}
+
+func groupID(name string) (int, bool) {
+	g, err := user.LookupGroup(name)
+	if name == "" || err != nil {
+		return 0, false // the default group need not be there; others were checked
+	}
+	gid, err := strconv.Atoi(g.Gid)
+	return gid, err == nil
+}
+
+// ownLog is supervisord's own log: lines for people on a terminal, else JSON.
+func ownLog(w *os.File, level string) (zerolog.Logger, error) {
+	l, err := zerolog.ParseLevel(level)
+	if err != nil {
+		return zerolog.Logger{}, fmt.Errorf("log_level %q: %w", level, err)
+	}
+	var out io.Writer = w
+	if term.IsTerminal(int(w.Fd())) {
+		out = zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly, NoColor: os.Getenv("NO_COLOR") != ""}
+	}
+	return zerolog.New(out).Level(l).With().Timestamp().Logger(), nil
+}
+
+// say tells where supervisord is to be found.
+func (d *daemon) say(w io.Writer, demo bool) {
+	control := d.store.Runtime().Path() + "/" + controlSocket
+	if demo {
+		introduce(w, control, d.addresses()[0])
+		return
+	}
+	d.log.Info().Str("config", d.config.Path).Strs("listen", d.addresses()).Str("status", superctl(control)+" status").Msg("supervisord " + version())
+}
+
+// addresses are those on which services are served, or will be.
+func (d *daemon) addresses() []string {
+	all := []string{}
+	for _, s := range d.config.Sockets {
+		for _, st := range d.table.Status(s.Name) {
+			all = append(all, st.Address)
+		}
+	}
+	return all
+}
+
+// summary is one line of what there is.
+func (d *daemon) summary() string {
+	st, err := d.manager.Status(nil)
+	if err != nil {
+		return err.Error()
+	}
+	active, failed := 0, 0
+	for _, u := range st.Services {
+		switch u.ActiveState {
+		case "active", "reloading":
+			active++
+		case "failed":
+			failed++
+		}
+	}
+	s := fmt.Sprintf("%d of %d services active", active, len(st.Services))
+	if failed > 0 {
+		s += fmt.Sprintf(", %d failed", failed)
+	}
+	return s
+}
+
+// run obeys signals until one of them says stop, and all is down.
+func (d *daemon) run(signals <-chan os.Signal) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go d.report(ctx)
+	var stopped chan struct{}
+	for {
+		select {
+		case s := <-signals:
+			switch s {
+			case unix.SIGHUP:
+				d.takeIn()
+			case unix.SIGUSR1:
+				d.manager.Reopen()
+			case unix.SIGUSR2:
+				d.log.Warn().Msg("refused SIGUSR2: this version cannot leave its services to another supervisord")
+			case unix.SIGTERM, unix.SIGINT:
+				if stopped == nil {
+					stopped = d.stop()
+				} else if s == unix.SIGINT {
+					d.manager.KillAll()
+				}
+			}
+		case <-stopped:
+			return nil
+		}
+	}
+}
+
+// stop stops all services in the background.
+func (d *daemon) stop() chan struct{} {
+	d.log.Info().Msg("stopping")
+	d.upward.notify("STOPPING=1\nSTATUS=stopping all services")
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		d.manager.Stop()
+	}()
+	return stopped
+}
+
+// takeIn is SIGHUP: a daemon-reload that is asked for by a signal.
+func (d *daemon) takeIn() {
+	r, err := d.manager.DaemonReload(ipc.Caller{UID: uint32(os.Geteuid())})
+	if err != nil {
+		d.log.Error().Msg(err.Error())
+		var e *ipc.Error
+		if errors.As(err, &e) {
+			for _, n := range e.Notes {
+				d.log.Error().Msg(n)
+			}
+		}
+		return
+	}
+	d.log.Info().Strs("added", r.Added).Strs("removed", r.Removed).Strs("changed", r.Changed).Strs("warnings", r.Warnings).Msg("took the configuration in")
+}
+
+// report keeps what systemd shows of us up to date.
+func (d *daemon) report(ctx context.Context) {
+	if d.upward.addr == nil {
+		return
+	}
+	for e := range d.manager.Events(ctx, 0) {
+		if e.Kind == "state" {
+			d.upward.notify("STATUS=" + d.summary())
+		}
+	}
+}
+
+// An upward speaks sd_notify(3) with whoever started us.
+type upward struct{ addr *net.UnixAddr }
+
+// newUpward takes the socket's name out of the environment: services get one of
+// their own.
+func newUpward() *upward {
+	name := os.Getenv("NOTIFY_SOCKET")
+	os.Unsetenv("NOTIFY_SOCKET")
+	if name == "" {
+		return &upward{}
+	}
+	return &upward{&net.UnixAddr{Name: name, Net: "unixgram"}}
+}
+
+// notify sends one message. Nobody is helped if an error of it stops us.
+func (u *upward) notify(message string) {
+	if u.addr == nil {
+		return
+	}
+	conn, err := net.DialUnix("unixgram", nil, u.addr)
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	conn.SetWriteDeadline(time.Now().Add(time.Second))
+	conn.Write([]byte(message))
+}

@@ -1,0 +1,378 @@
+package supervisor
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/notify"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/process"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// A script is what a fake process does with its life.
+type script func(p *fake) unit.Exit
+
+// A fake is a process whose program is a script.
+type fake struct {
+	order   order
+	pid     int
+	signals chan syscall.Signal
+}
+
+func (p *fake) Trace() Trace                  { return Trace{Identity: process.Identity{PID: p.pid}} }
+func (p *fake) Program() program              { return nil }
+func (p *fake) Tail() []byte                  { return []byte("panic: missing DB_URL\n") }
+func (p *fake) Survivors() []process.Survivor { return nil }
+func (p *fake) Signal(sig syscall.Signal, _ unit.KillMode) error {
+	select {
+	case p.signals <- sig:
+	default:
+	}
+	return nil
+}
+
+func (p *fake) says(n unit.Notice) {
+	p.order.tell(heard{id: p.order.ID, message: notify.Message{Notice: n}})
+}
+
+var (
+	ok     = unit.Exit{Kind: unit.ByStatus}
+	status = func(n int) unit.Exit { return unit.Exit{Kind: unit.ByStatus, Code: n} }
+	killed = unit.Exit{Kind: unit.ByKill, Signal: syscall.SIGKILL}
+)
+
+// good gets ready after a second and takes three to drain.
+func good(p *fake) unit.Exit {
+	time.Sleep(time.Second)
+	p.says(unit.Notice{Ready: true})
+	<-p.signals
+	time.Sleep(3 * time.Second)
+	return ok
+}
+
+// crashes never gets ready.
+func crashes(*fake) unit.Exit { return status(1) }
+
+// hangs never gets ready, and dies only of SIGKILL.
+func hangs(p *fake) unit.Exit {
+	for sig := range p.signals {
+		if sig == syscall.SIGKILL {
+			break
+		}
+	}
+	return killed
+}
+
+// diesInBake is ready at once, and dead half a second later.
+func diesInBake(p *fake) unit.Exit {
+	p.says(unit.Notice{Ready: true})
+	time.Sleep(500 * time.Millisecond)
+	return status(2)
+}
+
+// A bench runs one actor whose nth invocation is the nth script, in virtual
+// time, and remembers all that it did.
+type bench struct {
+	*testing.T
+	*service
+	spec    *unit.Spec
+	scripts []script
+
+	mu      sync.Mutex
+	saved   []record
+	broken  error // what saving answers
+	results map[unit.JobID]unit.Finish
+	kinds   []unit.ChangeKind
+	lastJob unit.JobID
+}
+
+var usual = unit.Life{
+	Type: unit.Notify, Overlap: true, Restart: unit.OnFailure, RestartSec: time.Second, RestartMax: 30 * time.Second, RestartSteps: 8,
+	ResetSec: 10 * time.Second, Interval: 10 * time.Second, Start: 90 * time.Second, Bake: time.Second, Stop: 10 * time.Second,
+	Abort: 10 * time.Second, Kill: 5 * time.Second, KillSignal: syscall.SIGTERM, KillMode: unit.ControlGroup, MaxDraining: 2,
+}
+
+func bubble(t *testing.T, f func(*bench), scripts ...script) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bench{T: t, scripts: scripts, results: map[unit.JobID]unit.Finish{}, spec: &unit.Spec{Name: "api", Life: usual}}
+		epoch := time.Now()
+		b.service = newService("api", unit.Service{Inst: make([]unit.Instance, 1)}, world{
+			now:     func() unit.Time { return unit.Time(time.Hour + time.Since(epoch)) },
+			save:    b.save,
+			start:   b.start,
+			publish: b.publish,
+			settled: func(*view) {},
+		})
+		go b.run()
+		f(b)
+		b.do(unit.Stop)
+		close(b.quit)
+		synctest.Wait()
+	})
+}
+
+func (b *bench) save(r record) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.saved = append(b.saved, r)
+	return b.broken
+}
+
+func (b *bench) publish(cs []unit.Change, _ unit.Service, _ *view) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range cs {
+		b.kinds = append(b.kinds, c.Kind)
+		for _, id := range c.Finish.Jobs {
+			b.results[id] = c.Finish
+		}
+	}
+}
+
+func (b *bench) start(o order) {
+	go func() {
+		if int(o.ID) > len(b.scripts) {
+			o.tell(unit.NotStarted{ID: o.ID, Exit: unit.Exit{Kind: unit.NotRun, Step: "exec", Errno: syscall.ENOENT}})
+			return
+		}
+		p := &fake{order: o, pid: 1000 + int(o.ID), signals: make(chan syscall.Signal, 8)}
+		if err := o.staged(p); err != nil {
+			o.tell(unit.NotStarted{ID: o.ID, Exit: unit.Exit{Kind: unit.NotRun}})
+			return
+		}
+		o.tell(unit.Started{ID: o.ID, PID: p.pid})
+		exit := b.scripts[o.ID-1](p)
+		o.tell(unit.Exited{ID: o.ID, Exit: exit})
+		o.tell(unit.Gone{ID: o.ID})
+	}()
+}
+
+// ask begins a job and returns its id.
+func (b *bench) ask(v unit.Verb) unit.JobID {
+	b.lastJob++
+	b.tell(unit.Asks{Job: unit.Job{ID: b.lastJob, Verb: v}, Build: &unit.Build{Spec: b.spec}})
+	return b.lastJob
+}
+
+// result waits, in virtual time, for a job to end.
+func (b *bench) result(id unit.JobID) unit.JobResult {
+	for range 1000 {
+		synctest.Wait()
+		b.mu.Lock()
+		f, ended := b.results[id]
+		b.mu.Unlock()
+		if ended {
+			return f.Result
+		}
+		time.Sleep(time.Second)
+	}
+	b.Fatalf("job %d does not end", id)
+	return ""
+}
+
+func (b *bench) do(v unit.Verb) unit.JobResult { return b.result(b.ask(v)) }
+
+func (b *bench) now() unit.Service {
+	synctest.Wait()
+	return b.shown.Load().state
+}
+
+func (b *bench) want(what string, got, want any) {
+	b.Helper()
+	if d := cmp.Diff(want, got); d != "" {
+		b.Errorf("%s (-want +got):\n%s", what, d)
+	}
+}
+
+func TestReload(t *testing.T) {
+	bubble(t, func(b *bench) {
+		b.want("start", b.do(unit.Start), unit.Done)
+		began := time.Now()
+		b.want("reload", b.do(unit.Reload), unit.Done)
+		b.want("reload took", time.Since(began), 2*time.Second) // 1s to get ready, 1s of bake; not the drain
+		b.want("main", b.now().Inst[0].Main.PID, 1002)
+		b.want("old", b.now().Inst[0].Old[0].Phase, unit.Asked)
+		time.Sleep(3 * time.Second)
+		b.want("old after its drain", len(b.now().Inst[0].Old), 0)
+	}, good, good)
+}
+
+func TestReloadToCrashKeepsServing(t *testing.T) {
+	bubble(t, func(b *bench) {
+		b.do(unit.Start)
+		job := b.ask(unit.Reload)
+		b.want("reload", b.result(job), unit.Failed)
+		b.want("main", b.now().Inst[0].Main.PID, 1001)
+		b.want("state", b.now().SubState(), unit.SubState("running"))
+		x := b.shown.Load().explain(unit.Reload, b.results[job])
+		b.want("message", x.Message, "cannot reload api: new process 1002 exited with status 1 before it was ready")
+		b.want("notes", x.Notes, []string{"generation 1 (pid 1001) was never signalled and still serves"})
+		b.want("hints", x.Hints, []string{"superctl logs api --generation 2"})
+	}, good, crashes)
+}
+
+func TestReloadToHangGivesUp(t *testing.T) {
+	bubble(t, func(b *bench) {
+		b.do(unit.Start)
+		began := time.Now()
+		b.want("reload", b.do(unit.Reload), unit.Failed)
+		b.want("gave up after", time.Since(began), 100*time.Second) // timeout_start, then timeout_stop
+		b.want("main", b.now().Inst[0].Main.PID, 1001)
+	}, good, hangs)
+}
+
+func TestReloadToDeathInBakeKeepsServing(t *testing.T) {
+	bubble(t, func(b *bench) {
+		b.do(unit.Start)
+		b.want("reload", b.do(unit.Reload), unit.Failed)
+		b.want("main", b.now().Inst[0].Main.PID, 1001)
+		b.want("why", b.results[2].Why, unit.WhyBaking)
+	}, good, diesInBake)
+}
+
+func TestCrashIsRestarted(t *testing.T) {
+	dies := func(p *fake) unit.Exit {
+		p.says(unit.Notice{Ready: true})
+		time.Sleep(time.Minute)
+		return status(1)
+	}
+	bubble(t, func(b *bench) {
+		b.do(unit.Start)
+		time.Sleep(time.Minute + time.Second)
+		b.want("state", b.now().SubState(), unit.SubState("running"))
+		b.want("main", b.now().Inst[0].Main.PID, 1002)
+		b.want("restarts", b.now().Inst[0].Again, 1)
+	}, dies, good)
+}
+
+func TestStopCancelsReload(t *testing.T) {
+	bubble(t, func(b *bench) {
+		b.do(unit.Start)
+		reload := b.ask(unit.Reload)
+		time.Sleep(30 * time.Second)
+		b.want("stop", b.do(unit.Stop), unit.Done)
+		b.want("reload", b.result(reload), unit.Canceled)
+		b.want("state", b.now().SubState(), unit.SubState("dead"))
+	}, good, hangs)
+}
+
+// A stop may come when the process to be stopped has no pid yet.
+func TestStopBeforeTheProcessIsThere(t *testing.T) {
+	bubble(t, func(b *bench) {
+		slow := make(chan struct{})
+		start := b.world.start
+		b.world.start = func(o order) {
+			go func() { <-slow; start(o) }()
+		}
+		job := b.ask(unit.Start)
+		stop := b.ask(unit.Stop)
+		synctest.Wait()
+		close(slow)
+		b.want("stop", b.result(stop), unit.Done)
+		b.want("start", b.result(job), unit.Canceled)
+		b.want("what ran", b.kinds[len(b.kinds)-1], unit.Finished)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.want("was ever started", slices.Contains(b.kinds, unit.Began), false)
+	}, good)
+}
+
+func TestMissingProgramIsRetried(t *testing.T) {
+	bubble(t, func(b *bench) {
+		b.want("start", b.do(unit.Start), unit.Failed)
+		time.Sleep(time.Minute)
+		b.want("state", b.now().SubState(), unit.SubState("auto-restart"))
+	})
+}
+
+// Nothing runs before its identity is stored, and nothing is signalled before
+// the state that orders it is.
+func TestStoredBeforeDone(t *testing.T) {
+	bubble(t, func(b *bench) {
+		watched := func(p *fake) unit.Exit {
+			b.mu.Lock()
+			last := b.saved[len(b.saved)-1]
+			b.mu.Unlock()
+			b.want("stored identity of what runs", last.Traces[p.order.ID].PID, p.pid)
+			exit := good(p)
+			b.mu.Lock()
+			last = b.saved[len(b.saved)-1]
+			b.mu.Unlock()
+			b.want("stored phase of what was signalled", last.Service.Find(p.order.ID).Phase, unit.Asked)
+			return exit
+		}
+		b.scripts = []script{watched, watched}
+		b.do(unit.Start)
+		b.do(unit.Reload)
+	})
+}
+
+// What is stored comes back as it was, and says what was to be finished.
+func TestRecordSurvivesJSON(t *testing.T) {
+	bubble(t, func(b *bench) {
+		b.do(unit.Start)
+		b.do(unit.Reload)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		finished := false
+		for _, r := range b.saved {
+			text, err := json.Marshal(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var back record
+			if err := json.Unmarshal(text, &back); err != nil {
+				t.Fatal(err)
+			}
+			if again, _ := json.Marshal(back); string(again) != string(text) {
+				t.Errorf("stored %s, read %s", text, again)
+			}
+			finished = finished || len(r.Finish) == 1
+		}
+		b.want("a record says what was finished", finished, true)
+	}, good, good)
+}
+
+// Without a place to store, services go on, and it is said; with one again, the
+// state is stored although nothing happens.
+func TestStoreBreaksAndMends(t *testing.T) {
+	bubble(t, func(b *bench) {
+		b.do(unit.Start)
+		b.mu.Lock()
+		b.broken = errors.New("no space left on device")
+		b.mu.Unlock()
+		b.want("reload", b.do(unit.Reload), unit.Done)
+		b.want("fault is shown", b.shown.Load().fault != nil, true)
+		b.mu.Lock()
+		b.broken = nil
+		b.mu.Unlock()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		b.want("fault after it was mended", b.shown.Load().fault, nil)
+	}, good, good)
+}
+
+func TestStatusDoesNotWaitForTheActor(t *testing.T) {
+	bubble(t, func(b *bench) {
+		stuck := make(chan struct{})
+		publish := b.world.publish
+		b.world.publish = func(cs []unit.Change, before unit.Service, v *view) {
+			if v.state.Job.Verb == unit.Start {
+				<-stuck
+			}
+			publish(cs, before, v)
+		}
+		b.ask(unit.Start)
+		synctest.Wait()
+		b.want("state", b.shown.Load().state.SubState(), unit.SubState("start"))
+		close(stuck)
+	}, good)
+}

@@ -1,0 +1,141 @@
+package unit
+
+import "slices"
+
+// A Change is one thing that a Step made different. Status, logs, the events
+// that superctl follows and the tests all read this one stream.
+type Change struct {
+	Kind ChangeKind
+	Inst int
+	Proc Proc // as it is now, or was last; not for State, Scheduled and Finished
+	Role Role
+
+	From, To SubState // State
+	Due      Time     // Scheduled: when
+	Job      Job      // Queued, Begun: as it is now
+	Finish   Finish   // Finished
+}
+
+// ChangeKind says what happened.
+type ChangeKind string
+
+const (
+	Spawned   ChangeKind = "spawned"   // it is being started
+	Began     ChangeKind = "started"   // its program runs
+	IsReady   ChangeKind = "ready"     // it can serve
+	HasBaked  ChangeKind = "baked"     // and goes on to
+	Switched  ChangeKind = "switched"  // Next is Main
+	Leaving   ChangeKind = "leaving"   // it settles, or was asked or told to go: see its Phase
+	Ended     ChangeKind = "exited"    // its main process
+	IsStuck   ChangeKind = "stuck"     // it outlived SIGKILL
+	IsGone    ChangeKind = "gone"      // its whole tree
+	State     ChangeKind = "state"     // the service's SubState
+	Scheduled ChangeKind = "scheduled" // an automatic restart
+	Queued    ChangeKind = "queued"    // a job: another comes first
+	Begun     ChangeKind = "begun"     // a job
+	Finished  ChangeKind = "finished"  // a job
+)
+
+// Role is what a process is to its instance.
+type Role string
+
+const (
+	RoleMain Role = "main"
+	RoleNext Role = "next"
+	RoleOld  Role = "old"
+)
+
+// Changes lists what Step made of before, in the order in which one would tell
+// it: what happened to processes, what follows, what became of jobs.
+func Changes(before, after Service, effects []Effect) (cs []Change) {
+	if len(after.Queue.IDs()) > len(before.Queue.IDs()) {
+		cs = append(cs, Change{Kind: Queued, Job: after.Queue})
+	}
+	if after.Job.ID != 0 && after.Job.ID != before.Job.ID {
+		cs = append(cs, Change{Kind: Begun, Job: after.Job})
+	}
+	for _, is := range after.placed() {
+		was, known := before.placedAs(is.Proc.ID)
+		cs = append(cs, processChanges(was, is, known)...)
+	}
+	for _, was := range before.placed() {
+		if after.Find(was.Proc.ID).ID == 0 {
+			was.Kind = IsGone
+			cs = append(cs, was)
+		}
+	}
+	for i := range after.Inst {
+		if d := after.Inst[i].Due; d != 0 && (i >= len(before.Inst) || d != before.Inst[i].Due) {
+			cs = append(cs, Change{Kind: Scheduled, Inst: i, Due: d})
+		}
+	}
+	if from, to := before.SubState(), after.SubState(); from != to {
+		cs = append(cs, Change{Kind: State, From: from, To: to})
+	}
+	for _, e := range effects {
+		if f, ok := e.(Finish); ok {
+			cs = append(cs, Change{Kind: Finished, Finish: f, Proc: f.Proc})
+		}
+	}
+	return cs
+}
+
+// processChanges tells what became of one process that is still there.
+func processChanges(was, is Change, known bool) (cs []Change) {
+	tell := func(k ChangeKind) {
+		is.Kind = k
+		cs = append(cs, is)
+	}
+	p, q := was.Proc, is.Proc
+	if !known {
+		tell(Spawned)
+	}
+	if p.PID == 0 && q.PID != 0 {
+		tell(Began)
+	}
+	if p.Exit.Kind == NotExited && q.Exit.Kind != NotExited {
+		tell(Ended)
+	}
+	if p.Phase == q.Phase {
+		return cs
+	}
+	switch {
+	case q.Phase == Baking:
+		tell(IsReady)
+	case q.Phase == Serving && was.Role == RoleNext:
+		tell(Switched)
+	case q.Phase == Serving && p.Phase == Baking && !q.Stopping:
+		tell(HasBaked)
+	case q.Phase == Stuck:
+		tell(IsStuck)
+	case q.Phase >= Settling:
+		tell(Leaving)
+	}
+	return cs
+}
+
+// placed lists every process with its place, Next before Main before Old.
+func (s Service) placed() (cs []Change) {
+	for i, in := range s.Inst {
+		add := func(r Role, ps ...Proc) {
+			for _, p := range ps {
+				if p.ID != 0 {
+					cs = append(cs, Change{Inst: i, Role: r, Proc: p})
+				}
+			}
+		}
+		add(RoleNext, in.Next)
+		add(RoleMain, in.Main)
+		add(RoleOld, in.Old...)
+	}
+	return cs
+}
+
+func (s Service) placedAs(id Invocation) (Change, bool) {
+	cs := s.placed()
+	i := slices.IndexFunc(cs, func(c Change) bool { return c.Proc.ID == id })
+	if i < 0 {
+		return Change{}, false
+	}
+	return cs[i], true
+}
