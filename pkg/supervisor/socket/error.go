@@ -27,6 +27,8 @@ type BindError struct {
 func (e *BindError) Error() string {
 	text := fmt.Sprintf("cannot bind %s: %s", e.Address, e.Err)
 	switch {
+	case e.PID == os.Getpid() && e.Command != "":
+		return fmt.Sprintf("%s by supervisord itself (%s)", text, e.Command)
 	case e.PID == os.Getpid():
 		return text + " by supervisord itself"
 	case e.PID > 0 && e.Command != "":

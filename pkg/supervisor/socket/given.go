@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -186,6 +187,19 @@ func same(a, b unit.Address) bool {
 		return a.Port != 0 && errors.Join(err, err2) == nil && address(x) == address(y)
 	}
 	return a == b
+}
+
+// collide says whether no two sockets can listen on both.
+func collide(a, b unit.Address) bool {
+	if a.Network == "unix" || b.Network == "unix" || a.Port != b.Port {
+		return a == b
+	}
+	return same(a, b) || everywhere(a) || everywhere(b)
+}
+
+func everywhere(a unit.Address) bool {
+	ip, err := netip.ParseAddr(a.Host)
+	return a.Host == "" || err == nil && ip.IsUnspecified()
 }
 
 // claim takes from what was given all that belongs to these addresses of s: who

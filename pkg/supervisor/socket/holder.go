@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -112,19 +110,30 @@ func rows(file string) func(func([]string) bool) {
 // may look into.
 func withSocket(inode string) int {
 	want := "socket:[" + inode + "]"
-	links, _ := filepath.Glob("/proc/[0-9]*/fd/*")
-	slices.SortFunc(links, func(a, b string) int { return pidOf(a) - pidOf(b) })
-	for _, link := range links {
-		if to, err := os.Readlink(link); err == nil && to == want {
-			return pidOf(link)
+	for _, name := range entries("/proc") {
+		pid, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		fds := "/proc/" + name + "/fd"
+		for _, fd := range entries(fds) {
+			if to, err := os.Readlink(fds + "/" + fd); err == nil && to == want {
+				return pid
+			}
 		}
 	}
 	return 0
 }
 
-func pidOf(link string) int {
-	pid, _ := strconv.Atoi(strings.Split(link, "/")[2])
-	return pid
+// entries lists a directory in its own order: in /proc, by pid.
+func entries(dir string) []string {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	names, _ := f.Readdirnames(-1)
+	return names
 }
 
 // command is what a process calls itself, without what a terminal would obey.

@@ -186,6 +186,18 @@ func (l *listener) close() error {
 	return err
 }
 
+// where is its address, with the port that the kernel chose.
+func (l *listener) where() unit.Address {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fd >= 0 && (l.given || l.addr.Network != "unix") {
+		if sa, err := unix.Getsockname(l.fd); err == nil {
+			return address(sa)
+		}
+	}
+	return l.addr
+}
+
 func (l *listener) file() (File, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -122,8 +122,8 @@ func (p *place) reach() string {
 
 // clear makes the name free, if nobody is there.
 func (p *place) clear() error {
-	if p.node >= 0 { // ours, from before
-		return p.unbind()
+	if err := p.unbind(); err != nil { // ours, from before
+		return err
 	}
 	node, err := p.look()
 	if errors.Is(err, unix.ENOENT) {

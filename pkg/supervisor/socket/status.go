@@ -20,17 +20,15 @@ type Status struct {
 }
 
 func (l *listener) status() Status {
+	at := l.where().String()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := Status{Address: l.addr.String(), Listening: l.listening, Given: l.given, Queue: -1, Limit: -1, Err: one(errors.Join(l.err, l.warning))}
+	s := Status{Address: at, Listening: l.listening, Given: l.given, Queue: -1, Limit: -1, Err: one(errors.Join(l.err, l.warning))}
 	if l.given {
 		s.Note = "systemd holds it: while the service is down clients wait"
 	}
 	if l.fd < 0 {
 		return s
-	}
-	if sa, err := unix.Getsockname(l.fd); err == nil && l.addr.Network != "unix" {
-		s.Address = address(sa).String()
 	}
 	switch {
 	case !l.listening:

@@ -21,8 +21,11 @@ package socket
 import (
 	"errors"
 	"maps"
+	"os"
 	"slices"
 	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
@@ -97,7 +100,7 @@ func (t *Table) Bind(s *unit.Socket) error {
 		if fd, ok := given[a]; ok {
 			l.take(fd)
 		} else if e := l.open(); e != nil {
-			err = errors.Join(err, e)
+			err = errors.Join(err, t.ownOr(e, a))
 			continue
 		}
 		fresh = append(fresh, l)
@@ -107,6 +110,23 @@ func (t *Table) Bind(s *unit.Socket) error {
 		return one(err)
 	}
 	return g.commit(s, fresh)
+}
+
+// ownOr names the unit if the address is taken by one of ours: a port that is
+// bound and silent shows nowhere else.
+func (t *Table) ownOr(err error, a unit.Address) error {
+	var e *BindError
+	if !errors.As(err, &e) || !errors.Is(err, unix.EADDRINUSE) || e.PID > 0 && e.PID != os.Getpid() {
+		return err
+	}
+	for _, name := range t.Names() {
+		for _, l := range t.group(name).snapshot() {
+			if collide(l.where(), a) {
+				e.PID, e.Command = os.Getpid(), "[socket."+name+"]"
+			}
+		}
+	}
+	return err
 }
 
 // missing lists the addresses that have no socket yet.
