@@ -57,6 +57,7 @@ type world struct {
 	lazy    bool // leave out what the walks of one instance have tried in full
 	mixed   bool // builds differ in whether they overlap
 	life    Life
+	seen    func(s Service, e Event, to Service)
 	specs   []*Spec
 	fails   int
 }
@@ -87,6 +88,9 @@ func (w *world) walk() {
 				w.fail(s, e, to, effects, "Step is a function")
 			}
 			w.check(s, e, to, effects)
+			if w.seen != nil {
+				w.seen(s, e, to)
+			}
 			c := w.canon(to)
 			if k := w.key(c); !seen[k] && olds(c) <= w.old {
 				seen[k] = true
