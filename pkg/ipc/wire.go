@@ -167,8 +167,9 @@ const (
 
 // Event is one thing that happened.
 type Event struct {
-	Type       string          `json:"type"` // "event"; the stream's own: "heartbeat", "lost", "end"
-	Seq        uint64          `json:"seq,omitempty"`
+	Type       string          `json:"type"`         // "event"; the stream's own: "heartbeat", "lost", "end"
+	ID         string          `json:"id,omitempty"` // EPOCH-SEQ, for since=; the server makes it
+	Seq        uint64          `json:"-"`
 	Time       *time.Time      `json:"time,omitempty"`
 	Unit       string          `json:"unit,omitempty"`
 	Jobs       []string        `json:"jobs,omitempty"` // in whose course it happened
@@ -180,10 +181,9 @@ type Event struct {
 	Generation uint32          `json:"generation,omitempty"`
 	From       string          `json:"from,omitempty"` // kind state; of begun: the generation that ran
 	To         string          `json:"to,omitempty"`
-	State      JobState        `json:"state,omitempty"`   // kind finished
-	Error      *Error          `json:"error,omitempty"`   // kind finished, of a job that did not end well
-	Waiting    []string        `json:"waiting,omitempty"` // with a heartbeat of a job: what it waits for
-	Lost       uint64          `json:"lost,omitempty"`    // with "lost": how many events are missing
+	State      JobState        `json:"state,omitempty"` // kind finished
+	Error      *Error          `json:"error,omitempty"` // kind finished, of a job that did not end well
+	Lost       uint64          `json:"lost,omitempty"`  // with "lost": how many events are missing
 }
 
 // Reloaded says what a daemon-reload took in.
@@ -205,7 +205,7 @@ type LogRequest struct {
 
 // LogLine is one line of output, or how many were lost.
 type LogLine struct {
-	Type       string     `json:"type"` // "line"; the stream's own: "heartbeat", "lost", "end"
+	Type       string     `json:"type"` // "line"; "lost"; "error": Text says which part of the past cannot be read; the stream's own: "heartbeat", "end"
 	Time       *time.Time `json:"time,omitempty"`
 	Unit       string     `json:"unit,omitempty"`
 	Instance   int        `json:"instance,omitempty"`
@@ -214,42 +214,4 @@ type LogLine struct {
 	Text       string     `json:"text,omitempty"` // invalid UTF-8 as U+FFFD
 	Raw        []byte     `json:"raw,omitempty"`  // the bytes, where Text is not they
 	Lost       uint64     `json:"lost,omitempty"`
-}
-
-// Code says what kind of error it is, for programs.
-type Code string
-
-const (
-	Usage       Code = "usage"        // the request makes no sense
-	NoSuchUnit  Code = "no-such-unit" //
-	NoSuchJob   Code = "no-such-job"  // or too long ago
-	NotActive   Code = "not-active"   // it would have to run, and does not
-	Refused     Code = "refused"      // not now; nothing was touched
-	Failed      Code = "failed"       // what ran before still runs
-	Down        Code = "down"         // and now nothing serves
-	Canceled    Code = "canceled"     // superseded by a later request
-	Invalid     Code = "invalid"      // the configuration is wrong; what was taken in stays
-	Denied      Code = "denied"       // not permitted
-	Ending      Code = "ending"       // supervisord is stopping
-	Unreachable Code = "unreachable"  // the client's own: no supervisord answers
-	TimedOut    Code = "timed-out"    // the client's own: it goes on
-	Internal    Code = "internal"
-)
-
-// Error says why, what still holds, and what to do next.
-type Error struct {
-	Code    Code     `json:"code"`
-	Message string   `json:"message"` // "cannot reload api: …"
-	Notes   []string `json:"notes,omitempty"`
-	Hints   []string `json:"hints,omitempty"`
-	Output  []string `json:"output,omitempty"` // the last lines of the process that failed
-}
-
-func (e *Error) Error() string { return e.Message }
-
-// Caller is who asks, as the kernel says.
-type Caller struct {
-	UID uint32
-	GID uint32
-	PID int // may be somebody else's by now: for the record only
 }

@@ -1,0 +1,170 @@
+package ipc
+
+import (
+	"fmt"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// Numbers and words from outside have ranges, and they are here. None of them
+// is a path, and none is ever opened as one.
+
+// MaxLines is how many lines of the past a request for logs may ask for.
+const MaxLines = 100_000
+
+// Verbs are what a job can do.
+var Verbs = []unit.Verb{unit.Start, unit.Stop, unit.Restart, unit.Reload}
+
+// ParseVerb is the inverse of [unit.Verb.String].
+func ParseVerb(word string) (unit.Verb, error) {
+	for _, v := range Verbs {
+		if v.String() == word {
+			return v, nil
+		}
+	}
+	return 0, usage("cannot make a job of %.40q: the verbs are start, stop, restart and reload", word)
+}
+
+// CheckUnit refuses what can be no unit's name. "http.socket" names a socket.
+func CheckUnit(name string) error {
+	if name == "" {
+		return usage("a unit must be named")
+	}
+	if !unit.Name.MatchString(strings.TrimSuffix(name, ".socket")) {
+		return usage("%.80q cannot be the name of a unit: letters, digits, _ . and - only, at most 63, and a letter or digit first", name)
+	}
+	return nil
+}
+
+func (r *JobRequest) check() error {
+	if _, err := ParseVerb(r.Verb); err != nil {
+		return err
+	}
+	return CheckUnit(r.Unit)
+}
+
+func (r *UnitRequest) check() error { return CheckUnit(r.Unit) }
+
+func (r *KillRequest) check() error {
+	switch r.Whom {
+	case unit.KillMain, unit.KillNext, unit.KillOld, unit.KillAll:
+	default:
+		return usage("cannot kill %.40q: whom is main, next, old or all", r.Whom)
+	}
+	if r.Signal < 1 || r.Signal > 64 {
+		return usage("%d is no signal: they are 1 to 64", r.Signal)
+	}
+	return CheckUnit(r.Unit)
+}
+
+// jobID is how ids of jobs and events look: EPOCH-NUMBER.
+var jobID = regexp.MustCompile(`^([A-Za-z0-9]{1,64})-([0-9]{1,20})$`)
+
+func checkJob(id string) error {
+	if !jobID.MatchString(id) {
+		return usage("%.80q cannot be the id of a job: they look like 1f3a9c02-17", id)
+	}
+	return nil
+}
+
+var invocation = regexp.MustCompile(`^[0-9a-f]{0,32}$`)
+
+func (r *LogRequest) check() error {
+	if r.N < 0 || r.N > MaxLines {
+		return usage("cannot show the last %d lines: 0 to %d", r.N, MaxLines)
+	}
+	if !invocation.MatchString(r.Invocation) {
+		return usage("%.80q cannot be an invocation: 32 hexadecimal digits", r.Invocation)
+	}
+	for _, u := range r.Units {
+		if err := CheckUnit(u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// query is r as the query of a URL; parseLogRequest is the inverse.
+func (r *LogRequest) query() url.Values {
+	q := url.Values{"unit": r.Units, "n": {strconv.Itoa(r.N)}}
+	if r.Follow {
+		q.Set("follow", "true")
+	}
+	if r.Generation != 0 {
+		q.Set("generation", strconv.FormatUint(uint64(r.Generation), 10))
+	}
+	if r.Invocation != "" {
+		q.Set("invocation", r.Invocation)
+	}
+	return q
+}
+
+// defaultLines is n where a request does not say.
+const defaultLines = 100
+
+func parseLogRequest(q url.Values) (*LogRequest, error) {
+	r := &LogRequest{Units: q["unit"], N: defaultLines, Invocation: q.Get("invocation")}
+	n, err := number(q, "n", MaxLines)
+	if err != nil {
+		return nil, err
+	}
+	if q.Has("n") {
+		r.N = int(n)
+	}
+	if r.Follow, err = boolean(q, "follow"); err != nil {
+		return nil, err
+	}
+	g, err := number(q, "generation", 1<<32-1)
+	if err != nil {
+		return nil, err
+	}
+	r.Generation = uint32(g)
+	return r, r.check()
+}
+
+func number(q url.Values, name string, most uint64) (uint64, error) {
+	if !q.Has(name) {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(q.Get(name), 10, 64)
+	if err != nil || n > most {
+		return 0, usage("%s=%.40q must be a number from 0 to %d", name, q.Get(name), most)
+	}
+	return n, nil
+}
+
+func boolean(q url.Values, name string) (bool, error) {
+	switch q.Get(name) {
+	case "", "false":
+		return false, nil
+	case "true":
+		return true, nil
+	}
+	return false, usage("%s=%.40q must be true or false", name, q.Get(name))
+}
+
+// only refuses a query with parameters that the route does not know, and those
+// given twice that may not be.
+func only(q url.Values, names ...string) error {
+	known := map[string]bool{}
+	for _, n := range names {
+		known[n] = true
+	}
+	for name, values := range q {
+		switch {
+		case !known[name]:
+			return usage("no parameter is called %.40q here", name)
+		case len(values) > 1 && name != "unit":
+			return usage("parameter %q is there twice", name)
+		}
+	}
+	return nil
+}
+
+func usage(format string, args ...any) *Error {
+	return &Error{Code: Usage, Message: fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,158 @@
+package ipc
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// maxAnswer is more than any answer has: 10,000 units in detail.
+const maxAnswer = 64 << 20
+
+// A Client speaks with one supervisord. All its errors are [*Error]. It is safe
+// for use by several goroutines, and keeps no connection that Close would have
+// to end but idle ones.
+type Client struct {
+	http *http.Client
+
+	// Patience is for how long a stream that was cut off is asked for again.
+	// Zero: not at all.
+	Patience time.Duration
+}
+
+// NewClient makes a client for the control socket at path. It is connected to
+// when something is asked. Root or the user of this process must listen there,
+// or the uid owner, if that is not [NoOwner].
+func NewClient(path string, owner int) *Client {
+	d := dialer{path, owner}
+	return &Client{
+		Patience: 10 * time.Second,
+		http: &http.Client{
+			Transport: &http.Transport{
+				DialContext:            d.dial,
+				Proxy:                  nil, // never the environment's
+				DisableCompression:     true,
+				MaxResponseHeaderBytes: 16 << 10,
+				MaxIdleConnsPerHost:    16,
+				IdleConnTimeout:        30 * time.Second,
+			},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}
+}
+
+// Close closes idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Info asks supervisord what it is.
+func (c *Client) Info(ctx context.Context) (i Info, err error) {
+	return i, c.get(ctx, "/v1/info", nil, &i)
+}
+
+// Status asks for a snapshot of these units, or of all.
+func (c *Client) Status(ctx context.Context, units ...string) (s Status, err error) {
+	return s, c.get(ctx, "/v1/status", url.Values{"unit": units}, &s)
+}
+
+// Submit begins a job. That it was accepted says nothing of its end.
+func (c *Client) Submit(ctx context.Context, r JobRequest) (j Job, err error) {
+	return j, c.post(ctx, "/v1/jobs", r, &j)
+}
+
+// Job asks what became of a job.
+func (c *Client) Job(ctx context.Context, id string) (j Job, err error) {
+	return j, c.get(ctx, "/v1/jobs/"+url.PathEscape(id), nil, &j)
+}
+
+// Kill sends a signal to processes of a service.
+func (c *Client) Kill(ctx context.Context, r KillRequest) error {
+	return c.post(ctx, "/v1/kill", r, nil)
+}
+
+// ResetFailed forgets the failures of a service.
+func (c *Client) ResetFailed(ctx context.Context, name string) error {
+	return c.post(ctx, "/v1/reset-failed", UnitRequest{name}, nil)
+}
+
+// DaemonReload has supervisord take in its configuration's files.
+func (c *Client) DaemonReload(ctx context.Context) (r Reloaded, err error) {
+	return r, c.post(ctx, "/v1/daemon-reload", nil, &r)
+}
+
+func (c *Client) get(ctx context.Context, path string, q url.Values, answer any) error {
+	return c.call(ctx, "GET", path, q, nil, answer)
+}
+
+func (c *Client) post(ctx context.Context, path string, body, answer any) error {
+	return c.call(ctx, "POST", path, nil, body, answer)
+}
+
+// call asks for something, and takes the answer apart. Fields that it does not
+// know are a newer supervisord's, and ignored.
+func (c *Client) call(ctx context.Context, method, path string, q url.Values, body, answer any) error {
+	a, err := c.open(ctx, method, path, q, body)
+	if err != nil {
+		return err
+	}
+	defer a.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(a.Body, maxAnswer))
+	if err != nil {
+		return c.lost(ctx, err)
+	}
+	if answer == nil {
+		return nil
+	}
+	if err := json.Unmarshal(text, answer); err != nil {
+		return &Error{Code: Internal, Message: fmt.Sprintf("cannot read supervisord's answer: %v", err)}
+	}
+	return nil
+}
+
+// open asks for something and returns an answer that is no error.
+func (c *Client) open(ctx context.Context, method, path string, q url.Values, body any) (*http.Response, error) {
+	r, err := newRequest(ctx, method, path, q, body)
+	if err != nil {
+		return nil, err
+	}
+	a, err := c.http.Do(r)
+	if err != nil {
+		return nil, c.lost(ctx, err)
+	}
+	if a.StatusCode < 300 {
+		return a, nil
+	}
+	defer a.Body.Close()
+	text, _ := io.ReadAll(io.LimitReader(a.Body, maxBody))
+	return nil, answerError(a.Status, text)
+}
+
+func newRequest(ctx context.Context, method, path string, q url.Values, body any) (*http.Request, error) {
+	var content io.Reader
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return nil, fmt.Errorf("cannot encode a request: %w", err)
+		}
+		content = bytes.NewReader(text)
+	}
+	u := url.URL{Scheme: "http", Host: "supervisord", Path: path, RawQuery: q.Encode()}
+	return http.NewRequestWithContext(ctx, method, u.String(), content)
+}
+
+// lost is what it means that no answer came.
+func (c *Client) lost(ctx context.Context, err error) error {
+	var e *Error
+	switch {
+	case errors.As(err, &e):
+		return e
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	return &Error{Code: Unreachable, Message: fmt.Sprintf("cannot reach supervisord: it hung up (%s)", cause(err))}
+}

@@ -1,0 +1,98 @@
+package ipc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// NoOwner is the owner of a socket when none but the usual ones will do.
+const NoOwner = -1
+
+// A dialer connects to a control socket, and says nothing to one that somebody
+// else listens on: a planted path or variable must not make root tell an
+// impostor what it wants, or believe what that answers.
+type dialer struct {
+	path  string
+	owner int // a further uid that may listen; NoOwner: none
+}
+
+func (d dialer) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	dir, name, err := openParent(d.path)
+	if err != nil {
+		return nil, d.unreachable(err)
+	}
+	defer unix.Close(dir)
+	c, err := new(net.Dialer).DialContext(ctx, "unix", "/proc/self/fd/"+strconv.Itoa(dir)+"/"+name)
+	if err != nil {
+		return nil, d.unreachable(err)
+	}
+	u := c.(*net.UnixConn)
+	if err := d.inspect(u); err != nil {
+		u.Close()
+		return nil, err
+	}
+	return u, nil
+}
+
+// openParent lets a path be longer than the 107 bytes that fit into a sockaddr.
+func openParent(path string) (dir int, name string, err error) {
+	at, name := filepath.Split(path)
+	if at == "" {
+		at = "."
+	}
+	dir, err = unix.Open(at, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	return dir, name, err
+}
+
+// inspect asks the kernel who called listen(2).
+func (d dialer) inspect(c *net.UnixConn) error {
+	who, err := peer(c)
+	if err != nil {
+		return d.unreachable(err)
+	}
+	if who.UID == 0 || int(who.UID) == os.Geteuid() || int(who.UID) == d.owner {
+		return nil
+	}
+	return &Error{
+		Code:    Unreachable,
+		Message: fmt.Sprintf("cannot trust %s: uid %d listens there (pid %d), not root or you", d.path, who.UID, who.PID),
+		Notes:   []string{"nothing was sent"},
+		Hints:   []string{fmt.Sprintf("if that is the supervisord you mean: --socket-owner %d", who.UID)},
+	}
+}
+
+// unreachable says why nobody answers.
+func (d dialer) unreachable(err error) error {
+	e := &Error{Code: Unreachable, Message: fmt.Sprintf("cannot reach supervisord at %s: %s", d.path, cause(err))}
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		e.Hints = []string{"is it running? supervisord prints its --socket when it starts"}
+	case errors.Is(err, unix.ECONNREFUSED):
+		e.Message = fmt.Sprintf("cannot reach supervisord at %s: nobody listens there", d.path)
+		e.Hints = []string{"it has ended; start supervisord"}
+	case errors.Is(err, unix.EACCES):
+		e.Code = Denied
+		e.Message = fmt.Sprintf("cannot use %s: permission denied", d.path)
+		e.Hints = []string{"only root and supervisord's own user may: sudo superctl …"}
+	}
+	return e
+}
+
+// cause is the innermost error: what the system says, without Go's account of
+// how it came to ask.
+func cause(err error) error {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return err
+		}
+		err = inner
+	}
+}

@@ -1,0 +1,61 @@
+package ipc
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Encode is v as one line of JSON, with a newline, that is safe to look at in a
+// terminal: what services wrote can be anything, and JSON itself escapes only
+// the controls below U+0020.
+func Encode(v any) ([]byte, error) {
+	return encode(v, "")
+}
+
+// EncodeIndent is [Encode] for people.
+func EncodeIndent(v any) ([]byte, error) {
+	return encode(v, "  ")
+}
+
+func encode(v any, indent string) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", indent)
+	if err := e.Encode(v); err != nil {
+		return nil, fmt.Errorf("cannot encode an answer: %w", err)
+	}
+	return escape(b.Bytes()), nil
+}
+
+// escape writes \uXXXX for each character that is not to reach a terminal. In
+// what encoding/json makes they can only be within strings.
+func escape(text []byte) []byte {
+	if !bytes.ContainsFunc(text, hidden) {
+		return text
+	}
+	var out []byte
+	for len(text) > 0 {
+		r, size := utf8.DecodeRune(text)
+		switch {
+		case !hidden(r):
+			out = append(out, text[:size]...)
+		case r > 0xffff:
+			out = fmt.Appendf(out, `\u%04x\u%04x`, 0xd800+(r-0x10000)>>10, 0xdc00+(r-0x10000)&0x3ff)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+		text = text[size:]
+	}
+	return out
+}
+
+func hidden(r rune) bool { return r != '\n' && r != '\t' && Hidden(r) }
+
+// Hidden says that a character does something to a terminal, or to the eye,
+// other than to show itself: controls, the formatting of category Cf (bidi,
+// zero width, tags), line and paragraph separators, and all that has no shape.
+func Hidden(r rune) bool { return !unicode.IsGraphic(r) }

@@ -1,0 +1,91 @@
+package ipc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/safepath"
+)
+
+// SocketName is the control socket in the runtime directory.
+const SocketName = "control.sock"
+
+// Listen makes the control socket in dir, which must stay open for as long as
+// the socket is there. At no moment can anybody connect who may not: the inode
+// is made with mode 0600. What an earlier supervisord left is replaced, but only
+// if nobody answers there; the lock on dir is the caller's. The file is not
+// removed by Close: [Unlink] does that.
+func Listen(dir *safepath.Dir, name string) (*net.UnixListener, error) {
+	fail := func(err error) (*net.UnixListener, error) {
+		return nil, fmt.Errorf("cannot listen on %s/%s: %w", dir.Path(), name, err)
+	}
+	if err := vacate(dir, name); err != nil {
+		return fail(err)
+	}
+	config := net.ListenConfig{Control: beforeBind}
+	l, err := config.Listen(context.Background(), "unix", dir.ProcName(name))
+	if err != nil {
+		return fail(errors.Unwrap(err))
+	}
+	control := l.(*net.UnixListener)
+	control.SetUnlinkOnClose(false)
+	return control, nil
+}
+
+// Unlink removes the control socket.
+func Unlink(dir *safepath.Dir, name string) error { return dir.Remove(name) }
+
+// soPassRights, when 0, has the kernel refuse descriptors that are sent to us
+// (Linux 6.16). We would only close them, and closing can block: socket(7).
+const soPassRights = 83
+
+// beforeBind gives the inode its mode at birth: bind(2) takes it from the
+// socket, so that there is no moment between bind and a chmod.
+func beforeBind(_, _ string, c syscall.RawConn) (err error) {
+	cerr := c.Control(func(fd uintptr) {
+		if err = unix.Fchmod(int(fd), 0o600); err != nil {
+			return
+		}
+		if e := unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, soPassRights, 0); e != nil && e != unix.ENOPROTOOPT {
+			err = e
+		}
+	})
+	return errors.Join(cerr, err)
+}
+
+// vacate removes a socket that nobody listens on.
+func vacate(dir *safepath.Dir, name string) error {
+	var st unix.Stat_t
+	err := unix.Fstatat(dir.FD(), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	switch {
+	case err == unix.ENOENT:
+		return nil
+	case err != nil:
+		return err
+	case st.Mode&unix.S_IFMT != unix.S_IFSOCK:
+		return errors.New("something that is no socket is there")
+	}
+	switch err := knock(dir.ProcName(name)); err {
+	case unix.ECONNREFUSED:
+		return dir.Remove(name)
+	case nil, unix.EAGAIN:
+		return errors.New("another supervisord answers there")
+	default:
+		return fmt.Errorf("cannot find out who is there: %w", err)
+	}
+}
+
+// knock connects without waiting, and hangs up.
+func knock(path string) error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Connect(fd, &unix.SockaddrUnix{Name: path})
+}
