@@ -21,7 +21,8 @@ func TestHolderOfThePortIsNamed(t *testing.T) {
 		{"unix", fmt.Sprint("@supervisord-test-", os.Getpid()), ""},
 	}
 	if haveIPv6() {
-		cases = append(cases, struct{ network, address, want string }{"tcp", "[::1]:0", "::1"})
+		cases = append(cases, struct{ network, address, want string }{"tcp", "[::1]:0", "::1"},
+			struct{ network, address, want string }{"tcp", "[::]:0", "127.0.0.1"})
 	}
 	for _, c := range cases {
 		holder := role("listen", c.network, c.address)

@@ -31,15 +31,19 @@ type Given struct {
 
 // Unused is the error that this descriptor was given and no unit names it.
 func (g Given) Unused() error {
-	what := g.Kind
-	if g.Address.Network != "" {
-		what += " " + g.Address.String()
-	}
 	if g.Name == "" {
-		return fmt.Errorf("cannot use %s, given as fd %d: no [socket.*] listens there; add one, or remove it from systemd's .socket unit", what, g.FD)
+		return fmt.Errorf("cannot use the %s, given as fd %d: no [socket.*] listens there; add one, or remove it from systemd's .socket unit", g.what(), g.FD)
 	}
-	return fmt.Errorf("cannot use %s, given as %q: no [socket.*] has that name or address; add [socket.%s], or remove it from systemd's .socket unit",
-		what, g.Name, strings.TrimSuffix(g.Name, ".socket"))
+	return fmt.Errorf("cannot use the %s, given as %q: no [socket.*] has that name or address; add [socket.%s], or remove it from systemd's .socket unit",
+		g.what(), g.Name, strings.TrimSuffix(g.Name, ".socket"))
+}
+
+// what is its kind, with its address if it has one.
+func (g Given) what() string {
+	if g.Address == (unit.Address{}) || g.Address == (unit.Address{Network: "unix"}) {
+		return g.Kind
+	}
+	return g.Kind + " " + g.Address.String()
 }
 
 // Inherited takes what supervisord was started with. The variables that announce
@@ -161,9 +165,9 @@ func (g Given) named(s *unit.Socket) bool {
 func (g Given) fits(a unit.Address) error {
 	switch {
 	case g.Kind != kinds[unix.SOCK_STREAM]:
-		return fmt.Errorf("systemd gave a %s by that name, a stream socket is needed (ListenStream=)", g.Kind)
+		return fmt.Errorf("systemd gave a %s by that name, a stream socket is needed (ListenStream=)", g.what())
 	case g.Address.Network != a.Network || (a.Network == "unix") != (g.Address.Path != ""):
-		return fmt.Errorf("systemd gave %s by that name, which is of another family; make ListenStream= and listen_stream agree", g.Address)
+		return fmt.Errorf("systemd gave a %s by that name, which is of another family; make ListenStream= and listen_stream agree", g.what())
 	}
 	return nil
 }

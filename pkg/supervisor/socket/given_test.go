@@ -85,7 +85,7 @@ func TestGivenByNameThenByAddress(t *testing.T) {
 	if len(left) != 2 || left[0].Name != "stray" || left[1].Name != "dns" {
 		t.Fatalf("unclaimed: %+v", left)
 	}
-	want := fmt.Sprintf(`cannot use stream socket %s, given as "stray": no [socket.*] has that name or address; `+
+	want := fmt.Sprintf(`cannot use the stream socket %s, given as "stray": no [socket.*] has that name or address; `+
 		"add [socket.stray], or remove it from systemd's .socket unit", left[0].Address)
 	if got := left[0].Unused().Error(); got != want {
 		t.Errorf("it says %s\nnot     %s", got, want)
@@ -174,7 +174,7 @@ func TestGivenOfAnotherKind(t *testing.T) {
 	must(t, unix.Dup3(null, 5, unix.O_CLOEXEC))
 	table := NewTable(inherited(t))
 	for name, says := range map[string]string{
-		"http": "systemd gave a datagram socket by that name, a stream socket is needed (ListenStream=)",
+		"http": "by that name, a stream socket is needed (ListenStream=)",
 		"mail": "which is of another family; make ListenStream= and listen_stream agree",
 		"file": "systemd gave a descriptor that is no socket",
 	} {

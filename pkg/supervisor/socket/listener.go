@@ -95,8 +95,11 @@ func (l *listener) configure(s *unit.Socket) {
 
 // listen serves clients from now on.
 func (l *listener) listen() error {
-	if l.listening {
+	if l.serving() {
 		return nil
+	}
+	if l.lost() {
+		l.shut()
 	}
 	if l.fd < 0 {
 		if err := l.open(); err != nil {
@@ -124,6 +127,23 @@ func (l *listener) failed(err error) error {
 	defer l.mu.Unlock()
 	l.err = e
 	return e
+}
+
+// serving says whether clients reach it, in fact: who has a copy of a TCP
+// listener can end that for all (shutdown(2), connect(2) to no address), and a
+// path can be removed.
+func (l *listener) serving() bool {
+	return l.listening && l.accepts() && !l.lost()
+}
+
+// lost says that nothing is at the path any more.
+func (l *listener) lost() bool {
+	return l.place != nil && l.fd >= 0 && l.place.gone()
+}
+
+func (l *listener) accepts() bool {
+	on, err := unix.GetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	return err != nil || on == 1
 }
 
 // serve lets others share the port (SO_REUSEADDR) only while we listen: then it

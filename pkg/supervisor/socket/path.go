@@ -144,6 +144,12 @@ func (p *place) look() (int, error) {
 	return unix.Openat(p.dir.FD(), p.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 }
 
+// gone says that somebody removed the name and put nothing in its place.
+func (p *place) gone() bool {
+	var st unix.Stat_t
+	return unix.Fstatat(p.dir.FD(), p.name, &st, unix.AT_SYMLINK_NOFOLLOW) == unix.ENOENT
+}
+
 // vacant says who or what is in the way; nil: a socket that nobody has open.
 func vacant(node int) error {
 	var st unix.Stat_t

@@ -225,6 +225,18 @@ func TestSomebodyTookThePath(t *testing.T) {
 	must(t, table.Close())
 }
 
+// TestRemovedPathIsMended by the next Listen.
+func TestRemovedPathIsMended(t *testing.T) {
+	at := shortDir(t) + "/x.sock"
+	table := NewTable(nil)
+	defer table.Close()
+	must(t, table.Bind(spec("http", file(at))))
+	must(t, table.Listen("http"))
+	must(t, os.Remove(at))
+	must(t, table.Listen("http"))
+	served(t, table)
+}
+
 // TestHostileDirectory is threat T29: the directory is a service user's, who
 // exchanges the name and the directory itself for links, as fast as he can, while
 // root binds. Whether a bind succeeds is his affair; where the links lead

@@ -33,6 +33,9 @@ func (l *listener) status() Status {
 	switch {
 	case !l.listening:
 		s.Queue = 0
+	case !l.accepts():
+		s.Listening, s.Queue = false, 0
+		s.Note = "a process that has it shut it down; the next start mends it"
 	case l.addr.Network == "unix":
 		s.Queue, s.Limit = unixQueue(l.fd)
 	default:

@@ -177,10 +177,32 @@ func (t *Table) abandon(fresh []*listener, given map[unit.Address]Given) {
 }
 
 // Listen makes every address of a unit accept connections or queue them. It is
-// idempotent. A socket that cannot is reported by a [*BindError] and does not
-// keep the others from listening.
+// idempotent, and mends what others did to it: a TCP listener that a process with
+// a copy has shut down, a unix path that was removed.
+// If one address cannot ([*BindError]), those that did not listen before do not
+// now: no client waits for a service that will not start.
 func (t *Table) Listen(name string) error {
-	return t.each(name, (*listener).listen)
+	g := t.group(name)
+	g.op.Lock()
+	defer g.op.Unlock()
+	var err error
+	var opened []*listener
+	for _, l := range g.snapshot() {
+		if l.serving() {
+			continue
+		}
+		if e := l.listen(); e != nil {
+			err = errors.Join(err, e)
+		} else {
+			opened = append(opened, l)
+		}
+	}
+	if err != nil {
+		for _, l := range opened {
+			err = errors.Join(err, l.refuse())
+		}
+	}
+	return one(err)
 }
 
 // Refuse makes clients be refused at once (ECONNREFUSED), if when_down says so.
@@ -188,15 +210,12 @@ func (t *Table) Listen(name string) error {
 // descriptors from [Table.Files] are void: call Files again after Listen.
 // Sockets that systemd gave keep queueing, since systemd listens on them too.
 func (t *Table) Refuse(name string) error {
-	return t.each(name, (*listener).refuse)
-}
-
-func (t *Table) each(name string, do func(*listener) error) (err error) {
 	g := t.group(name)
 	g.op.Lock()
 	defer g.op.Unlock()
+	var err error
 	for _, l := range g.snapshot() {
-		err = errors.Join(err, do(l))
+		err = errors.Join(err, l.refuse())
 	}
 	return one(err)
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -170,6 +171,64 @@ func TestCopiesServeAgain(t *testing.T) {
 	fd, err := accept(copied)
 	must(t, err)
 	unix.Close(fd)
+}
+
+// TestRuinedListenerIsMended: who has a copy can end listening for all holders
+// (T45). Status says so, and the next Listen serves again, at the same port.
+func TestRuinedListenerIsMended(t *testing.T) {
+	table := NewTable(nil)
+	defer table.Close()
+	must(t, table.Bind(spec("http", tcp("127.0.0.1", 0))))
+	must(t, table.Listen("http"))
+	address := table.Status("http")[0].Address
+	for what, ruin := range map[string]func(fd int) error{
+		"shutdown": func(fd int) error { return unix.Shutdown(fd, unix.SHUT_RD) },
+		"connect":  disconnect,
+	} {
+		files, err := table.Files("http")
+		must(t, err)
+		must(t, ruin(files[0].FD))
+		refused(t, address)
+		if st := table.Status("http")[0]; st.Listening || st.Note == "" || st.Address != address {
+			t.Errorf("%s: %+v", what, st)
+		}
+		must(t, table.Listen("http"))
+		served(t, table)
+	}
+}
+
+// disconnect is connect(2) to AF_UNSPEC.
+func disconnect(fd int) error {
+	var none [16]byte
+	_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&none)), uintptr(len(none)))
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// TestListenIsAllOrNothing: an address that somebody took meanwhile, and the
+// others go on refusing.
+func TestListenIsAllOrNothing(t *testing.T) {
+	dir := shortDir(t)
+	table := NewTable(nil)
+	defer table.Close()
+	must(t, table.Bind(spec("http", tcp("127.0.0.1", 0), file(dir+"/x"))))
+	must(t, table.Listen("http"))
+	must(t, table.Refuse("http"))
+	must(t, os.Remove(dir+"/x"))
+	must(t, os.Mkdir(dir+"/x", 0700))
+	must(t, os.WriteFile(dir+"/x/y", nil, 0600))
+	if err := table.Refuse("http"); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Fatal(err)
+	}
+	if err := table.Listen("http"); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Fatal(err)
+	}
+	refused(t, table.Status("http")[0].Address)
+	must(t, os.RemoveAll(dir+"/x"))
+	must(t, table.Listen("http"))
+	served(t, table)
 }
 
 // TestFlagsAreNeverTouched: O_NONBLOCK is what the configuration says and
