@@ -136,9 +136,14 @@ func (l *listener) serving() bool {
 	return l.listening && l.accepts() && !l.lost()
 }
 
-// lost says that nothing is at the path any more.
+// lost says that the path does not lead here, and nothing is lost by binding it
+// anew: it leads nowhere, or nobody was served.
 func (l *listener) lost() bool {
-	return l.place != nil && l.fd >= 0 && l.place.gone()
+	if l.place == nil || l.fd < 0 {
+		return false
+	}
+	at := l.place.leads()
+	return at == nowhere || at == elsewhere && !l.listening
 }
 
 func (l *listener) accepts() bool {

@@ -144,11 +144,27 @@ func (p *place) look() (int, error) {
 	return unix.Openat(p.dir.FD(), p.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 }
 
-// gone says that somebody removed the name and put nothing in its place.
-func (p *place) gone() bool {
-	var st unix.Stat_t
-	return unix.Fstatat(p.dir.FD(), p.name, &st, unix.AT_SYMLINK_NOFOLLOW) == unix.ENOENT
+// leads says what the name stands for by now. What cannot be found out is taken
+// for good.
+func (p *place) leads() destination {
+	var is, was unix.Stat_t
+	err := unix.Fstatat(p.dir.FD(), p.name, &is, unix.AT_SYMLINK_NOFOLLOW)
+	switch {
+	case err == unix.ENOENT:
+		return nowhere
+	case err == nil && unix.Fstat(p.node, &was) == nil && !safepath.SameFile(is, was):
+		return elsewhere
+	}
+	return here
 }
+
+type destination int
+
+const (
+	here destination = iota
+	nowhere
+	elsewhere
+)
 
 // vacant says who or what is in the way; nil: a socket that nobody has open.
 func vacant(node int) error {
