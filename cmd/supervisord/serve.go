@@ -66,22 +66,22 @@ func configuration(f flags) (*config.Config, func(), error) {
 	return c, func() {}, nil
 }
 
-// A daemon is all that main has put together.
-type daemon struct {
+// An assembly is all that main has put together.
+type assembly struct {
 	config  *config.Config
 	store   *store.Store
 	logs    *safepath.Dir
 	table   *socket.Table
 	manager *supervisor.Manager
-	control net.Listener
+	control *net.UnixListener
 	server  *ipc.Server
 	log     zerolog.Logger
 	upward  *upward
 }
 
 // build makes everything that can fail before anything runs.
-func build(c *config.Config, given []socket.Given) (d *daemon, err error) {
-	d = &daemon{config: c, table: socket.NewTable(given)}
+func build(c *config.Config, given []socket.Given) (d *assembly, err error) {
+	d = &assembly{config: c, table: socket.NewTable(given)}
 	defer func() {
 		if err != nil {
 			d.close()
@@ -110,17 +110,17 @@ func build(c *config.Config, given []socket.Given) (d *daemon, err error) {
 	if d.control, err = ipc.Listen(d.store.Runtime(), controlSocket); err != nil {
 		return nil, err
 	}
-	d.server = ipc.NewServer(d.manager, func(line string) { d.log.Warn().Msg(line) })
+	d.server = ipc.NewServer(d.manager, d.log)
 	go d.server.Serve(d.control)
 	return d, nil
 }
 
 // close ends what build has begun, in the other order.
-func (d *daemon) close() {
+func (d *assembly) close() {
 	if d.server != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		d.server.Close(ctx)
+		d.server.Shutdown(ctx)
 	}
 	if d.manager != nil {
 		d.manager.Close()
@@ -182,7 +182,7 @@ func ownLog(w *os.File, level string) (zerolog.Logger, error) {
 }
 
 // say tells where supervisord is to be found.
-func (d *daemon) say(w io.Writer, demo bool) {
+func (d *assembly) say(w io.Writer, demo bool) {
 	control := d.store.Runtime().Path() + "/" + controlSocket
 	if demo {
 		introduce(w, control, d.addresses()[0])
@@ -192,7 +192,7 @@ func (d *daemon) say(w io.Writer, demo bool) {
 }
 
 // addresses are those on which services are served, or will be.
-func (d *daemon) addresses() []string {
+func (d *assembly) addresses() []string {
 	all := []string{}
 	for _, s := range d.config.Sockets {
 		for _, st := range d.table.Status(s.Name) {
@@ -203,7 +203,7 @@ func (d *daemon) addresses() []string {
 }
 
 // summary is one line of what there is.
-func (d *daemon) summary() string {
+func (d *assembly) summary() string {
 	st, err := d.manager.Status(nil)
 	if err != nil {
 		return err.Error()
@@ -225,7 +225,7 @@ func (d *daemon) summary() string {
 }
 
 // run obeys signals until one of them says stop, and all is down.
-func (d *daemon) run(signals <-chan os.Signal) error {
+func (d *assembly) run(signals <-chan os.Signal) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go d.report(ctx)
@@ -254,7 +254,7 @@ func (d *daemon) run(signals <-chan os.Signal) error {
 }
 
 // stop stops all services in the background.
-func (d *daemon) stop() chan struct{} {
+func (d *assembly) stop() chan struct{} {
 	d.log.Info().Msg("stopping")
 	d.upward.notify("STOPPING=1\nSTATUS=stopping all services")
 	stopped := make(chan struct{})
@@ -266,7 +266,7 @@ func (d *daemon) stop() chan struct{} {
 }
 
 // takeIn is SIGHUP: a daemon-reload that is asked for by a signal.
-func (d *daemon) takeIn() {
+func (d *assembly) takeIn() {
 	r, err := d.manager.DaemonReload(ipc.Caller{UID: uint32(os.Geteuid())})
 	if err != nil {
 		d.log.Error().Msg(err.Error())
@@ -282,7 +282,7 @@ func (d *daemon) takeIn() {
 }
 
 // report keeps what systemd shows of us up to date.
-func (d *daemon) report(ctx context.Context) {
+func (d *assembly) report(ctx context.Context) {
 	if d.upward.addr == nil {
 		return
 	}

@@ -19,6 +19,8 @@ var _ ipc.Supervisor = (*Manager)(nil)
 
 // Info says who this is.
 func (m *Manager) Info() ipc.Info {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	return ipc.Info{Version: m.o.Version, API: ipc.APIVersion, PID: os.Getpid(), Epoch: m.epoch, Since: m.began, Config: m.config.Path}
 }
 
