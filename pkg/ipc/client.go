@@ -15,6 +15,10 @@ import (
 // maxAnswer is more than any answer has: 10,000 units in detail.
 const maxAnswer = 64 << 20
 
+// answerTime is how long supervisord may take to begin an answer. Nothing that
+// it is asked waits for a service.
+const answerTime = time.Minute
+
 // A Client speaks with one supervisord. All its errors are [*Error]. It is safe
 // for use by several goroutines, and keeps no connection that Close would have
 // to end but idle ones.
@@ -39,6 +43,7 @@ func NewClient(path string, owner int) *Client {
 				Proxy:                  nil, // never the environment's
 				DisableCompression:     true,
 				MaxResponseHeaderBytes: 16 << 10,
+				ResponseHeaderTimeout:  answerTime,
 				MaxIdleConnsPerHost:    16,
 				IdleConnTimeout:        30 * time.Second,
 			},

@@ -17,7 +17,7 @@ const SocketName = "control.sock"
 
 // Listen makes the control socket in dir, which must stay open for as long as
 // the socket is there. At no moment can anybody connect who may not: the inode
-// is made with mode 0600. What an earlier supervisord left is replaced, but only
+// is born with mode 0600, or less. What an earlier supervisord left is replaced, but only
 // if nobody answers there; the lock on dir is the caller's. The file is not
 // removed by Close: [Unlink] does that.
 func Listen(dir *safepath.Dir, name string) (*net.UnixListener, error) {
@@ -34,7 +34,24 @@ func Listen(dir *safepath.Dir, name string) (*net.UnixListener, error) {
 	}
 	control := l.(*net.UnixListener)
 	control.SetUnlinkOnClose(false)
+	if err := setMode(dir, name, socketMode); err != nil {
+		control.Close()
+		return fail(err)
+	}
 	return control, nil
+}
+
+// socketMode lets in our own user, and root.
+const socketMode = 0o600
+
+// setMode says the mode again, since bind(2) takes off it what the umask says.
+func setMode(dir *safepath.Dir, name string, mode uint32) error {
+	fd, err := unix.Openat(dir.FD(), name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return safepath.Chmod(fd, mode)
 }
 
 // Unlink removes the control socket.
@@ -48,7 +65,7 @@ const soPassRights = 83
 // socket, so that there is no moment between bind and a chmod.
 func beforeBind(_, _ string, c syscall.RawConn) (err error) {
 	cerr := c.Control(func(fd uintptr) {
-		if err = unix.Fchmod(int(fd), 0o600); err != nil {
+		if err = unix.Fchmod(int(fd), socketMode); err != nil {
 			return
 		}
 		if e := unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, soPassRights, 0); e != nil && e != unix.ENOPROTOOPT {

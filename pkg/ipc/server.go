@@ -47,8 +47,10 @@ func NewServer(s Supervisor, faults io.Writer) *Server {
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return withCaller(ctx, c.(*conn).caller) },
-		ErrorLog:          log.New(faults, "", 0),
+		// OPTIONS * would be answered without asking who wants to know.
+		DisableGeneralOptionsHandler: true,
+		ConnContext:                  func(ctx context.Context, c net.Conn) context.Context { return withCaller(ctx, c.(*conn).caller) },
+		ErrorLog:                     log.New(faults, "", 0),
 	}
 	return srv
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"iter"
 	"net/http"
+	"runtime/debug"
 	"time"
 )
 
@@ -35,7 +36,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, open func(contex
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	out := &lineWriter{w: bufio.NewWriterSize(w, 8<<10), rc: http.NewResponseController(w)}
-	pumped := pump(ctx, source)
+	pumped := s.pump(ctx, cancel, source)
 	if err := out.copy(ctx, pumped, s.heartbeat); err != nil {
 		cancel()
 		for range pumped { // until the source has ended
@@ -46,11 +47,18 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, open func(contex
 }
 
 // pump has source yield into a channel, which is closed when it has ended. It
-// does so soon after ctx is done.
-func pump(ctx context.Context, source items) <-chan any {
+// does so soon after ctx is done. A source that panics breaks its own stream off
+// and nothing else.
+func (s *Server) pump(ctx context.Context, cancel context.CancelFunc, source items) <-chan any {
 	c := make(chan any, 64)
 	go func() {
 		defer close(c)
+		defer func() {
+			if r := recover(); r != nil {
+				cancel()
+				s.http.ErrorLog.Printf("a stream failed: %v\n%s", r, debug.Stack())
+			}
+		}()
 		for v := range source {
 			select {
 			case c <- v:
