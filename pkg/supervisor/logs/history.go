@@ -158,16 +158,19 @@ func (h history) fromMemory(q Query, yield func(Line, error) bool) bool {
 // scan emits each line of a file with the record that holds for it, and a record
 // alone where lines are missing. It ends when emit says so.
 func (f pastFile) scan(emit func(e entry, text []byte) bool) error {
-	in, err := f.open()
+	log, err := f.open()
 	if err != nil {
 		return err
 	}
-	marks := f.marker()
-	r := bufio.NewReaderSize(in, 4*MaxLine)
+	return f.fault(scan(log, f.marker(), emit))
+}
+
+func scan(log io.Reader, marks *marker, emit func(e entry, text []byte) bool) error {
+	r := bufio.NewReaderSize(log, 4*MaxLine)
 	for at := int64(0); ; {
 		b, err := r.Peek(MaxLine + 1)
 		if len(b) == 0 {
-			return f.fault(err)
+			return err
 		}
 		line, rest := cutLine(b)
 		if !marks.goTo(at, func(e entry) bool { return emit(e, nil) }) || !emit(marks.at, line) {

@@ -61,37 +61,38 @@ type keeper struct {
 	err      error     // why there is no log or no index, or why the last write failed
 	full     error     // why the log could not be rotated
 
-	written, dropped uint64 // in this round
+	written, dropped uint64 // since the last report
 }
 
-// run works off a batch, and says what became of it. The error is why lines are
-// lost now, or might be soon; nil: all is well.
-func (k *keeper) run(batch []errand) (written, dropped uint64, err error) {
+// work works off a batch of the disk's spool. What it did is known to
+// [Sink.Stats] before anything is done that others wait for.
+func (s *Sink) work(batch []errand) {
 	writers <- struct{}{}
 	defer func() { <-writers }()
-	k.written, k.dropped = 0, 0
-	k.lost += k.missed.Swap(0)
-	k.ready()
+	s.keep.lost += s.keep.missed.Swap(0)
+	s.keep.ready()
 	for _, e := range batch {
-		if e.do != nil {
-			k.flush()
-			e.do()
+		if e.do == nil {
+			s.keep.add(e.chunk)
 			continue
 		}
-		k.add(e.chunk)
+		s.report()
+		e.do()
 	}
-	k.flush()
-	return k.written, k.dropped, cmp.Or(k.err, k.full)
+	s.report()
 }
 
-// work is run for the sink's spool.
-func (s *Sink) work(batch []errand) {
-	written, dropped, err := s.keep.run(batch)
+// report writes what was gathered, and says what became of it. The error is why
+// lines are lost now, or might be soon; nil: all is well.
+func (s *Sink) report() {
+	k := &s.keep
+	k.flush()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.written += written
-	s.dropped += dropped
-	s.err = err
+	s.written += k.written
+	s.dropped += k.dropped
+	s.err = cmp.Or(k.err, k.full)
+	k.written, k.dropped = 0, 0
 }
 
 // add takes a chunk, and cuts it where a file is full.

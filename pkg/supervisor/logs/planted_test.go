@@ -123,7 +123,7 @@ func flip(dir string) {
 		func(name string) error { return os.Symlink(target, name) },
 		func(name string) error { return unix.Mkfifo(name, 0666) },
 		func(name string) error { return os.Link(target, name) },
-		func(name string) error { return os.WriteFile(name, []byte("mine"), 0666) },
+		func(name string) error { return unix.Mknod(name, unix.S_IFREG|0666, 0) },
 	}
 	names := []string{"/api.log", "/api.log.idx", "/api.log.1", "/api.log.1.idx", "/api.log.2", "/api.log.gz.tmp"}
 	fmt.Println("ready")
@@ -152,6 +152,7 @@ func TestRotationsWhileAnotherUserFlipsNames(t *testing.T) {
 	out, err := c.StdoutPipe()
 	must(t, err)
 	must(t, c.Start())
+	defer c.Process.Kill()
 	out.Read(make([]byte, 10))
 
 	s := Open(openDir(t, dir), "api", unit.Log{File: true, MaxSize: 150, MaxFiles: 2, Compress: true}, nil)
