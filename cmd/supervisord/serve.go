@@ -70,6 +70,7 @@ func configuration(f flags) (*config.Config, func(), error) {
 type assembly struct {
 	config  *config.Config
 	store   *store.Store
+	state   *safepath.Dir
 	logs    *safepath.Dir
 	table   *socket.Table
 	manager *supervisor.Manager
@@ -93,11 +94,14 @@ func build(c *config.Config, given []socket.Given) (d *assembly, err error) {
 	if d.store, err = store.Open(c.Manager.RuntimeDirectory); err != nil {
 		return nil, err
 	}
+	if d.state, err = safepath.MakeDir(c.Manager.StateDirectory, 0o755); err != nil {
+		return nil, err
+	}
 	if d.logs, err = logDirectory(c.Manager); err != nil {
 		return nil, err
 	}
 	d.manager, err = supervisor.New(supervisor.Options{
-		Config: c, Store: d.store, Table: d.table, Logs: d.logs, Forward: os.Stdout, Log: d.log, Version: version(),
+		Config: c, Store: d.store, Table: d.table, State: d.state, Logs: d.logs, Forward: os.Stdout, Log: d.log, Version: version(),
 		Reload: func() (*config.Config, []config.Problem) { return load(c.Path) },
 	})
 	if err != nil {
@@ -126,22 +130,17 @@ func (d *assembly) close() {
 		d.manager.Close()
 	}
 	d.table.Close()
-	for _, c := range []io.Closer{closer(d.logs), closer(d.store)} {
-		if c != nil {
-			c.Close()
+	for _, dir := range []*safepath.Dir{d.state, d.logs} {
+		if dir != nil {
+			dir.Close()
 		}
 	}
-}
-
-// closer is c, or nil if there is no c.
-func closer[T any, P interface {
-	*T
-	io.Closer
-}](c P) io.Closer {
-	if c == nil {
-		return nil
+	if d.control != nil {
+		ipc.Unlink(d.store.Runtime(), controlSocket)
 	}
-	return c
+	if d.store != nil {
+		d.store.Close()
+	}
 }
 
 // logDirectory makes the directory of the log files: its group may read them.

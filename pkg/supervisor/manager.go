@@ -38,6 +38,7 @@ type Options struct {
 	Config  *config.Config
 	Store   *store.Store
 	Table   *socket.Table
+	State   *safepath.Dir // state_directory
 	Logs    *safepath.Dir // log_directory; nil: there is none
 	Forward io.Writer     // gets the output of services that are to forward it; nil: none
 	Log     zerolog.Logger
@@ -57,6 +58,7 @@ type Manager struct {
 	doors     *doors
 	journal   *journal
 	jobs      *jobs
+	numbers   *generations
 	places    chan struct{}
 	going     sync.WaitGroup // invocations
 	actors    sync.WaitGroup
@@ -92,6 +94,7 @@ func New(o Options) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.numbers = openGenerations(o.State, func(err error) { m.log.Error().Msg(err.Error()) })
 	m.config = o.Config
 	for _, spec := range o.Config.Services {
 		m.add(spec.Name, states[spec.Name])
@@ -148,15 +151,22 @@ const recordKey = "service."
 // add makes the actor of a service and lets it run. It needs m.mu.
 func (m *Manager) add(name string, state unit.Service) {
 	state.Inst = make([]unit.Instance, 1)
+	state.LastGen = max(state.LastGen, m.numbers.of(name))
 	s := newService(name, state, world{
 		now:     now,
-		save:    func(r record) error { return m.o.Store.Put(recordKey+name, r) },
+		save:    func(r record) error { return m.keep(name, r) },
 		start:   m.start,
 		publish: m.publish,
 		settled: m.settled,
 	})
 	m.services[name] = s
 	m.actors.Go(s.run)
+}
+
+// keep stores what the next supervisord must know.
+func (m *Manager) keep(name string, r record) error {
+	m.numbers.note(name, r.Service.LastGen)
+	return m.o.Store.Put(recordKey+name, r)
 }
 
 // now is CLOCK_MONOTONIC.
@@ -231,6 +241,7 @@ func (m *Manager) Close() error {
 	}
 	m.mu.Unlock()
 	m.actors.Wait()
+	m.numbers.close()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, k := range m.sinks {
