@@ -5,80 +5,126 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
+
+	"github.com/spf13/cobra"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
 )
 
-// Exit statuses that are no [ipc.Code]'s.
+// Exit statuses that are not those of an error's code, for which see [ipc.Codes].
 const (
-	statusNotActive = 3   // of superctl status NAME
-	statusDetached  = 130 // as of a shell's command that Ctrl-C ended
+	exitOK        = 0
+	exitNotActive = 3
+	exitDetached  = 130 // 128 + SIGINT, as a shell has it
 )
 
-// severity is the order in which one of several exit statuses is taken: the
-// first of these that is among them.
-var severity = []int{6, 5, 4, 2, 1, 3, 7, 0}
+// order is that of exit statuses, the worst first, for commands on several units.
+var order = []int{6, 5, 4, 1, 3, 7, 0}
 
-// errDetached: the user would not wait any longer.
-var errDetached = errors.New("detached")
-
-// A quiet error is an exit status of which all has been said.
-type quiet int
-
-func (q quiet) Error() string { return fmt.Sprintf("exit status %d", int(q)) }
-
-// exitStatus of superctl.
-func exitStatus(err error) int {
-	var q quiet
-	var e *ipc.Error
-	switch {
-	case err == nil:
-		return 0
-	case errors.Is(err, errDetached), errors.Is(err, context.Canceled):
-		return statusDetached
-	case errors.As(err, &q):
-		return int(q)
-	case errors.As(err, &e):
-		return e.Code.Meaning().Exit
-	}
-	return 1
-}
-
-// worst is the exit status for several units: that of the one that matters most.
-func worst(statuses []int) int {
-	for _, s := range severity {
+func worst(statuses ...int) int {
+	for _, s := range order {
 		if slices.Contains(statuses, s) {
 			return s
 		}
 	}
-	return slices.Max(append(statuses, 0))
+	return exitOK
 }
 
-// complain says what went wrong, what still holds, and what to do.
-func (v *voice) complain(err error) {
-	var q quiet
-	if err == nil || errors.As(err, &q) {
-		return
-	}
-	if exitStatus(err) == statusDetached {
-		return // Ctrl-C needs no comment; a job's id was said
-	}
-	v.warn(bad, "superctl: ", err.Error())
+// An exitStatus ends superctl without a further word.
+type exitStatus int
+
+func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// conclude says what went wrong, if anything did, and returns the exit status.
+func (s *session) conclude(ctx context.Context, err error) int {
+	var status exitStatus
 	var e *ipc.Error
-	if !errors.As(err, &e) {
-		return
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &status):
+		return int(status)
+	case errors.As(err, &e):
+		return s.complain(e)
+	case ctx.Err() != nil:
+		return exitDetached
 	}
+	return s.complain(&ipc.Error{Code: ipc.Usage, Message: err.Error(), Hints: []string{"superctl --help"}})
+}
+
+// complain says in three steps what went wrong, what still holds, and what to do.
+func (s *session) complain(e *ipc.Error) int {
+	s.err.print("%s%s\n", s.err.paint(bad, "superctl: "), e.Message)
 	for _, n := range e.Notes {
-		v.warn(dim, "note: ", n)
+		s.note(n)
 	}
 	for _, h := range e.Hints {
-		v.warn(dim, "hint: ", h)
+		s.err.print("%s%s\n", s.err.paint(moving, "hint: "), h)
 	}
+	return e.Code.Meaning().Exit
 }
 
-// brief is an error's message without the "cannot reload api: " that the reader
-// knows already.
-func brief(e *ipc.Error, verb, unit string) string {
-	return strings.TrimPrefix(e.Message, fmt.Sprintf("cannot %s %s: ", verb, unit))
+func (s *session) note(text string) {
+	s.err.print("%s%s\n", s.err.paint(faint, "note: "), text)
+}
+
+// misuse is an error of the command line.
+func misuse(c *cobra.Command, format string, args ...any) *ipc.Error {
+	return &ipc.Error{Code: ipc.Usage, Message: fmt.Sprintf(format, args...), Hints: []string{c.CommandPath() + " --help"}}
+}
+
+// noSuchCommand is for words that name no command.
+func noSuchCommand(root *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	e := misuse(root, "there is no command %q", args[0])
+	if near := root.SuggestionsFor(args[0]); len(near) > 0 {
+		e.Hints = []string{"did you mean superctl " + near[0] + "?"}
+	}
+	return e
+}
+
+// asError is any error in the form in which it is told.
+func asError(err error) *ipc.Error {
+	var e *ipc.Error
+	if !errors.As(err, &e) {
+		e = &ipc.Error{Code: ipc.Internal, Message: err.Error()}
+	}
+	return e
+}
+
+// someUnits is for commands that need at least one unit, noUnits for those that
+// take none.
+func someUnits(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return misuse(c, "%s needs the name of a service", c.Name())
+	}
+	return checkUnits(c, args)
+}
+
+func checkUnits(_ *cobra.Command, args []string) error {
+	for _, a := range args {
+		if err := ipc.CheckUnit(a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unique is names without those that came before.
+func unique(names []string) (first []string) {
+	for _, n := range names {
+		if !slices.Contains(first, n) {
+			first = append(first, n)
+		}
+	}
+	return first
+}
+
+func nothing(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return misuse(c, "%s takes no argument: %q", c.Name(), args[0])
+	}
+	return nil
 }

@@ -1,37 +1,70 @@
-// Superctl shows and changes what supervisord does, over its control socket.
+// Superctl asks a running supervisord for status and changes, and says what
+// comes of it.
 //
-// Each command is a value, in a file of its own, and the list of commands is
-// [commands]. A command asks, and hands what came of it to the [voice], which
-// alone writes to the terminal. What went wrong is an error, and [exitStatus]
-// and [voice.complain] say what that means.
+// Each command is a value made by one function in a file of its own. What they
+// share: session.go finds supervisord, jobs.go begins jobs and follows them,
+// live.go shows their progress, table.go and detail.go show units, errors.go
+// says what went wrong, and speak.go is the only file that writes.
 package main
 
 import (
 	"context"
 	"os"
 	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
 )
 
+// commands is all that superctl can do.
+var commands = []func(*session) *cobra.Command{
+	statusCommand,
+	startCommand, stopCommand, restartCommand, reloadCommand,
+	killCommand, resetFailedCommand,
+	logsCommand,
+	daemonReloadCommand,
+	versionCommand,
+}
+
 func main() {
-	ctx, stop := interruptible()
-	status := run(ctx, newVoice(os.Stdout, os.Stderr), os.Args[1:])
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	status := run(ctx, os.Args[1:], newSession(os.Stdout, os.Stderr, os.Getenv))
 	stop()
 	os.Exit(status)
 }
 
-// interruptible is ended by Ctrl-C, with [errDetached] as its cause. It does not
-// cancel what was asked for.
-func interruptible() (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(context.Background())
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt)
-	go func() {
-		if _, ok := <-signals; ok {
-			cancel(errDetached)
-		}
-	}()
-	return ctx, func() {
-		signal.Stop(signals)
-		close(signals)
+// run is superctl without a process: it returns the exit status.
+func run(ctx context.Context, args []string, s *session) int {
+	root := newRoot(s)
+	root.SetArgs(args)
+	root.SetOut(s.out.w)
+	root.SetErr(s.err.w)
+	err := root.ExecuteContext(ctx)
+	s.close()
+	return s.conclude(ctx, err)
+}
+
+// newRoot makes the tree of commands.
+func newRoot(s *session) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "superctl",
+		Short: "control supervisord",
+		Long: `superctl asks a running supervisord for status and changes.
+
+reload starts a new process of a service beside the old one, waits until it is
+ready and has stayed so, and only then tells the old one to go: unlike
+systemctl's reload it replaces the process. docs/reference has more.`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		DisableAutoGenTag: true,
+		Args:              noSuchCommand,
+		PersistentPreRunE: func(*cobra.Command, []string) error { return s.settle() },
+		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return misuse(c, "%v", err) })
+	s.flags(root.PersistentFlags())
+	for _, command := range commands {
+		root.AddCommand(command(s))
+	}
+	return root
 }

@@ -1,0 +1,237 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/supervisord-go/supervisord/pkg/ipc"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// A verb makes one job for each unit. The jobs are supervisord's: superctl only
+// watches them, and whatever becomes of superctl they go on.
+
+// waiting is how a verb is waited for.
+type waiting struct {
+	noBlock bool
+	wait    string        // done, or drained: also for the old processes
+	timeout time.Duration // 0: as long as it takes
+}
+
+// jobCommand makes the command of a verb.
+func (s *session) jobCommand(v unit.Verb, c *cobra.Command) *cobra.Command {
+	w := waiting{wait: "done"}
+	c.Args = someUnits
+	c.ValidArgsFunction = s.completeUnits
+	f := c.Flags()
+	f.BoolVar(&w.noBlock, "no-block", false, "do not wait for the outcome: print the job's id")
+	f.DurationVar(&w.timeout, "timeout", 0, "wait at most this `long`, then exit with 7; it goes on")
+	if v == unit.Reload {
+		f.Var(&choice{of: []string{"done", "drained"}, is: &w.wait}, "wait", "wait until it is done, or until the old processes have gone as well")
+	}
+	s.outputFlag(c, "text")
+	c.RunE = func(c *cobra.Command, names []string) error {
+		if w.noBlock && (w.wait != "done" || w.timeout != 0) {
+			return misuse(c, "--no-block waits for nothing: it goes without --wait and --timeout")
+		}
+		if w.timeout < 0 {
+			return misuse(c, "--timeout %s is less than nothing", w.timeout)
+		}
+		return s.runJobs(c.Context(), v, unique(names), w)
+	}
+	return c
+}
+
+// A task is a job as superctl watches it.
+type task struct {
+	unit string
+	job  ipc.Job
+	err  error // why it could not be begun or watched to its end
+	last time.Time
+	over bool
+}
+
+// runJobs begins the jobs and, unless that is all, watches them to their ends.
+func (s *session) runJobs(ctx context.Context, v unit.Verb, names []string, w waiting) error {
+	tasks := make([]*task, len(names))
+	for i, name := range names {
+		j, err := s.client().Submit(ctx, ipc.JobRequest{Verb: v.String(), Unit: name})
+		tasks[i] = &task{unit: name, job: j, err: err, last: time.Now(), over: err != nil}
+	}
+	if w.noBlock {
+		return s.report(tasks, true)
+	}
+	if err := s.watch(ctx, tasks, w); err != nil {
+		return err
+	}
+	return s.report(tasks, false)
+}
+
+// A step is one thing that happened in the course of a task's job; the last has
+// over set.
+type step struct {
+	task  *task
+	event ipc.Event
+	err   error
+	over  bool
+}
+
+// patience is how long nothing may happen before it is said what for one waits.
+const patience = 3 * time.Second
+
+// watch shows the progress of all tasks until each is over, there was enough
+// waiting, or the user has seen enough.
+func (s *session) watch(ctx context.Context, tasks []*task, w waiting) error {
+	wctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	steps := make(chan step)
+	left := 0
+	for _, t := range tasks {
+		if !t.over {
+			left++
+			go s.follow(wctx, t, w, steps)
+		}
+	}
+	p := newProgress(s, tasks)
+	defer p.clear()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	enough := after(w.timeout)
+	for left > 0 {
+		select {
+		case st := <-steps:
+			st.task.last = time.Now()
+			if st.over {
+				left--
+				st.task.over, st.task.err = true, st.err
+				continue
+			}
+			p.step(st.task, st.event)
+		case <-tick.C:
+			p.wait(s.reasons(wctx, tasks))
+		case <-enough:
+			p.clear()
+			s.giveUp(tasks, w)
+			return nil
+		case <-ctx.Done():
+			p.clear()
+			return s.detach(tasks)
+		}
+	}
+	return nil
+}
+
+// after is a channel that never says anything for no duration.
+func after(d time.Duration) <-chan time.Time {
+	if d == 0 {
+		return nil
+	}
+	return time.After(d)
+}
+
+// follow sends what happens in the course of a job, then what became of it.
+func (s *session) follow(ctx context.Context, t *task, w waiting, steps chan<- step) {
+	send := func(st step) bool {
+		select {
+		case steps <- st:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+	for e, err := range s.client().JobEvents(ctx, t.job.ID, w.wait == "drained") {
+		if err != nil {
+			send(step{task: t, err: err, over: true})
+			return
+		}
+		if !send(step{task: t, event: e}) {
+			return
+		}
+	}
+	j, err := s.client().Job(ctx, t.job.ID)
+	if err == nil {
+		t.job = j
+	}
+	send(step{task: t, err: err, over: true})
+}
+
+// reasons is what the units of tasks wait for in which nothing has happened for
+// a while.
+func (s *session) reasons(ctx context.Context, tasks []*task) map[*task][]string {
+	var names []string
+	for _, t := range tasks {
+		if !t.over && time.Since(t.last) >= patience {
+			names = append(names, t.unit)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	st, err := s.client().Status(ctx, names...)
+	if err != nil {
+		return nil // the stream will tell
+	}
+	why := map[*task][]string{}
+	for _, u := range st.Services {
+		for _, t := range tasks {
+			if t.unit == u.Name && !t.over && time.Since(t.last) >= patience {
+				why[t] = u.Waiting
+			}
+		}
+	}
+	return why
+}
+
+// giveUp ends the watching, not the jobs.
+func (s *session) giveUp(tasks []*task, w waiting) {
+	for _, t := range tasks {
+		if !t.over {
+			t.err = &ipc.Error{
+				Code:    ipc.TimedOut,
+				Message: fmt.Sprintf("%s of %s is not done after %s; it goes on as job %s", t.job.Verb, t.unit, w.timeout, t.job.ID),
+				Hints:   []string{"superctl status " + t.unit},
+			}
+		}
+	}
+}
+
+// detach: Ctrl-C ends the watching, not the jobs.
+func (s *session) detach(tasks []*task) error {
+	for _, t := range tasks {
+		if !t.over {
+			s.err.print("superctl: detached: the %s of %s goes on as job %s\n", t.job.Verb, t.unit, t.job.ID)
+			s.err.print("%ssuperctl status %s\n", s.err.paint(moving, "hint: "), t.unit)
+		}
+	}
+	return exitStatus(exitDetached)
+}
+
+// report says what became of the jobs, and is the exit status.
+func (s *session) report(tasks []*task, begun bool) error {
+	status := exitOK
+	for _, t := range tasks {
+		if t.err != nil {
+			status = worst(status, s.complain(asError(t.err)))
+			continue
+		}
+		if s.json {
+			if err := s.out.jsonLine(t.job); err != nil {
+				return err
+			}
+		} else if begun {
+			s.out.print("%s\n", t.job.ID)
+		}
+		if t.job.Error != nil {
+			status = worst(status, s.complain(t.job.Error))
+		}
+	}
+	if status != exitOK {
+		return exitStatus(status)
+	}
+	return nil
+}

@@ -1,0 +1,172 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"charm.land/lipgloss/v2"
+
+	"github.com/supervisord-go/supervisord/pkg/ipc"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// Progress is a line for each thing that happens, with the time since the job
+// was asked for. On a terminal there are lines below it that come and go: what
+// each unit waits for. In a pipe such a line is written when its reason changes.
+
+// progress shows the course of jobs.
+type progress struct {
+	c     *console
+	quiet bool
+	names int // columns of the longest name, if there is more than one unit
+	begun time.Time
+
+	passing int              // lines at the end that will be taken back
+	said    map[*task]string // in a pipe: the last reason written
+}
+
+func newProgress(s *session, tasks []*task) *progress {
+	p := &progress{c: s.out, quiet: s.json, begun: time.Now(), said: map[*task]string{}}
+	if len(tasks) > 1 {
+		for _, t := range tasks {
+			p.names = max(p.names, lipgloss.Width(t.unit))
+		}
+	}
+	return p
+}
+
+// skipped are changes that are true but tell a user nothing.
+var skipped = []unit.ChangeKind{unit.Spawned, unit.State, unit.IsGone}
+
+// step shows one event.
+func (p *progress) step(t *task, e ipc.Event) {
+	if p.quiet || slices.Contains(skipped, e.Kind) {
+		return
+	}
+	p.clear()
+	delete(p.said, t)
+	switch {
+	case e.Type == "lost":
+		p.line(t, e, plain, "…", fmt.Sprintf("%d events are missing here", e.Lost))
+	case e.Kind == unit.Begun && p.names == 0:
+		p.c.print("%s  %s\n", p.c.paint(strong, t.unit), e.Text)
+	case e.Kind == unit.Finished:
+		p.finished(t, e)
+	default:
+		word, rest, _ := strings.Cut(e.Text, " ")
+		p.line(t, e, styleOf(e.Kind), word, rest)
+	}
+}
+
+// finished is silent about success: the line before has said it.
+func (p *progress) finished(t *task, e ipc.Event) {
+	if e.Error == nil {
+		return
+	}
+	p.line(t, e, bad, string(e.State), " "+reason(e.Error.Message))
+	for _, l := range e.Error.Output {
+		p.c.print("%s        %s\n", p.indent(t), p.c.paint(faint, l))
+	}
+}
+
+// reason is a message without what was asked for: that stands above.
+func reason(message string) string {
+	if _, why, ok := strings.Cut(message, ": "); ok && strings.HasPrefix(message, "cannot ") {
+		return why
+	}
+	return message
+}
+
+func styleOf(k unit.ChangeKind) lipgloss.Style {
+	switch k {
+	case unit.Switched, unit.IsReady, unit.HasBaked:
+		return good
+	case unit.IsStuck:
+		return bad
+	case unit.Scheduled, unit.Queued:
+		return moving
+	}
+	return plain
+}
+
+// textWidth is where the time begins, if there is room.
+const textWidth = 57
+
+func (p *progress) line(t *task, e ipc.Event, style lipgloss.Style, word, rest string) {
+	text := string(p.indent(t)) + string(p.c.paint(style, word))
+	if rest != "" {
+		text += " " + printable(rest)
+	}
+	p.c.print("%s %s\n", painted(pad(text, textWidth-1)), p.c.paint(faint, elapsed(t, e)))
+}
+
+func (p *progress) indent(t *task) painted {
+	if p.names == 0 {
+		return "  "
+	}
+	return painted(pad(string(p.c.paint(strong, t.unit)), p.names) + "  ")
+}
+
+// elapsed is the time since the job was asked for, by supervisord's clock.
+func elapsed(t *task, e ipc.Event) string {
+	if e.Time == nil || t.job.Asked.IsZero() {
+		return ""
+	}
+	d := max(0, e.Time.Sub(t.job.Asked))
+	if d >= 100*time.Second {
+		return short(d)
+	}
+	return fmt.Sprintf("%.2fs", d.Seconds())
+}
+
+// wait shows what units wait for.
+func (p *progress) wait(why map[*task][]string) {
+	if p.quiet {
+		return
+	}
+	if !p.c.terminal {
+		p.mention(why)
+		return
+	}
+	p.clear()
+	for _, t := range inOrder(why) {
+		for _, w := range why[t] {
+			text := cut(string(p.indent(t))+printable(w), p.c.width-1)
+			p.c.print("%s\n", p.c.paint(faint, text))
+			p.passing++
+		}
+	}
+}
+
+// mention writes a reason once, not each second with another number in it.
+func (p *progress) mention(why map[*task][]string) {
+	for _, t := range inOrder(why) {
+		text := strings.Join(why[t], "; ")
+		same := strings.Map(func(r rune) rune {
+			if r >= '0' && r <= '9' {
+				return -1
+			}
+			return r
+		}, text)
+		if text == "" || p.said[t] == same {
+			continue
+		}
+		p.said[t] = same
+		p.c.print("%s%s\n", p.indent(t), text)
+	}
+}
+
+func inOrder(why map[*task][]string) []*task {
+	return slices.SortedFunc(maps.Keys(why), func(a, b *task) int { return strings.Compare(a.unit, b.unit) })
+}
+
+// clear takes the passing lines back.
+func (p *progress) clear() {
+	if p.passing > 0 {
+		p.c.print("\x1b[%dA\x1b[J", p.passing)
+		p.passing = 0
+	}
+}
