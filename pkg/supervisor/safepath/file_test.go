@@ -245,7 +245,7 @@ func TestLockOfARemovedFile(t *testing.T) {
 	must(t, second.Unlock())
 }
 
-// TestLockIsGoneWithItsHolder: no garbage collection and no child holds it on.
+// TestLockNotInherited: no child holds it on.
 func TestLockNotInherited(t *testing.T) {
 	dir := scratch(t)
 	d, err := OpenDir(dir)
@@ -262,7 +262,7 @@ func TestLockNotInherited(t *testing.T) {
 	must(t, second.Remove())
 }
 
-// TestChmodWithoutFchmodat2 is the way for kernels before 6.6.
+// TestChmodByProc is the way for kernels before 6.6.
 func TestChmodByProc(t *testing.T) {
 	dir := scratch(t)
 	touch(t, dir+"/x", 0600, os.Geteuid())

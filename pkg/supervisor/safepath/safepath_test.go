@@ -306,7 +306,7 @@ func TestOrdinaryUserHasTheSameRules(t *testing.T) {
 	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), dir+"/run: others can replace") {
 		t.Errorf("a directory of a group: %v", err)
 	}
-	if _, err := MakeDir("/var/supervisord-test", 0711); !errors.Is(err, unix.EACCES) {
+	if _, err := MakeDir("/var/supervisord-test", 0711); !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EROFS) {
 		t.Errorf("a directory of root's: %v", err)
 	}
 	if _, err := MakeDir("/etc", 0755); !errors.Is(err, fs.ErrPermission) {

@@ -2,23 +2,34 @@ package socket
 
 import (
 	"encoding/binary"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
 
 // unixQueue asks sock_diag(7), the only one who knows the queue of a unix
-// listener. Where the kernel is built without it, both are -1.
+// listener. Where the kernel is built without it both are -1; it is then asked
+// once only, since it looks for a module each time.
 func unixQueue(fd int) (queue, limit int) {
 	var st unix.Stat_t
-	if unix.Fstat(fd, &st) != nil {
+	if noDiag.Load() || unix.Fstat(fd, &st) != nil {
 		return -1, -1
 	}
 	answer, err := askDiag(uint32(st.Ino))
-	if err != nil {
+	switch {
+	case err == unix.EPROTONOSUPPORT:
+		noDiag.Store(true)
+		return -1, -1
+	case err != nil:
 		return -1, -1
 	}
-	return parseDiag(answer)
+	if queue, limit = parseDiag(answer); limit < 0 {
+		noDiag.Store(true)
+	}
+	return queue, limit
 }
+
+var noDiag atomic.Bool
 
 const (
 	sockDiagByFamily = 20   // SOCK_DIAG_BY_FAMILY

@@ -193,12 +193,19 @@ func listenAndWait(args []string) {
 		return
 	}
 	fmt.Println(l.Addr())
-	select {}
+	wait()
+}
+
+// wait is no select {}: the runtime would call that a deadlock.
+func wait() {
+	for {
+		unix.Pause()
+	}
 }
 
 // bindAndWait is another supervisord that has a path and does not serve it yet.
 func bindAndWait(args []string) {
 	err := NewTable(nil).Bind(spec("other", file(args[0])))
 	fmt.Println(err)
-	select {}
+	wait()
 }

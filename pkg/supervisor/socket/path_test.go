@@ -106,7 +106,7 @@ func TestOtherSupervisordIsNamed(t *testing.T) {
 	must(t, table.Bind(spec("http", file(at))))
 }
 
-// TestOwnerAndModeWhateverTheUmask, and from birth: there is no moment at which
+// TestOwnerAndMode, whatever the umask, and from birth: there is no moment at which
 // somebody could connect who should not.
 func TestOwnerAndMode(t *testing.T) {
 	needRoot(t, "it gives a socket away")
@@ -320,8 +320,7 @@ func flip(args []string) {
 	}
 }
 
-// TestForeignDirectory in peace: the socket works, and only its owner's name
-// tells that the path was reached by a descriptor.
+// TestForeignDirectory in peace: the socket works as anywhere else.
 func TestForeignDirectory(t *testing.T) {
 	needRoot(t, "it binds in another user's directory")
 	dir := shortDir(t)
