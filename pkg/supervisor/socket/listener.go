@@ -3,6 +3,7 @@ package socket
 import (
 	"cmp"
 	"errors"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -57,7 +58,7 @@ func (l *listener) bind() (fd int, err error) {
 	switch {
 	case l.addr.Network != "unix":
 		return bindTCP(l.spec, l.addr)
-	case l.addr.Path[0] == '@':
+	case strings.HasPrefix(l.addr.Path, "@"):
 		return bindAbstract(l.spec, l.addr.Path)
 	}
 	if l.place == nil {

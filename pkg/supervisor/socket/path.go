@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -45,7 +44,8 @@ func occupy(at string) (*place, error) {
 	if p.name == "" || p.name == "." || p.name == ".." {
 		return nil, fmt.Errorf("%w: not the path of a file", fs.ErrInvalid)
 	}
-	if err := p.enter(path.Dir(at)); err != nil {
+	// Cut, not cleaned: a ".." behind a link leads where the kernel says.
+	if err := p.enter(at[:strings.LastIndex(at, "/")+1]); err != nil {
 		return nil, err
 	}
 	if err := p.secure(); err != nil {

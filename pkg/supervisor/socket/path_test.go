@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -179,6 +178,8 @@ func TestPathsThatCannotBe(t *testing.T) {
 		dir + "/none/x.sock":              dir + "/none: no such file or directory",
 		dir + "/file/x.sock":              dir + "/file: not a directory",
 		dir + "/":                         "not the path of a file",
+		"":                                "not the path of a file",
+		"x.sock":                          "not an absolute path",
 		dir + "/..":                       "not the path of a file",
 		"/" + strings.Repeat("x", 107):    "the path has 108 bytes, a unix socket's at most 107",
 		"@" + strings.Repeat("x", 200):    "an abstract name has",
@@ -346,15 +347,20 @@ func TestForeignDirectory(t *testing.T) {
 func TestLinkedDirectory(t *testing.T) {
 	dir := shortDir(t)
 	must(t, os.Mkdir(dir+"/run", 0755))
-	must(t, os.Symlink("run", dir+"/link"))
-	table := NewTable(nil)
-	defer table.Close()
-	must(t, table.Bind(spec("http", file(dir+"/link/x.sock"))))
-	must(t, table.Listen("http"))
-	served(t, table)
-	must(t, table.Close())
-	if out, _ := exec.Command("ls", dir+"/run").Output(); len(out) > 0 {
-		t.Errorf("left behind: %s", out)
+	must(t, os.Mkdir(dir+"/run/sub", 0755))
+	must(t, os.Symlink("run/sub", dir+"/link"))
+	for _, at := range []string{"/link/x.sock", "/link/../sub/x.sock", "/run/./sub//x.sock"} {
+		table := NewTable(nil)
+		must(t, table.Bind(spec("http", file(dir+at))))
+		must(t, table.Listen("http"))
+		served(t, table)
+		if _, err := os.Lstat(dir + "/run/sub/x.sock"); err != nil {
+			t.Errorf("%s is elsewhere: %v", at, err)
+		}
+		must(t, table.Close())
+		if names, _ := os.ReadDir(dir + "/run/sub"); len(names) > 0 {
+			t.Errorf("%s left behind: %v", at, names)
+		}
 	}
 }
 
