@@ -1,0 +1,135 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// maxSunPath is sun_path of unix(7) without its NUL.
+const maxSunPath = 107
+
+var addresses = kind[[]unit.Address]{"list of addresses", func(c cursor) []unit.Address {
+	all := each(c, readAddress)
+	if list, ok := c.value.([]any); ok && len(list) == 0 {
+		c.wrong("it is empty; write where to listen, like [\"127.0.0.1:8080\"]")
+	}
+	return all
+}}
+
+func readAddress(c cursor) unit.Address {
+	if n, ok := c.value.(int64); ok {
+		c.wrong("%d is a number; write \"%d\" for that port on all addresses, or \"127.0.0.1:%d\"", n, n, n)
+		return unit.Address{}
+	}
+	s := readText(c)
+	if s == "" {
+		if _, ok := c.value.(string); ok {
+			c.wrong("an address cannot be empty; write one like \"127.0.0.1:8080\"")
+		}
+		return unit.Address{}
+	}
+	a, why := parseAddress(s)
+	if why != "" {
+		c.wrong("%q %s", s, why)
+	}
+	return a
+}
+
+// parseAddress says why s is none, if so: as the end of a sentence.
+func parseAddress(s string) (unit.Address, string) {
+	switch {
+	case strings.ContainsRune(s, '/') && s[0] != '/' && s[0] != '@':
+		return unit.Address{}, `is neither an address nor an absolute path; write one like "127.0.0.1:8080" or "/run/api.sock"`
+	case s[0] == '/' || s[0] == '@':
+		return parseUnix(s)
+	case strings.Trim(s, "0123456789") == "":
+		return parseTCP("", s)
+	}
+	i := strings.LastIndexByte(s, ':')
+	if i < 0 {
+		return unit.Address{}, fmt.Sprintf(`has no port; write one, like "%s:8080"`, s)
+	}
+	return parseTCP(s[:i], s[i+1:])
+}
+
+func parseUnix(s string) (unit.Address, string) {
+	a := unit.Address{Network: "unix", Path: s}
+	switch {
+	case len(s) > maxSunPath:
+		return a, fmt.Sprintf("has %d bytes; a unix socket's path has at most %d", len(s), maxSunPath)
+	case s == "@":
+		return a, `has no name after the @; write one, like "@api"`
+	case s[0] == '/' && s != filepath.Clean(s):
+		return a, fmt.Sprintf("is not the shortest way to say it; write %q", filepath.Clean(s))
+	case s == "/":
+		return a, `is a directory; write a file, like "/run/api.sock"`
+	}
+	return a, ""
+}
+
+func parseTCP(host, port string) (unit.Address, string) {
+	a := unit.Address{Network: "tcp"}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return a, "has no port from 0 to 65535 at its end"
+	}
+	a.Port = int(n)
+	if host == "" {
+		return a, ""
+	}
+	bare, bracketed := strings.CutPrefix(host, "[")
+	bare, closed := strings.CutSuffix(bare, "]")
+	ip, err := netip.ParseAddr(bare)
+	switch {
+	case err != nil && bare == "*":
+		return a, fmt.Sprintf("has a *; write %q for all addresses", port)
+	case err != nil:
+		return a, fmt.Sprintf(`does not begin with an IP address; write one, like "127.0.0.1:%s" or "[::1]:%s"`, port, port)
+	case ip.Zone() != "":
+		return a, "has a zone, which cannot be used here; leave out the % and what follows"
+	case ip.Is6() && !(bracketed && closed):
+		return a, fmt.Sprintf(`needs brackets around the IPv6 address: "[%s]:%s"`, bare, port)
+	case ip.Is4() && (bracketed || closed):
+		return a, fmt.Sprintf(`has brackets around an IPv4 address; write "%s:%s"`, bare, port)
+	}
+	a.Host = ip.Unmap().String()
+	return a, ""
+}
+
+// overlaps says whether two addresses cannot both be bound: surely, or only if
+// [::] takes IPv4 as well.
+func overlaps(a, b unit.Address) (surely, maybe bool) {
+	if a.Network != b.Network || a.Port != b.Port || a.Path != b.Path || a.Network == "tcp" && a.Port == 0 {
+		return false, false
+	}
+	if a.Network == "unix" || a.Host == b.Host {
+		return true, false
+	}
+	x, y := ipOf(a), ipOf(b)
+	if !x.IsUnspecified() && !y.IsUnspecified() {
+		return false, false
+	}
+	return x.Is4() == y.Is4(), x.Is6() && x.IsUnspecified() || y.Is6() && y.IsUnspecified()
+}
+
+func ipOf(a unit.Address) netip.Addr {
+	if ip, err := netip.ParseAddr(a.Host); err == nil {
+		return ip
+	}
+	return netip.IPv6Unspecified()
+}
+
+// fdName follows sd_listen_fds_with_names(3).
+var fdName = kind[string]{"name", func(c cursor) string {
+	s := readText(c)
+	bad := func(r rune) bool { return r <= ' ' || r > '~' || r == ':' }
+	if _, ok := c.value.(string); ok && (s == "" || len(s) > 255 || strings.ContainsFunc(s, bad)) {
+		c.wrong("%s cannot be the name of a file descriptor; take 1 to 255 letters, digits and signs, no blank and no colon", show(s))
+	}
+	return s
+}}

@@ -1,0 +1,306 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// defaultGroup may read logs, where there is such a group.
+const defaultGroup = "adm"
+
+// killWait is how long SIGKILL may take before a process counts as stuck.
+const killWait = 5 * time.Second
+
+// complete fills in what depends on several keys, and checks what only shows
+// when all are there.
+func (l *load) complete() {
+	m := &l.config.Manager
+	if !l.manager.isSet() {
+		setDefaults("manager", &target{m: m})
+	}
+	m.setDirectories(l.o)
+	if !l.manager.names("read_group") && l.o.Root {
+		m.ReadGroup = defaultGroup
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.sockets)) {
+		s := l.sockets[name]
+		s.complete()
+		l.config.Sockets = append(l.config.Sockets, &s.Socket)
+	}
+	l.checkAddresses()
+	for _, name := range slices.Sorted(maps.Keys(l.services)) {
+		s := l.services[name]
+		s.complete(l.o)
+		l.checkSockets(s)
+		l.config.Services = append(l.config.Services, &s.Spec)
+	}
+}
+
+func (c cursor) isSet() bool { return c.file != nil }
+
+// names says whether the table at c has a key.
+func (c cursor) names(key string) bool {
+	table, _ := c.value.(map[string]any)
+	_, ok := table[key]
+	return ok
+}
+
+func (s *socket) complete() {
+	setDefault(&s.FDName, s.Name)
+	s.Mode = uint32(s.mode)
+	s.ReceiveBuf, s.SendBuf = int(s.receiveBuf), int(s.sendBuf)
+	if s.ipv6Only == "both" || s.ipv6Only == "ipv6-only" {
+		only := s.ipv6Only == "ipv6-only"
+		s.IPv6Only = &only
+	}
+	if !s.set.has("listen_stream") {
+		s.from.wrong("listen_stream is missing; write where to listen, like listen_stream = [\"127.0.0.1:8080\"]")
+		return
+	}
+	c := s.set["listen_stream"]
+	for i, a := range s.Listen {
+		if strings.HasPrefix(a.Path, "@") {
+			c.element(i, nil).doubtful("everybody on this machine can connect to an abstract socket, and take its name first; a path has an owner and a mode")
+		}
+	}
+}
+
+// checkAddresses finds those that cannot both be bound.
+func (l *load) checkAddresses() {
+	type bound struct {
+		unit.Address
+		c      cursor
+		v6Only bool
+	}
+	at := map[string][]bound{} // by what two must have in common
+	for _, s := range slices.SortedFunc(maps.Values(l.sockets), byPlace) {
+		for i, a := range s.Listen {
+			if a.Network == "" {
+				continue
+			}
+			b := bound{a, s.set["listen_stream"].element(i, nil), s.IPv6Only != nil && *s.IPv6Only}
+			k := fmt.Sprint(a.Port, a.Path)
+			for _, other := range at[k] {
+				surely, maybe := overlaps(a, other.Address)
+				if surely {
+					b.c.wrong("%s cannot be bound together with %s of %s (%s)", a, other.Address, other.c.key, other.c.where())
+					break
+				}
+				if maybe && !b.v6Only && !other.v6Only {
+					b.c.doubtful("%s can be bound together with %s of %s (%s) only if [::] does not take IPv4 as well; bind_ipv6_only = \"ipv6-only\" says so", a, other.Address, other.c.key, other.c.where())
+					break
+				}
+			}
+			at[k] = append(at[k], b)
+		}
+	}
+}
+
+func byPlace(a, b *socket) int {
+	files := a.from.file.load.config.Files
+	x, y := a.from.place(), b.from.place()
+	return cmp.Or(
+		cmp.Compare(slices.Index(files, a.from.file.name), slices.Index(files, b.from.file.name)),
+		cmp.Compare(x.line, y.line), cmp.Compare(x.col, y.col), strings.Compare(a.Name, b.Name),
+	)
+}
+
+// checkSockets says which sockets of a service do not exist.
+func (l *load) checkSockets(s *service) {
+	c := s.set["sockets"]
+	seen := map[string]bool{}
+	for i, name := range s.Sockets {
+		switch stem, _ := strings.CutSuffix(name, ".socket"); {
+		case name == "": // it was complained of
+		case seen[name]:
+			c.element(i, nil).wrong("%q is there twice; leave one out", name)
+		case l.sockets[name] != nil:
+		case l.sockets[stem] != nil:
+			c.element(i, nil).wrong("there is no [socket.%s]; did you mean %q?", quoteKey(name), stem)
+		default:
+			c.element(i, nil).wrong("there is no [socket.%s]; %s", quoteKey(name), l.hint(name))
+		}
+		seen[name] = true
+	}
+}
+
+func (l *load) hint(name string) string {
+	names := slices.Sorted(maps.Keys(l.sockets))
+	if near := closest(name, names); near != "" {
+		return fmt.Sprintf("did you mean %q?", near)
+	}
+	return `write one, with listen_stream = ["127.0.0.1:8080"] or wherever it is to listen`
+}
+
+func (s *service) complete(o Options) {
+	if !s.set.has("exec_start") {
+		s.from.wrong("exec_start is missing; write what to run, like exec_start = [\"/srv/api/api\"]")
+	}
+	s.Boot = s.start == "boot"
+	s.setProgram(o)
+	s.setDirectory(o)
+	s.setTimes(o)
+	s.setReload()
+	s.setNotify()
+	if !s.set.has("log.forward") {
+		s.Log.Forward = o.PID1 || o.Terminal
+	}
+	slices.SortFunc(s.Program.Limits, func(a, b unit.Limit) int { return a.Resource - b.Resource })
+	s.check(o)
+}
+
+func (s *service) setDirectory(o Options) {
+	p := &s.Program
+	c, written := s.set["working_directory"]
+	switch {
+	case p.Dir != "":
+		p.Dir = relativeTo(c.file.dir, p.Dir)
+	case o.Root:
+		p.Dir = "/"
+	default:
+		p.Dir = s.from.file.dir
+	}
+	if why := s.from.file.load.missing(p.Dir, true); written && why != "" {
+		c.doubtful("%s; it cannot be started as long as that is so", why)
+	}
+}
+
+func (s *service) setTimes(o Options) {
+	l := &s.Life
+	l.Kill = killWait
+	if !s.set.has("timeout_start_sec") {
+		l.Start = 90 * time.Second
+		if l.Type == unit.Oneshot {
+			l.Start = unit.Infinity
+		}
+	}
+	if !s.set.has("timeout_stop_sec") {
+		l.Stop = 90 * time.Second
+		if o.PID1 { // Kubernetes allows 30 s for all
+			l.Stop = 20 * time.Second
+		}
+	}
+	setDefault(&l.Abort, l.Stop)
+	setDefault(&l.ExtendMax, times10(max(l.Start, l.Stop)))
+}
+
+func times10(d time.Duration) time.Duration {
+	if d > unit.Infinity/10 {
+		return unit.Infinity
+	}
+	return 10 * d
+}
+
+func (s *service) setReload() {
+	if !s.set.has("reload.mode") {
+		s.mode = "restart"
+		if len(s.Sockets) > 0 && s.Life.Type != unit.Oneshot {
+			s.mode = "overlap"
+		}
+	}
+	s.Life.Overlap = s.mode == "overlap"
+}
+
+func (s *service) setNotify() {
+	l := s.Life
+	needs := ""
+	switch {
+	case l.Type == unit.Notify:
+		needs = `type "notify"`
+	case l.Watchdog > 0:
+		needs = "watchdog_sec"
+	}
+	c, written := s.set["notify_access"]
+	switch {
+	case !written && needs != "":
+		s.Notify = unit.NotifyMain
+	case !written:
+		s.Notify = unit.NotifyNone
+	case s.Notify == unit.NotifyNone && needs != "":
+		c.wrong("with \"none\" nobody hears what %s needs to be told; write \"main\", or leave it out", needs)
+	}
+}
+
+// check finds what is right by itself, and does not go together.
+func (s *service) check(o Options) {
+	l := s.Life
+	if c, ok := s.set["restart"]; ok && l.Type == unit.Oneshot && (l.Restart == unit.Always || l.Restart == unit.OnSuccess) {
+		c.wrong("%q would run a oneshot again and again, since it ends with success; write \"on-failure\" or \"no\"", l.Restart)
+	}
+	if c, ok := s.set["remain_after_exit"]; ok && l.RemainAfterExit && l.Type != unit.Oneshot {
+		c.wrong("it is for type = \"oneshot\" only; leave it out")
+	}
+	if c, ok := s.set["restart_max_delay_sec"]; ok && l.RestartMax < l.RestartSec {
+		c.wrong("it is less than restart_sec (%s); write a longer time, or restart_steps = 0 if the wait is not to grow", short(l.RestartSec))
+	}
+	if c, ok := s.set["reload.mode"]; ok && l.Overlap && l.Type == unit.Oneshot {
+		c.wrong("a oneshot does not run on, so nothing overlaps; leave it out")
+	}
+	if c, ok := s.set["start_limit_burst"]; ok && s.unreachable() {
+		c.doubtful("restarts wait for so long that it cannot crash %d times within start_limit_interval_sec (%s), and is never given up; write a longer interval", l.Burst+1, short(l.Interval))
+	}
+	if c, ok := s.set["sockets"]; ok && l.Type == unit.Exec && len(s.Sockets) > 0 {
+		c.doubtful("connections may wait in the queue until the program accepts them: type \"exec\" does not say when that is; type = \"notify\" does, if the program calls sd_notify")
+	}
+	s.checkAccount(o)
+}
+
+// checkAccount: only root runs programs as somebody else.
+func (s *service) checkAccount(o Options) {
+	for _, name := range []string{"user", "group"} {
+		if c, ok := s.set[name]; ok && !o.Root && c.value != "" {
+			c.doubtful("only root can start a program as somebody else; leave it out, or run supervisord as root")
+			return
+		}
+	}
+}
+
+// unreachable says whether even the shortest waits between Burst+1 crashes in a
+// row are longer than the interval in which they are counted.
+func (s *service) unreachable() bool {
+	l := s.Life
+	if l.Burst == 0 {
+		return false
+	}
+	const shortest = 0.75 // the jitter
+	var sum float64       // of the waits after the second crash and those that follow
+	for k := 1; k < l.Burst && sum < float64(l.Interval); k++ {
+		sum += shortest * float64(backoff(l, k))
+	}
+	return sum >= float64(l.Interval)
+}
+
+// backoff is how systemd.service(5) makes the waits grow from RestartSec to
+// RestartMax: the formula of package unit, which does the waiting.
+func backoff(l unit.Life, k int) time.Duration {
+	switch {
+	case l.RestartSteps == 0 || l.RestartSec == 0 || l.RestartMax <= l.RestartSec || k <= 1:
+		return l.RestartSec
+	case k > l.RestartSteps:
+		return l.RestartMax
+	}
+	ratio := float64(l.RestartMax) / float64(l.RestartSec)
+	return time.Duration(float64(l.RestartSec) * math.Pow(ratio, float64(k-1)/float64(l.RestartSteps)))
+}
+
+// short is a duration as one would write it.
+func short(d time.Duration) string {
+	if d == unit.Infinity {
+		return "infinity"
+	}
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}

@@ -1,0 +1,131 @@
+// Package config reads configurations: TOML files whose keys are systemd's
+// directives in snake_case wherever systemd has one.
+//
+// All keys stand in one table, keys. The decoder walks what a file says by that
+// table, and the reference and the sample are written from it, so they agree. It
+// does not stop at the first thing that is wrong: whoever mends a file wants to
+// know all of it at once, with the line and column where it is. Only after a
+// syntax error nothing else is said, since what follows is anybody's guess.
+//
+// Reading has three steps. Files are read and their tables found (files.go);
+// each key is read on its own into a unit (decode.go, values.go, program.go,
+// address.go); then what depends on several keys or units is filled in and
+// checked (complete.go). A value that was wrong once is not complained of twice.
+//
+// A configuration is plain data, and never changes after it was read.
+package config
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// A Config is what the files say, with every default filled in.
+type Config struct {
+	Path     string // of the first file, absolute
+	Manager  Manager
+	Sockets  []*unit.Socket // by name
+	Services []*unit.Spec   // by name
+	Files    []string       // all that were read, Path first
+	Digest   string         // SHA-256 of what was read, in hexadecimal
+}
+
+// Manager is what supervisord itself is configured to do. Directories are
+// absolute; they are made when they are needed. A group that is named is there,
+// but for the default one, which is ignored if it is missing.
+type Manager struct {
+	RuntimeDirectory string
+	StateDirectory   string
+	LogDirectory     string
+	ReadGroup        string // may be empty, as AdminGroup
+	AdminGroup       string
+	LogLevel         string // debug, info, warn or error
+}
+
+// Options say for whom a configuration is read: defaults depend on it.
+type Options struct {
+	Root     bool     // supervisord runs as root
+	PID1     bool     // it is the first process of a container
+	Terminal bool     // its stdout is a terminal
+	Environ  []string // its environment, KEY=VALUE: PATH, HOME, XDG_…, SUPERVISORD_CONFIG
+}
+
+// env is a variable of the environment; like getenv(3) it takes the first.
+func (o Options) env(name string) string {
+	for _, pair := range o.Environ {
+		if value, ok := strings.CutPrefix(pair, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// Load reads the configuration at path and the files that it includes. An empty
+// path is the default one: $SUPERVISORD_CONFIG, else
+// /etc/supervisord/supervisord.toml as root and
+// $XDG_CONFIG_HOME/supervisord/supervisord.toml as anybody else.
+//
+// The problems are in the order of the text. If one of them is more than a
+// warning, the Config is nil.
+func Load(path string, o Options) (*Config, []Problem) {
+	l := newLoad(o)
+	l.disk = true
+	if path == "" {
+		path = defaultPath(o)
+	}
+	l.first(path)
+	return l.finish()
+}
+
+// Decode reads a configuration from a text that is called name in problems. It
+// looks at no file: programs, directories and users may be missing, and include
+// is an error.
+func Decode(name string, text []byte, o Options) (*Config, []Problem) {
+	l := newLoad(o)
+	l.add(name, text)
+	return l.finish()
+}
+
+// Changes are the names of units by what became of them; sockets end in .socket.
+type Changes struct {
+	Added, Removed, Changed []string
+	Manager                 bool // [manager] differs; that takes effect with the next supervisord
+}
+
+// Diff says how b differs from a.
+func Diff(a, b *Config) Changes {
+	before, after := a.units(), b.units()
+	d := Changes{Manager: a.Manager != b.Manager}
+	for name, is := range after {
+		was, there := before[name]
+		switch {
+		case !there:
+			d.Added = append(d.Added, name)
+		case !reflect.DeepEqual(was, is):
+			d.Changed = append(d.Changed, name)
+		}
+	}
+	for name := range before {
+		if after[name] == nil {
+			d.Removed = append(d.Removed, name)
+		}
+	}
+	for _, names := range [][]string{d.Added, d.Removed, d.Changed} {
+		slices.Sort(names)
+	}
+	return d
+}
+
+func (c *Config) units() map[string]any {
+	all := map[string]any{}
+	for _, s := range c.Sockets {
+		all[s.Name+".socket"] = s
+	}
+	for _, s := range c.Services {
+		all[s.Name] = s
+	}
+	return all
+}

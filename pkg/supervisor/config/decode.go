@@ -1,0 +1,362 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/BurntSushi/toml"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// A load is one reading of a configuration.
+type load struct {
+	o        Options
+	disk     bool // look at files, users and groups
+	config   *Config
+	problems []Problem
+	broken   bool // a syntax error: nothing else is said
+	digest   hash.Hash
+
+	sockets  map[string]*socket
+	services map[string]*service
+	manager  cursor
+	accounts accounts
+}
+
+// A file is one of those that a configuration is in.
+type file struct {
+	load   *load
+	name   string // as it is to be shown
+	dir    string // absolute: what relative paths in it are relative to
+	open   bool   // others may read it
+	warned bool
+	places places
+}
+
+// A socket is a socket unit that is being read.
+type socket struct {
+	unit.Socket
+	from                cursor
+	set                 set
+	listen              []cursor
+	mode                int
+	ipv6Only            string
+	receiveBuf, sendBuf int64
+}
+
+// A service is a service that is being read.
+type service struct {
+	unit.Spec
+	from        cursor
+	set         set
+	start, mode string
+}
+
+// A set has the keys that were written, by their names from the unit's table on:
+// restart_sec, reload.bake.
+type set map[string]cursor
+
+func (s set) has(name string) bool {
+	_, ok := s[name]
+	return ok
+}
+
+func newLoad(o Options) *load {
+	return &load{
+		o: o, config: &Config{}, digest: sha256.New(),
+		sockets: map[string]*socket{}, services: map[string]*service{}, accounts: accounts{},
+	}
+}
+
+// finish is what Load and Decode return.
+func (l *load) finish() (*Config, []Problem) {
+	if !l.broken {
+		l.complete()
+	}
+	problems := inOrder(l.problems, l.config.Files)
+	if slices.ContainsFunc(problems, func(p Problem) bool { return !p.Warning }) {
+		return nil, problems
+	}
+	l.config.Digest = hex.EncodeToString(l.digest.Sum(nil))
+	return l.config, problems
+}
+
+// problem notes what is wrong at c.
+func (f *file) problem(c cursor, warning bool, message string) {
+	at := c.place()
+	f.load.problems = append(f.load.problems, Problem{f.name, at.line, at.col, c.key, message, warning})
+}
+
+// add reads the text of a file. The first one may have more in it than others.
+func (l *load) add(name string, text []byte) {
+	f := &file{load: l, name: name, dir: dirOf(name), open: l.disk && openToAll(name)}
+	main := len(l.config.Files) == 0
+	if main {
+		l.config.Path = absolute(name)
+	}
+	l.config.Files = append(l.config.Files, name)
+	fmt.Fprintf(l.digest, "%q %d\n", name, len(text))
+	l.digest.Write(text)
+	top, ok := f.parse(string(text))
+	if !ok {
+		l.broken = true
+		return
+	}
+	f.top(cursor{file: f, value: top}, top, main)
+}
+
+// parse reads TOML. After a syntax error that is the only problem there is.
+func (f *file) parse(text string) (top map[string]any, ok bool) {
+	fail := func(at place, message string) (map[string]any, bool) {
+		f.load.problems = []Problem{{File: f.name, Line: at.line, Col: at.col, Message: message}}
+		return nil, false
+	}
+	for i, r := range text {
+		if _, n := utf8.DecodeRuneInString(text[i:]); r == utf8.RuneError && n == 1 {
+			return fail(placeOf(text, i), "this is not UTF-8, and so it is not TOML; save the file as UTF-8")
+		}
+	}
+	found, deep := scan(text)
+	if deep != nil {
+		return fail(*deep, fmt.Sprintf("this is nested more than %d deep; nothing here needs that", maxDepth))
+	}
+	f.places = found
+	_, err := toml.Decode(text, &top)
+	var syntax toml.ParseError
+	switch {
+	case errors.As(err, &syntax):
+		return fail(placeOf(text, syntax.Position.Start), explain(syntax.Message))
+	case err != nil:
+		return fail(place{1, 1}, err.Error())
+	}
+	return top, true
+}
+
+var zeroes = regexp.MustCompile(`^Invalid integer "([0-7]+)": cannot have leading zeroes`)
+
+// explain is a message of the TOML package as one of ours.
+func explain(message string) string {
+	if m := zeroes.FindStringSubmatch(message); m != nil {
+		return fmt.Sprintf("%s is no number in TOML; write an octal value as a string: %q", m[1], m[1])
+	}
+	message = strings.TrimPrefix(message, "toml: ")
+	return "syntax error: " + strings.ToLower(message[:min(1, len(message))]) + message[min(1, len(message)):]
+}
+
+// top reads what stands outside of all units, and the tables of units.
+func (f *file) top(c cursor, table map[string]any, main bool) {
+	for _, c := range c.sorted(table) {
+		switch name := c.name(); {
+		case name == "socket":
+			f.units(c, f.socket)
+		case name == "service":
+			f.units(c, f.service)
+		case !main && (name == "manager" || name == "include"):
+			c.wrong("it belongs into %s, which includes this file", f.load.config.Files[0])
+		case name == "manager":
+			f.load.manager = c
+			f.table(c, "manager", &target{m: &f.load.config.Manager}, nil)
+		case name == "include":
+			keysOf("")["include"].is.read(&target{}, c)
+		default:
+			f.unknown(c, "")
+		}
+	}
+}
+
+// units reads all tables of one kind.
+func (f *file) units(c cursor, read func(name string, c cursor)) {
+	table, ok := c.value.(map[string]any)
+	if !ok {
+		c.wrong("a table was expected, not %s; write [%s.NAME] and its keys below it", noun(c.value), c.name())
+		return
+	}
+	for _, c := range c.sorted(table) {
+		name := c.name()
+		if why := badName(name); why != "" {
+			c.wrong("%s", why)
+			continue
+		}
+		read(name, c)
+	}
+}
+
+func badName(name string) string {
+	for _, suffix := range []string{".socket", ".service"} {
+		if stem, ok := strings.CutSuffix(name, suffix); ok {
+			return fmt.Sprintf("the table says already what kind of unit it is; call it %q", stem)
+		}
+	}
+	if !unit.Name.MatchString(name) {
+		return "this cannot be a name; take 1 to 63 of A-Z a-z 0-9 _ . - and begin with a letter or digit"
+	}
+	return ""
+}
+
+func (f *file) socket(name string, c cursor) {
+	if old := f.load.sockets[name]; old != nil {
+		c.wrong("it is in %s already; a unit is in one file", old.from.where())
+		return
+	}
+	s := &socket{Socket: unit.Socket{Name: name}, from: c, set: set{}}
+	f.load.sockets[name] = s
+	f.table(c, "socket", &target{s: s}, s.set)
+}
+
+func (f *file) service(name string, c cursor) {
+	if old := f.load.services[name]; old != nil {
+		c.wrong("it is in %s already; a unit is in one file", old.from.where())
+		return
+	}
+	s := &service{Spec: unit.Spec{Name: name}, from: c, set: set{}}
+	f.load.services[name] = s
+	f.table(c, "service", &target{u: s}, s.set)
+}
+
+// table reads a table with the keys of one kind of it, defaults first. What was
+// written it notes in seen.
+func (f *file) table(c cursor, kind string, t *target, seen set) {
+	setDefaults(kind, t)
+	for _, sub := range below(kind) {
+		setDefaults(sub, t)
+	}
+	f.keys(c, kind, "", t, seen)
+}
+
+func (f *file) keys(c cursor, kind, prefix string, t *target, seen set) {
+	table, ok := c.value.(map[string]any)
+	if !ok {
+		c.wrong("a table was expected, not %s; write [%s] and its keys below it", noun(c.value), c.key)
+		return
+	}
+	known := keysOf(kind)
+	for _, c := range c.sorted(table) {
+		name := c.name()
+		k := known[name]
+		switch sub := kind + "." + name; {
+		case k == nil && slices.Contains(below(kind), sub):
+			f.keys(c, sub, name+".", t, seen)
+		case k == nil:
+			f.unknown(c, kind)
+		case k.is == nil:
+			c.wrong("known, not in this version")
+		default:
+			if seen != nil {
+				seen[prefix+name] = c
+			}
+			k.is.read(t, c)
+		}
+	}
+}
+
+// unknown says of a key what could have been meant: a similar one, or the same
+// of another table.
+func (f *file) unknown(c cursor, kind string) {
+	name := c.name()
+	words := wordsOf(kind)
+	if near := closest(name, words); near != "" {
+		if strings.EqualFold(near, name) {
+			c.wrong("there is no such key; case matters: %s", near)
+		} else {
+			c.wrong("there is no such key; did you mean %s?", near)
+		}
+		return
+	}
+	for _, k := range keys {
+		if k.name == name && k.in != "" {
+			c.wrong("there is no such key here; it belongs into [%s]", within(k.in))
+			return
+		}
+		if directive := strings.TrimSuffix(k.like, "="); k.in == kind && strings.EqualFold(directive, name) {
+			c.wrong("there is no such key; systemd's %s is %s here", directive, k.name)
+			return
+		}
+	}
+	c.wrong("there is no such key; see docs/reference/configuration.md for those there are")
+}
+
+// within is a kind of table as one writes it.
+func within(kind string) string {
+	first, rest, _ := strings.Cut(kind, ".")
+	switch {
+	case first == "manager":
+		return kind
+	case rest == "":
+		return first + ".NAME"
+	}
+	return first + ".NAME." + rest
+}
+
+// Indexes of keys, made once.
+var index = sync.OnceValue(func() (x struct {
+	keys     map[string]map[string]*key
+	defaults map[string][]defaultValue
+},
+) {
+	x.keys, x.defaults = map[string]map[string]*key{}, map[string][]defaultValue{}
+	for i := range keys {
+		k := &keys[i]
+		if x.keys[k.in] == nil {
+			x.keys[k.in] = map[string]*key{}
+		}
+		x.keys[k.in][k.name] = k
+		if k.in != "" && k.def != "" {
+			x.defaults[k.in] = append(x.defaults[k.in], defaultValue{k, parsed(k.def)})
+		}
+	}
+	return x
+})
+
+type defaultValue struct {
+	*key
+	value any
+}
+
+// parsed is a value of the key table. A test holds it to being one.
+func parsed(value string) any {
+	var v struct{ X any }
+	toml.Decode("X = "+value, &v)
+	return v.X
+}
+
+func setDefaults(kind string, t *target) {
+	nowhere := &file{load: &load{}, places: places{}}
+	for _, d := range index().defaults[kind] {
+		d.is.read(t, cursor{file: nowhere, key: d.name, value: d.value})
+	}
+}
+
+func keysOf(kind string) map[string]*key { return index().keys[kind] }
+
+// below are the tables in a table.
+func below(kind string) []string {
+	if kind == "service" {
+		return []string{"service.reload", "service.log"}
+	}
+	return nil
+}
+
+// wordsOf are the names that can stand in a table, in the order of keys.
+func wordsOf(kind string) (words []string) {
+	if kind == "" {
+		words = []string{"manager", "socket", "service"}
+	}
+	for _, k := range keys {
+		if k.in == kind {
+			words = append(words, k.name)
+		}
+	}
+	for _, sub := range below(kind) {
+		words = append(words, strings.TrimPrefix(sub, kind+"."))
+	}
+	return words
+}

@@ -1,0 +1,246 @@
+package config
+
+import (
+	"math"
+	"syscall"
+	"time"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// A key is all that is known about one key of the configuration. What decodes
+// it, what its default is, and what the reference and the sample say of it come
+// from here alone.
+type key struct {
+	in   string // its table: manager, socket, service, service.reload …; "" for the top
+	name string
+	is   reader // nil: known, and not in this version
+	def  string // the default, as TOML; what others depend on is filled in by complete
+	when string // the default in words, where it depends on something
+	like string // systemd's directive
+	unit string // of a bare number
+	says string // meaning, for the reference: one or two sentences
+	eg   string // an example, as TOML: for the sample
+}
+
+// A reader stores what stands at a cursor in a target.
+type reader interface {
+	kind() string
+	read(*target, cursor)
+}
+
+// A target is what a table is decoded into: the one that it is for is not nil.
+type target struct {
+	m *Manager
+	s *socket
+	u *service
+}
+
+type field[T any] struct {
+	of kind[T]
+	at func(*target) *T
+}
+
+func (f field[T]) kind() string             { return f.of.name }
+func (f field[T]) read(t *target, c cursor) { *f.at(t) = f.of.read(c) }
+
+// into reads a kind of value into a field of a target.
+func into[T any](of kind[T], at func(*target) *T) reader { return field[T]{of, at} }
+
+// keys are all there are, in the order of the reference.
+var keys = []key{
+	{name: "include", is: included{}, def: `[]`, eg: `["services.d/*.toml"]`,
+		says: "More files: paths with `*`, `?` and `[…]`, relative to this one. Each may have sockets and services; `[manager]` and `include` stand in the first file."},
+
+	{in: "manager", name: "runtime_directory", is: into(directory, func(t *target) *string { return &t.m.RuntimeDirectory }),
+		when: "`/run/supervisord` as root, else `$XDG_RUNTIME_DIR/supervisord`",
+		says: "Where the control socket is, and what a new supervisord must know of this one. Made with mode 0711."},
+	{in: "manager", name: "state_directory", is: into(directory, func(t *target) *string { return &t.m.StateDirectory }),
+		when: "`/var/lib/supervisord` as root, else `$XDG_STATE_HOME/supervisord`",
+		says: "For what must outlive a reboot."},
+	{in: "manager", name: "log_directory", is: into(directory, func(t *target) *string { return &t.m.LogDirectory }),
+		when: "`/var/log/supervisord` as root, else `log` below `state_directory`",
+		says: "Where `NAME.log` of each service is."},
+	{in: "manager", name: "read_group", is: into(anyGroup, func(t *target) *string { return &t.m.ReadGroup }),
+		when: "`adm` as root, if there is such a group",
+		says: "A group that may read the log files."},
+	{in: "manager", name: "admin_group", is: into(anyGroup, func(t *target) *string { return &t.m.AdminGroup }), def: `""`,
+		says: "A group that may act on services. In this version only root and supervisord's own user may, whatever it says."},
+	{in: "manager", name: "log_level", is: into(choice([]string{"debug", "info", "warn", "error"}), func(t *target) *string { return &t.m.LogLevel }), def: `"info"`,
+		says: "How much supervisord says of itself, on stderr."},
+	{in: "manager", name: "metrics_listen", says: "An address for metrics."},
+
+	{in: "socket", name: "listen_stream", is: into(addresses, func(t *target) *[]unit.Address { return &t.s.Listen }), like: "ListenStream=",
+		eg:   `["127.0.0.1:8080"]`,
+		says: "Where it listens, one or more of: `\"127.0.0.1:8080\"`, `\"[::1]:8080\"`, `\"8080\"` (all addresses, IPv4 and IPv6), `\"/run/api.sock\"`, `\"@name\"` (abstract). Port 0 is any that is free. Required."},
+	{in: "socket", name: "listen_datagram", like: "ListenDatagram=", says: "The same for UDP and datagram sockets."},
+	{in: "socket", name: "backlog", is: into(integer(1, math.MaxInt32), func(t *target) *int { return &t.s.Backlog }), def: `4096`, like: "Backlog=",
+		unit: "connections", says: "How many connections wait until they are accepted. The kernel caps it at `net.core.somaxconn`."},
+	{in: "socket", name: "when_down", is: into(choice([]unit.WhenDown{unit.Refuse, unit.Queue}), func(t *target) *unit.WhenDown { return &t.s.WhenDown }), def: `"refuse"`,
+		says: "What clients meet while no service of this socket runs or is about to: `refuse` turns them away, `queue` lets them wait for the next start."},
+	{in: "socket", name: "file_descriptor_name", is: into(fdName, func(t *target) *string { return &t.s.FDName }), like: "FileDescriptorName=",
+		when: "the name of the socket", says: "Its name in `LISTEN_FDNAMES`."},
+	{in: "socket", name: "socket_mode", is: into(octal, func(t *target) *int { return &t.s.mode }), def: `"0666"`, like: "SocketMode=",
+		says: "The mode of a unix socket's file: who may write to it may connect."},
+	{in: "socket", name: "socket_user", is: into(anyUser, func(t *target) *string { return &t.s.User }), like: "SocketUser=",
+		when: "supervisord's own", says: "Whom a unix socket's file belongs to: a name or a decimal id."},
+	{in: "socket", name: "socket_group", is: into(anyGroup, func(t *target) *string { return &t.s.Group }), like: "SocketGroup=",
+		when: "supervisord's own", says: "Its group."},
+	{in: "socket", name: "non_blocking", is: into(boolean, func(t *target) *bool { return &t.s.NonBlocking }), def: `true`, like: "NonBlocking=",
+		says: "Whether `accept` returns at once when nobody waits. Go, Node.js and event loops want that; a program that simply calls `accept` in a loop needs `false`."},
+	{in: "socket", name: "no_delay", is: into(boolean, func(t *target) *bool { return &t.s.NoDelay }), def: `false`, like: "NoDelay=",
+		says: "`TCP_NODELAY` for what is accepted."},
+	{in: "socket", name: "keep_alive", is: into(boolean, func(t *target) *bool { return &t.s.KeepAlive }), def: `false`, like: "KeepAlive=",
+		says: "`SO_KEEPALIVE` for what is accepted."},
+	{in: "socket", name: "free_bind", is: into(boolean, func(t *target) *bool { return &t.s.FreeBind }), def: `false`, like: "FreeBind=",
+		says: "Bind also to an address that this machine does not have yet."},
+	{in: "socket", name: "bind_ipv6_only", is: into(choice([]string{"default", "both", "ipv6-only"}), func(t *target) *string { return &t.s.ipv6Only }), def: `"default"`, like: "BindIPv6Only=",
+		says: "Whether `[::]` takes IPv4 as well. `default` is what `net.ipv6.bindv6only` says."},
+	{in: "socket", name: "receive_buffer", is: into(size, func(t *target) *int64 { return &t.s.receiveBuf }), when: "the kernel's", like: "ReceiveBuffer=",
+		unit: "bytes", says: "`SO_RCVBUF`.", eg: `"256K"`},
+	{in: "socket", name: "send_buffer", is: into(size, func(t *target) *int64 { return &t.s.sendBuf }), when: "the kernel's", like: "SendBuffer=",
+		unit: "bytes", says: "`SO_SNDBUF`.", eg: `"256K"`},
+	{in: "socket", name: "steer", says: "Let supervisord choose which process gets a new connection."},
+	{in: "socket", name: "per_worker", says: "A socket for each process."},
+
+	{in: "service", name: "exec_start", is: into(argv, func(t *target) *[]string { return &t.u.Program.Argv }), like: "ExecStart=",
+		eg:   `["/srv/api/api", "-listen", "fd"]`,
+		says: "What to run: a list of arguments, or one string that is split at blanks, with '…' and \"…\" around arguments that have blanks. There is no shell, and no `$VAR` or `%i` is replaced. A bare name is searched in `/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`, or in your `PATH` if supervisord does not run as root; `./name` is relative to this file. Required."},
+	{in: "service", name: "type", is: into(choice([]unit.Type{unit.Exec, unit.Notify, unit.Oneshot}, "notify-reload", "simple", "forking", "dbus", "idle"), func(t *target) *unit.Type { return &t.u.Life.Type }), def: `"exec"`, like: "Type=",
+		says: "When it counts as ready: `exec`, its program runs; `notify`, it said `READY=1` (sd_notify); `oneshot`, it has ended with success."},
+	{in: "service", name: "sockets", is: into(strs, func(t *target) *[]string { return &t.u.Sockets }), def: `[]`, like: "Sockets=",
+		eg:   `["http"]`,
+		says: "Names of `[socket.NAME]` that it is given, as file descriptors from 3 up, in this order."},
+	{in: "service", name: "start", is: into(choice([]string{"boot", "manual"}, "on-demand"), func(t *target) *string { return &t.u.start }), def: `"boot"`,
+		says: "`boot` starts it with supervisord, `manual` only when somebody asks."},
+	{in: "service", name: "remain_after_exit", is: into(boolean, func(t *target) *bool { return &t.u.Life.RemainAfterExit }), def: `false`, like: "RemainAfterExit=",
+		says: "For type `oneshot`: it counts as active after it has ended well."},
+	{in: "service", name: "working_directory", is: into(text, func(t *target) *string { return &t.u.Program.Dir }), like: "WorkingDirectory=",
+		when: "`/` as root, else the directory of the file", eg: `"/srv/api"`, says: "Where it runs. A relative path is relative to the file."},
+	{in: "service", name: "user", is: into(anyUser, func(t *target) *string { return &t.u.Program.User }), like: "User=",
+		when: "supervisord's own", eg: `"api"`, says: "Whom it runs as: a name or a decimal id, looked up at each start. Sets `HOME`, `USER`, `LOGNAME` and `SHELL`. Needs root."},
+	{in: "service", name: "group", is: into(anyGroup, func(t *target) *string { return &t.u.Program.Group }), like: "Group=",
+		when: "that of `user`", says: "The group it runs as."},
+	{in: "service", name: "umask", is: into(octal, func(t *target) *int { return &t.u.Program.Umask }), def: `"0022"`, like: "UMask=",
+		says: "What is taken off the mode of files that it makes."},
+	{in: "service", name: "nice", is: into(maybe(integer(-20, 19)), func(t *target) **int { return &t.u.Program.Nice }), when: "supervisord's own", like: "Nice=",
+		says: "From -20 (runs first) to 19.", eg: `10`},
+	{in: "service", name: "oom_score_adj", is: into(maybe(integer(-1000, 1000)), func(t *target) **int { return &t.u.Program.OOMScoreAdj }), when: "supervisord's own", like: "OOMScoreAdjust=",
+		says: "From -1000 (never killed when memory is short) to 1000 (killed first).", eg: `500`},
+
+	{in: "service", name: "environment", is: into(environment, func(t *target) *unit.Secrets { return &t.u.Program.Environment }), when: "empty", like: "Environment=",
+		eg:   `{ GOMEMLIMIT = "400MiB" }`,
+		says: "A table, or a list of `\"KEY=value\"`. It is never shown."},
+	{in: "service", name: "environment_file", is: into(files, func(t *target) *[]string { return &t.u.Program.EnvironmentFiles }), when: "none", like: "EnvironmentFile=",
+		eg:   `["-/etc/default/api"]`,
+		says: "Files of `KEY=value` lines, read at each start; one or a list. With `-` before it a file may be missing. They win over `environment`."},
+	{in: "service", name: "pass_environment", is: into(variables, func(t *target) *[]string { return &t.u.Program.PassEnvironment }), def: `[]`, like: "PassEnvironment=",
+		eg:   `["TZ"]`,
+		says: "Names of variables that it gets from supervisord's own environment. As root it gets nothing else of that; else, and as PID 1, it gets all but what was meant for supervisord."},
+
+	{in: "service", name: "restart", is: into(choice([]unit.Policy{unit.No, unit.Always, unit.OnSuccess, unit.OnFailure, unit.OnAbnormal, unit.OnAbort, unit.OnWatchdog}), func(t *target) *unit.Policy { return &t.u.Life.Restart }), def: `"on-failure"`, like: "Restart=",
+		says: "After which ends it is started again. A stop that was asked for is none."},
+	{in: "service", name: "restart_sec", is: into(duration, func(t *target) *time.Duration { return &t.u.Life.RestartSec }), def: `"100ms"`, like: "RestartSec=",
+		says: "How long to wait before the second restart in a row. The first crash after good health is followed by a start at once. All waits are spread by up to a quarter."},
+	{in: "service", name: "restart_max_delay_sec", is: into(duration, func(t *target) *time.Duration { return &t.u.Life.RestartMax }), def: `"30s"`, like: "RestartMaxDelaySec=",
+		says: "What the wait grows to."},
+	{in: "service", name: "restart_steps", is: into(integer(0, 1000), func(t *target) *int { return &t.u.Life.RestartSteps }), def: `8`, like: "RestartSteps=",
+		unit: "restarts", says: "In how many restarts it grows so. 0: it does not grow."},
+	{in: "service", name: "restart_reset_sec", is: into(duration, func(t *target) *time.Duration { return &t.u.Life.ResetSec }), def: `"10s"`,
+		says: "How long it must be in good health for earlier crashes to be forgotten."},
+	{in: "service", name: "start_limit_burst", is: into(integer(0, 1_000_000), func(t *target) *int { return &t.u.Life.Burst }), def: `0`, like: "StartLimitBurst=",
+		unit: "restarts", says: "How many automatic restarts it may have per `start_limit_interval_sec` before it is given up. 0: it never is. What an operator asks for is not counted."},
+	{in: "service", name: "start_limit_interval_sec", is: into(positive, func(t *target) *time.Duration { return &t.u.Life.Interval }), def: `"10s"`, like: "StartLimitIntervalSec=",
+		says: "The interval of `start_limit_burst`."},
+	{in: "service", name: "success_exit_status", is: into(kind[unit.Statuses]{"list of exit statuses and signals", readStatuses}, func(t *target) *unit.Statuses { return &t.u.Life.Success }), def: `[]`, like: "SuccessExitStatus=",
+		eg:   `[143, "SIGUSR1"]`,
+		says: "Ends that count as success besides status 0 and SIGHUP, SIGINT, SIGTERM and SIGPIPE."},
+
+	{in: "service", name: "notify_access", is: into(choice([]unit.NotifyAccess{unit.NotifyNone, unit.NotifyMain, unit.NotifyAll}), func(t *target) *unit.NotifyAccess { return &t.u.Notify }), like: "NotifyAccess=",
+		when: "`main` for type `notify` and with `watchdog_sec`, else `none`", says: "Whose sd_notify messages count: nobody's, the main process's, all its processes'."},
+	{in: "service", name: "watchdog_sec", is: into(duration, func(t *target) *time.Duration { return &t.u.Life.Watchdog }), def: `"0s"`, like: "WatchdogSec=",
+		eg:   `"10s"`,
+		says: "It must send `WATCHDOG=1` at least this often, or it is killed. 0: it need not."},
+	{in: "service", name: "timeout_start_sec", is: into(timeout, func(t *target) *time.Duration { return &t.u.Life.Start }), like: "TimeoutStartSec=",
+		when: "`\"90s\"`; `\"infinity\"` for type `oneshot`", says: "How long it may take to become ready."},
+	{in: "service", name: "timeout_stop_sec", is: into(timeout, func(t *target) *time.Duration { return &t.u.Life.Stop }), like: "TimeoutStopSec=",
+		when: "`\"90s\"`; `\"20s\"` if supervisord is PID 1", says: "How long it may take to end after `kill_signal`, before SIGKILL."},
+	{in: "service", name: "timeout_abort_sec", is: into(timeout, func(t *target) *time.Duration { return &t.u.Life.Abort }), like: "TimeoutAbortSec=",
+		when: "`timeout_stop_sec`", says: "The same after the SIGABRT of a missed watchdog."},
+	{in: "service", name: "runtime_max_sec", is: into(timeout, func(t *target) *time.Duration { return &t.u.Life.Runtime }), def: `"infinity"`, like: "RuntimeMaxSec=",
+		says: "How long it may run at all."},
+	{in: "service", name: "extend_timeout_max", is: into(timeout, func(t *target) *time.Duration { return &t.u.Life.ExtendMax }),
+		when: "ten times the longer of `timeout_start_sec` and `timeout_stop_sec`", says: "By how much it may put off one timeout in all, with `EXTEND_TIMEOUT_USEC`."},
+	{in: "service", name: "kill_signal", is: into(signal, func(t *target) *syscall.Signal { return &t.u.Life.KillSignal }), def: `"SIGTERM"`, like: "KillSignal=",
+		says: "The signal that asks it to end: a name or a number."},
+	{in: "service", name: "kill_mode", is: into(choice([]unit.KillMode{unit.ControlGroup, unit.Mixed, unit.ProcessOnly}, "none"), func(t *target) *unit.KillMode { return &t.u.Life.KillMode }), def: `"control-group"`, like: "KillMode=",
+		says: "Who gets it: `control-group`, all its processes; `mixed`, the main process, and SIGKILL is for all; `process`, only ever the main process."},
+
+	{in: "service", name: "limit_nofile", is: limit(syscall.RLIMIT_NOFILE, counted), when: "supervisord's own", like: "LimitNOFILE=",
+		eg: `65536`, says: "Open files. A number, `\"infinity\"`, or `\"soft:hard\"`, as for all limits."},
+	{in: "service", name: "limit_nproc", is: limit(rlimitNPROC, counted), when: "supervisord's own", like: "LimitNPROC=", says: "Processes and threads of its user."},
+	{in: "service", name: "limit_core", is: limit(syscall.RLIMIT_CORE, sized), when: "supervisord's own", like: "LimitCORE=", unit: "bytes", says: "The size of a core dump."},
+	{in: "service", name: "limit_as", is: limit(syscall.RLIMIT_AS, sized), when: "supervisord's own", like: "LimitAS=", unit: "bytes", says: "Address space."},
+	{in: "service", name: "limit_data", is: limit(syscall.RLIMIT_DATA, sized), when: "supervisord's own", like: "LimitDATA=", unit: "bytes", says: "Data and heap."},
+	{in: "service", name: "limit_stack", is: limit(syscall.RLIMIT_STACK, sized), when: "supervisord's own", like: "LimitSTACK=", unit: "bytes", says: "The stack."},
+	{in: "service", name: "limit_fsize", is: limit(syscall.RLIMIT_FSIZE, sized), when: "supervisord's own", like: "LimitFSIZE=", unit: "bytes", says: "The size of a file that it writes."},
+	{in: "service", name: "limit_memlock", is: limit(rlimitMEMLOCK, sized), when: "supervisord's own", like: "LimitMEMLOCK=", unit: "bytes", says: "Locked memory."},
+	{in: "service", name: "limit_rss", is: limit(rlimitRSS, sized), when: "supervisord's own", like: "LimitRSS=", unit: "bytes", says: "Resident memory. Linux does not enforce it."},
+	{in: "service", name: "limit_msgqueue", is: limit(rlimitMSGQUEUE, sized), when: "supervisord's own", like: "LimitMSGQUEUE=", unit: "bytes", says: "POSIX message queues."},
+	{in: "service", name: "limit_cpu", is: limit(syscall.RLIMIT_CPU, inSeconds), when: "supervisord's own", like: "LimitCPU=", says: "Processor time, in whole seconds: a duration."},
+	{in: "service", name: "limit_rttime", is: limit(rlimitRTTIME, inMicroseconds), when: "supervisord's own", like: "LimitRTTIME=", says: "Processor time without a pause under a real-time policy: a duration."},
+	{in: "service", name: "limit_locks", is: limit(rlimitLOCKS, counted), when: "supervisord's own", like: "LimitLOCKS=", says: "File locks. Linux does not enforce it."},
+	{in: "service", name: "limit_sigpending", is: limit(rlimitSIGPENDING, counted), when: "supervisord's own", like: "LimitSIGPENDING=", says: "Queued signals of its user."},
+	{in: "service", name: "limit_nice", is: limit(rlimitNICE, counted), when: "supervisord's own", like: "LimitNICE=", says: "20 less the nice value that it may give itself: from 1 to 40."},
+	{in: "service", name: "limit_rtprio", is: limit(rlimitRTPRIO, counted), when: "supervisord's own", like: "LimitRTPRIO=", says: "The real-time priority that it may give itself."},
+
+	{in: "service", name: "instances", says: "How many processes it has side by side."},
+	{in: "service", name: "after", like: "After=", says: "What must be started before it."},
+	{in: "service", name: "requires", like: "Requires=", says: "What must run for it to run."},
+	{in: "service", name: "idle_timeout", says: "When a service that was started on demand stops again."},
+	{in: "service", name: "handover", says: "Let an old process pass connections on to the new one."},
+	{in: "service", name: "supplementary_groups", like: "SupplementaryGroups=", says: "More groups that it is in."},
+	{in: "service", name: "ambient_capabilities", like: "AmbientCapabilities=", says: "Capabilities that it has without being root."},
+	{in: "service", name: "capability_bounding_set", like: "CapabilityBoundingSet=", says: "Capabilities that it can have at most."},
+	{in: "service", name: "no_new_privileges", like: "NoNewPrivileges=", says: "That no set-uid program helps it to more rights."},
+	{in: "service", name: "load_credential", like: "LoadCredential=", says: "Secrets that are passed as files."},
+	{in: "service", name: "memory_max", like: "MemoryMax=", says: "How much memory all its processes may have."},
+	{in: "service", name: "memory_high", like: "MemoryHigh=", says: "From where on they are slowed down."},
+	{in: "service", name: "cpu_quota", like: "CPUQuota=", says: "How much processor time they may use."},
+	{in: "service", name: "cpu_weight", like: "CPUWeight=", says: "Their share of it when it is short."},
+	{in: "service", name: "tasks_max", like: "TasksMax=", says: "How many processes and threads they may be."},
+	{in: "service", name: "exec_start_pre", like: "ExecStartPre=", says: "Commands before it."},
+	{in: "service", name: "exec_start_post", like: "ExecStartPost=", says: "Commands when it is ready."},
+	{in: "service", name: "exec_stop", like: "ExecStop=", says: "Commands that stop it."},
+	{in: "service", name: "exec_stop_post", like: "ExecStopPost=", says: "Commands after it."},
+	{in: "service", name: "exec_reload", like: "ExecReload=", says: "Commands that make it read its configuration anew."},
+	{in: "service", name: "send_sigkill", like: "SendSIGKILL=", says: "Whether SIGKILL ends what does not end."},
+	{in: "service", name: "final_kill_signal", like: "FinalKillSignal=", says: "The signal instead of SIGKILL."},
+	{in: "service", name: "file_descriptor_store_max", like: "FileDescriptorStoreMax=", says: "How many file descriptors it may leave with supervisord."},
+
+	{in: "service.reload", name: "mode", is: into(choice([]string{"overlap", "restart"}, "signal", "exec"), func(t *target) *string { return &t.u.mode }),
+		when: "`overlap` if it has sockets, else `restart`", says: "How `superctl reload` replaces it: `overlap` starts the new process beside the old one, and ends the old one when the new one has proved itself; `restart` ends the old one first."},
+	{in: "service.reload", name: "bake", is: into(duration, func(t *target) *time.Duration { return &t.u.Life.Bake }), def: `"1s"`,
+		says: "How long a new process must stay ready before the old one is asked to end. A process that dies before costs nothing: the old one goes on."},
+	{in: "service.reload", name: "max_draining", is: into(integer(1, 1000), func(t *target) *int { return &t.u.Life.MaxDraining }), def: `8`,
+		unit: "processes", says: "How many old processes may still be ending when one more reload begins."},
+	{in: "service.reload", name: "canary", says: "The share of new connections for a process that has yet to prove itself."},
+	{in: "service.reload", name: "settle", says: "How long to wait between the switch of connections and the kill signal."},
+	{in: "service.reload", name: "max_surge", says: "How many processes more than `instances` there may be."},
+	{in: "service.reload", name: "signal", like: "ReloadSignal=", says: "The signal of mode `signal`."},
+	{in: "service.reload", name: "exec", says: "The command of mode `exec`."},
+
+	{in: "service.log", name: "file", is: into(boolean, func(t *target) *bool { return &t.u.Log.File }), def: `true`,
+		says: "Write what it prints to `NAME.log` in `log_directory`."},
+	{in: "service.log", name: "max_size", is: into(size, func(t *target) *int64 { return &t.u.Log.MaxSize }), def: `"64M"`,
+		unit: "bytes", says: "The size from which on the file is put aside and a new one begun."},
+	{in: "service.log", name: "max_files", is: into(integer(0, 10_000), func(t *target) *int { return &t.u.Log.MaxFiles }), def: `5`,
+		unit: "files", says: "How many of those that were put aside are kept."},
+	{in: "service.log", name: "compress", is: into(boolean, func(t *target) *bool { return &t.u.Log.Compress }), def: `true`,
+		says: "Compress them with gzip."},
+	{in: "service.log", name: "forward", is: into(boolean, func(t *target) *bool { return &t.u.Log.Forward }),
+		when: "true as PID 1 or on a terminal", says: "Print its lines on supervisord's own stdout as well."},
+
+	{in: "service", name: "probe", says: "A table: how to find out whether it is healthy."},
+	{in: "service", name: "drain", says: "A table: what to do before the old process is asked to end."},
+}

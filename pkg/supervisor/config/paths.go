@@ -1,0 +1,110 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// fixedPath is where programs of a root's supervisord are searched, whoever
+// started it.
+const fixedPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// defaultPath is the configuration that is read when none is named.
+func defaultPath(o Options) string {
+	const file = "supervisord/supervisord.toml"
+	switch path := o.env("SUPERVISORD_CONFIG"); {
+	case path != "":
+		return path
+	case o.Root:
+		return "/etc/" + file
+	}
+	return filepath.Join(o.xdg("XDG_CONFIG_HOME", ".config"), file)
+}
+
+// xdg is a directory of the XDG base directory specification, which wants
+// relative ones to be ignored.
+func (o Options) xdg(variable, below string) string {
+	if dir := o.env(variable); filepath.IsAbs(dir) {
+		return dir
+	}
+	home := o.env("HOME")
+	if !filepath.IsAbs(home) {
+		home = "/"
+	}
+	return filepath.Join(home, below)
+}
+
+// setDirectories fills in what [manager] leaves out.
+func (m *Manager) setDirectories(o Options) {
+	state := "/var/lib/supervisord"
+	if !o.Root {
+		state = filepath.Join(o.xdg("XDG_STATE_HOME", ".local/state"), "supervisord")
+	}
+	setDefault(&m.StateDirectory, state)
+	switch runtime := o.env("XDG_RUNTIME_DIR"); {
+	case o.Root:
+		setDefault(&m.RuntimeDirectory, "/run/supervisord")
+		setDefault(&m.LogDirectory, "/var/log/supervisord")
+	case filepath.IsAbs(runtime):
+		setDefault(&m.RuntimeDirectory, filepath.Join(runtime, "supervisord"))
+	default: // never below /tmp, where others can be first
+		setDefault(&m.RuntimeDirectory, filepath.Join(m.StateDirectory, "run"))
+	}
+	setDefault(&m.LogDirectory, filepath.Join(m.StateDirectory, "log"))
+}
+
+func setDefault[T comparable](at *T, value T) {
+	if *at == *new(T) {
+		*at = value
+	}
+}
+
+// search are the directories for bare names of programs. Those of PATH that are
+// relative, or empty, mean whatever directory somebody is in, and are left out.
+func (o Options) search() (dirs []string) {
+	path := fixedPath
+	if !o.Root {
+		path = o.env("PATH")
+	}
+	for _, dir := range filepath.SplitList(path) {
+		if filepath.IsAbs(dir) {
+			dirs = append(dirs, filepath.Clean(dir))
+		}
+	}
+	return dirs
+}
+
+func absolute(path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	if wd, err := os.Getwd(); err == nil {
+		return filepath.Join(wd, path)
+	}
+	return filepath.Join("/", path)
+}
+
+func dirOf(file string) string { return filepath.Dir(absolute(file)) }
+
+// relativeTo is path, seen from dir if it is relative.
+func relativeTo(dir, path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(dir, path)
+}
+
+var directory = kind[string]{"absolute path", func(c cursor) string {
+	path := readText(c)
+	if path != "" && !filepath.IsAbs(path) {
+		c.wrong("%q is relative; write the whole path, like %q", path, relativeTo(c.file.dir, path))
+	}
+	if path == "" {
+		if _, ok := c.value.(string); ok {
+			c.wrong("it is empty; write an absolute path, or leave the key out")
+		}
+		return ""
+	}
+	return strings.TrimSuffix(filepath.Clean(path), "/")
+}}

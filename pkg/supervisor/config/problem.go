@@ -1,0 +1,96 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A Problem is something wrong with a configuration, and where.
+type Problem struct {
+	File      string
+	Line, Col int    // from 1, Col in characters; 0: the file as a whole
+	Key       string // as it is named from the top: service.api.restart_sec
+	Message   string // what is wrong; what would be right
+	Warning   bool   // it can be run as it is
+}
+
+// String is file:line:column: key: what is wrong; what would be right.
+func (p Problem) String() string {
+	var b strings.Builder
+	b.WriteString(p.File)
+	if p.Line > 0 {
+		fmt.Fprintf(&b, ":%d:%d", p.Line, p.Col)
+	}
+	b.WriteString(": ")
+	if p.Warning {
+		b.WriteString("warning: ")
+	}
+	if p.Key != "" {
+		b.WriteString(p.Key + ": ")
+	}
+	b.WriteString(p.Message)
+	return b.String()
+}
+
+// inOrder sorts problems as one meets them when one reads the files.
+func inOrder(problems []Problem, files []string) []Problem {
+	slices.SortStableFunc(problems, func(a, b Problem) int {
+		return cmp.Or(
+			cmp.Compare(slices.Index(files, a.File), slices.Index(files, b.File)),
+			cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col),
+		)
+	})
+	return problems
+}
+
+// closest is the word that was probably meant: at most a third of it is to be
+// changed. It is empty if there is none.
+func closest(word string, words []string) string {
+	best, found := max(1, len(word)/3)+1, ""
+	for _, w := range words {
+		if d := distance(strings.ToLower(word), strings.ToLower(w)); d < best {
+			best, found = d, w
+		}
+	}
+	return found
+}
+
+// distance is how many letters must be inserted, removed, changed or swapped
+// with their neighbour to make b of a.
+func distance(a, b string) int {
+	const long = 64 // of anything longer nobody mistypes a letter or two
+	if len(a) > long || len(b) > long {
+		return long
+	}
+	var older, old, row []int
+	for j := range len(b) + 1 {
+		old = append(old, j)
+	}
+	for i := range len(a) {
+		row = append([]int(nil), i+1)
+		for j := range len(b) {
+			d := min(old[j+1], row[j]) + 1
+			if a[i] == b[j] {
+				d = min(d, old[j])
+			} else {
+				d = min(d, old[j]+1)
+			}
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				d = min(d, older[j-1]+1)
+			}
+			row = append(row, d)
+		}
+		older, old = old, row
+	}
+	return old[len(b)]
+}
+
+// list is the words of a choice: "a, b or c".
+func list(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
+}

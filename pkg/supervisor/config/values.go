@@ -1,0 +1,326 @@
+package config
+
+import (
+	"fmt"
+	"math"
+	"math/bits"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// A kind is one way to write a value: how the reference calls it, and how it is
+// read. read reports what is wrong where it is, and returns anything then.
+type kind[T any] struct {
+	name string
+	read func(cursor) T
+}
+
+var (
+	text     = kind[string]{"string", readText}
+	boolean  = kind[bool]{"boolean", readBool}
+	duration = kind[time.Duration]{"duration", func(c cursor) time.Duration { return readDuration(c, 0, false) }}
+	positive = kind[time.Duration]{"duration", func(c cursor) time.Duration { return readDuration(c, 1, false) }}
+	timeout  = kind[time.Duration]{"duration or infinity", func(c cursor) time.Duration { return readDuration(c, 1, true) }}
+	size     = kind[int64]{"size", readSize}
+	octal    = kind[int]{"octal string", readOctal}
+	signal   = kind[syscall.Signal]{"signal", readSignal}
+	strs     = kind[[]string]{"list of strings", func(c cursor) []string { return each(c, readText) }}
+)
+
+// integer reads a whole number from lo to hi.
+func integer(lo, hi int64) kind[int] {
+	return kind[int]{"integer", func(c cursor) int { return readInt(c, lo, hi) }}
+}
+
+func readText(c cursor) string {
+	s, ok := c.value.(string)
+	switch {
+	case !ok && (noun(c.value) == "a number" || noun(c.value) == "true or false"):
+		c.wrong("%s is not a string; write \"%s\"", show(c.value), show(c.value))
+	case !ok:
+		c.wrong("a string was expected, not %s", noun(c.value))
+	case strings.ContainsRune(s, 0):
+		c.wrong("a string cannot have a NUL character in it")
+	}
+	return s
+}
+
+func readBool(c cursor) bool {
+	b, ok := c.value.(bool)
+	if !ok {
+		c.wrong("%s is not a boolean; write true or false, without quotes", show(c.value))
+	}
+	return b
+}
+
+func readInt(c cursor, lo, hi int64) int {
+	n, ok := c.value.(int64)
+	switch {
+	case !ok:
+		c.wrong("%s is not a whole number; write one, without quotes, as in %s = %d", show(c.value), c.name(), max(lo, min(hi, 10)))
+	case n < lo || n > hi:
+		c.wrong("%d is out of range; it can be from %d to %d", n, lo, hi)
+	}
+	return int(n)
+}
+
+// each reads a list. A single value gets a hint, not a guess.
+func each[T any](c cursor, read func(cursor) T) (all []T) {
+	list, ok := c.value.([]any)
+	if !ok {
+		if s, ok := c.value.(string); ok {
+			c.wrong("a list was expected, not a string; write %s = [%q]", c.name(), s)
+		} else {
+			c.wrong("a list was expected, not %s", noun(c.value))
+		}
+		return nil
+	}
+	for i, v := range list {
+		all = append(all, read(c.element(i, v)))
+	}
+	return all
+}
+
+// units of time, as systemd.time(7) has them, but no months and years.
+var times = map[string]time.Duration{
+	"us": time.Microsecond, "µs": time.Microsecond, "ms": time.Millisecond,
+	"s": time.Second, "sec": time.Second, "m": time.Minute, "min": time.Minute,
+	"h": time.Hour, "hr": time.Hour, "d": 24 * time.Hour, "w": 7 * 24 * time.Hour,
+}
+
+var timePart = regexp.MustCompile(`^\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zµ]*)`)
+
+// readDuration reads "1m30s". Nothing below least is one: a zero that means no
+// limit in systemd is an error here, and so is a number without a unit, which
+// may have been meant in any.
+func readDuration(c cursor, least time.Duration, infinite bool) time.Duration {
+	s, ok := c.value.(string)
+	if !ok {
+		if n := noun(c.value); strings.HasPrefix(n, "a number") {
+			c.wrong("%s has no unit; write \"%ss\" if seconds are meant, or another of us, ms, s, m, h, d", show(c.value), show(c.value))
+		} else {
+			c.wrong("a duration was expected, not %s; write one like \"1m30s\"", n)
+		}
+		return 0
+	}
+	if s == "infinity" {
+		if !infinite {
+			c.wrong("it cannot be infinite; write a duration like \"30s\"")
+		}
+		return unit.Infinity
+	}
+	d, why := parseDuration(s)
+	switch {
+	case why != "":
+		c.wrong("%q %s", s, why)
+	case d < least && infinite:
+		c.wrong("%q is no time at all; write \"infinity\" if there is to be no limit", s)
+	case d < least:
+		c.wrong("%q is no time at all; it must be more than that", s)
+	}
+	return d
+}
+
+// parseDuration says why it is none, if so: as the end of a sentence.
+func parseDuration(s string) (sum time.Duration, why string) {
+	rest := strings.TrimSpace(s)
+	if rest == "" {
+		return 0, `is not a duration; write one like "1m30s"`
+	}
+	for rest != "" {
+		m := timePart.FindStringSubmatch(rest)
+		if m == nil {
+			return 0, `is not a duration; write one like "1m30s"`
+		}
+		one, known := times[m[2]]
+		if m[2] == "" {
+			return 0, fmt.Sprintf(`has a number without a unit; write "%ss" if seconds are meant, or another of us, ms, s, m, h, d`, m[1])
+		}
+		if !known {
+			return 0, fmt.Sprintf("has the unit %q, which does not exist; there are us, ms, s, m, h and d", m[2])
+		}
+		f, _ := strconv.ParseFloat(m[1], 64)
+		if part := math.Round(f * float64(one)); part < float64(unit.Infinity-sum)-1e6 {
+			sum += time.Duration(part)
+		} else {
+			return 0, `is longer than can be counted; write "infinity" if no end is meant`
+		}
+		rest = strings.TrimSpace(rest[len(m[0]):])
+	}
+	return sum, ""
+}
+
+var sizes = map[string]uint{"": 0, "B": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+
+// readSize reads bytes: a number, or a string with K, M, G or T after it, which
+// are powers of 1024 as in systemd.
+func readSize(c cursor) int64 {
+	switch v := c.value.(type) {
+	case int64:
+		if v < 0 {
+			c.wrong("%d is less than nothing; write a number of bytes, or one like \"10M\"", v)
+		}
+		return v
+	case string:
+		if n, ok := parseSize(v); ok {
+			return int64(n)
+		}
+		c.wrong("%q is not a size; write a number and K, M, G or T (of 1024 each), like \"10M\"", v)
+	default:
+		c.wrong("a size was expected, not %s; write one like \"10M\"", noun(v))
+	}
+	return 0
+}
+
+func parseSize(s string) (uint64, bool) {
+	number := strings.TrimRight(s, "BKMGT")
+	shift, known := sizes[s[len(number):]]
+	n, err := strconv.ParseUint(number, 10, 63)
+	if err != nil || !known || bits.Len64(n)+int(shift) > 63 {
+		return 0, false
+	}
+	return n << shift, true
+}
+
+// readOctal reads a mode. TOML has no octal numbers with a leading zero, so 0022
+// would be a syntax error and 22 something else.
+func readOctal(c cursor) int {
+	if n, ok := c.value.(int64); ok {
+		octal := fmt.Sprintf("%04d", n)
+		if strings.ContainsAny(octal, "89-") { // 0o22 was written, and is 18 by now
+			octal = fmt.Sprintf("%04o", max(n, 0))
+		}
+		c.wrong("an octal value is a string; write %q", octal)
+		return 0
+	}
+	s, ok := c.value.(string)
+	n, err := strconv.ParseUint(s, 8, 32)
+	switch {
+	case !ok:
+		c.wrong("an octal string was expected, not %s; write one like \"0022\"", noun(c.value))
+	case err != nil || n > 0o777:
+		c.wrong("%q is not an octal number from 0000 to 0777; write one like \"0022\"", s)
+	}
+	return int(n)
+}
+
+// realTime is SIGRTMIN as the C library has it, which keeps two for itself.
+const realTime = 34
+
+func readSignal(c cursor) syscall.Signal {
+	if n, ok := c.value.(int64); ok {
+		if n < 1 || n > 64 {
+			c.wrong("%d is not a signal; they are numbered from 1 to 64", n)
+		}
+		return syscall.Signal(n)
+	}
+	s, ok := c.value.(string)
+	if !ok {
+		c.wrong("a signal was expected, not %s; write one like \"SIGTERM\"", noun(c.value))
+		return 0
+	}
+	sig := parseSignal(s)
+	if sig == 0 {
+		c.wrong("%q is not a signal; write %s", s, signalHint(s))
+	}
+	return sig
+}
+
+func parseSignal(s string) syscall.Signal {
+	if n, err := strconv.Atoi(s); err == nil && n >= 1 && n <= 64 && strconv.Itoa(n) == s {
+		return syscall.Signal(n)
+	}
+	name := "SIG" + strings.TrimPrefix(s, "SIG")
+	if sig := unix.SignalNum(name); sig != 0 {
+		return sig
+	}
+	for base, from := range map[string]int{"SIGRTMIN": realTime, "SIGRTMAX": 64} {
+		offset, ok := strings.CutPrefix(name, base)
+		n, err := strconv.Atoi("0" + strings.TrimLeft(offset, "+-"))
+		if !ok || err != nil || n > 64-realTime {
+			continue
+		}
+		switch {
+		case offset == "" || from == realTime && offset[0] == '+':
+			return syscall.Signal(from + n)
+		case from == 64 && offset[0] == '-':
+			return syscall.Signal(from - n)
+		}
+	}
+	return 0
+}
+
+func signalHint(s string) string {
+	var names []string
+	for n := range 65 {
+		if name := unix.SignalName(syscall.Signal(n)); name != "" {
+			names = append(names, name)
+		}
+	}
+	if name := closest("SIG"+strings.TrimPrefix(strings.ToUpper(s), "SIG"), names); name != "" {
+		return strconv.Quote(name)
+	}
+	return `a name like "SIGTERM" or a number from 1 to 64`
+}
+
+// readStatuses reads ends that count as success: numbers are exit statuses,
+// names are signals.
+func readStatuses(c cursor) (all unit.Statuses) {
+	each(c, func(c cursor) struct{} {
+		switch v := c.value.(type) {
+		case int64:
+			if v < 0 || v > 255 {
+				c.wrong("%d is not an exit status; they are from 0 to 255", v)
+			}
+			all.Codes = append(all.Codes, int(v))
+		case string:
+			if n, err := strconv.Atoi(v); err == nil {
+				c.wrong("%q is a string; write %d for the exit status", v, n)
+			} else if sig := readSignal(c); sig != 0 {
+				all.Signals = append(all.Signals, sig)
+			}
+		default:
+			c.wrong("an exit status or a signal was expected, not %s; write them like [143, \"SIGUSR1\"]", noun(v))
+		}
+		return struct{}{}
+	})
+	return all
+}
+
+// A choice is one of a few words. Those of later are known, but do not work yet.
+func choice[T ~string](now []T, later ...T) kind[T] {
+	words := mapped(now, func(w T) string { return string(w) })
+	return kind[T]{strings.Join(words, " | "), func(c cursor) T {
+		s, ok := c.value.(string)
+		if !ok {
+			c.wrong("%s was expected, not %s", list(quoted(words)), noun(c.value))
+			return ""
+		}
+		for _, w := range now {
+			if string(w) == s {
+				return w
+			}
+		}
+		for _, w := range later {
+			if string(w) == s {
+				c.wrong("%q is known, but not in this version; what works is %s", s, list(quoted(words)))
+				return ""
+			}
+		}
+		if near := closest(s, words); near != "" {
+			c.wrong("%q does not exist; did you mean %q?", s, near)
+		} else {
+			c.wrong("%q does not exist; it can be %s", s, list(quoted(words)))
+		}
+		return ""
+	}}
+}
+
+func quoted(words []string) []string { return mapped(words, strconv.Quote) }
