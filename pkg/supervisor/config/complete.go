@@ -104,10 +104,9 @@ func (l *load) checkAddresses() {
 }
 
 func byPlace(a, b *socket) int {
-	files := a.from.file.load.config.Files
 	x, y := a.from.place(), b.from.place()
 	return cmp.Or(
-		cmp.Compare(slices.Index(files, a.from.file.name), slices.Index(files, b.from.file.name)),
+		cmp.Compare(a.from.file.number, b.from.file.number),
 		cmp.Compare(x.line, y.line), cmp.Compare(x.col, y.col), strings.Compare(a.Name, b.Name),
 	)
 }
@@ -252,8 +251,13 @@ func (s *service) check(o Options) {
 	s.checkAccount(o)
 }
 
-// checkAccount: only root runs programs as somebody else.
+// checkAccount: a number alone names no group, and only root runs programs as
+// somebody else.
 func (s *service) checkAccount(o Options) {
+	p := s.Program
+	if isID(p.User) && p.Group == "" && !s.from.file.load.knows("user", p.User) {
+		s.set["user"].wrong("%s has no entry in /etc/passwd, which would name its group; write group as well", p.User)
+	}
 	for _, name := range []string{"user", "group"} {
 		if c, ok := s.set[name]; ok && !o.Root && c.value != "" {
 			c.doubtful("only root can start a program as somebody else; leave it out, or run supervisord as root")

@@ -36,6 +36,7 @@ type load struct {
 type file struct {
 	load   *load
 	name   string // as it is to be shown
+	number int    // in the order of reading
 	dir    string // absolute: what relative paths in it are relative to
 	open   bool   // others may read it
 	warned bool
@@ -98,8 +99,8 @@ func (f *file) problem(c cursor, warning bool, message string) {
 
 // add reads the text of a file. The first one may have more in it than others.
 func (l *load) add(name string, text []byte) {
-	f := &file{load: l, name: name, dir: dirOf(name), open: l.disk && openToAll(name)}
-	main := len(l.config.Files) == 0
+	f := &file{load: l, name: name, number: len(l.config.Files), dir: dirOf(name), open: l.disk && openToAll(name)}
+	main := f.number == 0
 	if main {
 		l.config.Path = absolute(name)
 	}

@@ -25,7 +25,11 @@ func (l *load) first(path string) {
 	if err != nil {
 		l.config.Files = []string{path}
 		l.broken = true
-		l.problems = []Problem{{File: path, Message: unread(err)}}
+		why := unread(err)
+		if errors.Is(err, fs.ErrNotExist) {
+			why += "; write it, or name another with -c FILE"
+		}
+		l.problems = []Problem{{File: path, Message: why}}
 		return
 	}
 	l.add(path, text)
@@ -39,9 +43,6 @@ func unread(err error) string {
 		if h := e.Hint; h != "" {
 			why += "; " + h
 		}
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		why += "; write it, or name another with -c FILE"
 	}
 	return why
 }
@@ -80,6 +81,7 @@ func (l *load) include(c cursor, pattern string) {
 	}
 	for _, path := range found {
 		switch {
+		case hidden(path) && !hidden(pattern): // an editor's, as a shell has it
 		case l.broken || slices.Contains(l.config.Files, path):
 		case len(l.config.Files) >= maxFiles:
 			c.wrong("with %q there are more than %d files", pattern, maxFiles)
@@ -89,6 +91,8 @@ func (l *load) include(c cursor, pattern string) {
 		}
 	}
 }
+
+func hidden(path string) bool { return strings.HasPrefix(filepath.Base(path), ".") }
 
 func (l *load) includeFile(c cursor, path string) {
 	text, err := safepath.ReadFile(path, maxFile)
@@ -114,7 +118,8 @@ func (f *file) secret(c cursor) {
 	}
 }
 
-// exists says whether a path is there, as far as that is looked at.
+// missing says why there is no such directory or program, as far as that is
+// looked at. It is empty if there is.
 func (l *load) missing(path string, dir bool) string {
 	if !l.disk {
 		return ""

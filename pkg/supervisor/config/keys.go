@@ -20,7 +20,8 @@ type key struct {
 	like string // systemd's directive
 	unit string // of a bare number
 	says string // meaning, for the reference: one or two sentences
-	eg   string // an example, as TOML: for the sample
+	eg   string // an example, as TOML: the sample has the key with it, or else with def
+	show bool   // the sample has it not only as a comment
 }
 
 // A reader stores what stands at a cursor in a target.
@@ -52,16 +53,16 @@ var keys = []key{
 	{name: "include", is: included{}, def: `[]`, eg: `["services.d/*.toml"]`,
 		says: "More files: paths with `*`, `?` and `[…]`, relative to this one. Each may have sockets and services; `[manager]` and `include` stand in the first file."},
 
-	{in: "manager", name: "runtime_directory", is: into(directory, func(t *target) *string { return &t.m.RuntimeDirectory }),
+	{in: "manager", name: "runtime_directory", eg: `"/run/supervisord"`, is: into(directory, func(t *target) *string { return &t.m.RuntimeDirectory }),
 		when: "`/run/supervisord` as root, else `$XDG_RUNTIME_DIR/supervisord`",
 		says: "Where the control socket is, and what a new supervisord must know of this one. Made with mode 0711."},
-	{in: "manager", name: "state_directory", is: into(directory, func(t *target) *string { return &t.m.StateDirectory }),
+	{in: "manager", name: "state_directory", eg: `"/var/lib/supervisord"`, is: into(directory, func(t *target) *string { return &t.m.StateDirectory }),
 		when: "`/var/lib/supervisord` as root, else `$XDG_STATE_HOME/supervisord`",
 		says: "For what must outlive a reboot."},
-	{in: "manager", name: "log_directory", is: into(directory, func(t *target) *string { return &t.m.LogDirectory }),
+	{in: "manager", name: "log_directory", eg: `"/var/log/supervisord"`, is: into(directory, func(t *target) *string { return &t.m.LogDirectory }),
 		when: "`/var/log/supervisord` as root, else `log` below `state_directory`",
 		says: "Where `NAME.log` of each service is."},
-	{in: "manager", name: "read_group", is: into(anyGroup, func(t *target) *string { return &t.m.ReadGroup }),
+	{in: "manager", name: "read_group", eg: `"adm"`, is: into(anyGroup, func(t *target) *string { return &t.m.ReadGroup }),
 		when: "`adm` as root, if there is such a group",
 		says: "A group that may read the log files."},
 	{in: "manager", name: "admin_group", is: into(anyGroup, func(t *target) *string { return &t.m.AdminGroup }), def: `""`,
@@ -70,7 +71,7 @@ var keys = []key{
 		says: "How much supervisord says of itself, on stderr."},
 	{in: "manager", name: "metrics_listen", says: "An address for metrics."},
 
-	{in: "socket", name: "listen_stream", is: into(addresses, func(t *target) *[]unit.Address { return &t.s.Listen }), like: "ListenStream=",
+	{in: "socket", name: "listen_stream", show: true, is: into(addresses, func(t *target) *[]unit.Address { return &t.s.Listen }), like: "ListenStream=",
 		eg:   `["127.0.0.1:8080"]`,
 		says: "Where it listens, one or more of: `\"127.0.0.1:8080\"`, `\"[::1]:8080\"`, `\"8080\"` (all addresses, IPv4 and IPv6), `\"/run/api.sock\"`, `\"@name\"` (abstract). Port 0 is any that is free. Required."},
 	{in: "socket", name: "listen_datagram", like: "ListenDatagram=", says: "The same for UDP and datagram sockets."},
@@ -82,9 +83,9 @@ var keys = []key{
 		when: "the name of the socket", says: "Its name in `LISTEN_FDNAMES`."},
 	{in: "socket", name: "socket_mode", is: into(octal, func(t *target) *int { return &t.s.mode }), def: `"0666"`, like: "SocketMode=",
 		says: "The mode of a unix socket's file: who may write to it may connect."},
-	{in: "socket", name: "socket_user", is: into(anyUser, func(t *target) *string { return &t.s.User }), like: "SocketUser=",
+	{in: "socket", name: "socket_user", eg: `"www-data"`, is: into(anyUser, func(t *target) *string { return &t.s.User }), like: "SocketUser=",
 		when: "supervisord's own", says: "Whom a unix socket's file belongs to: a name or a decimal id."},
-	{in: "socket", name: "socket_group", is: into(anyGroup, func(t *target) *string { return &t.s.Group }), like: "SocketGroup=",
+	{in: "socket", name: "socket_group", eg: `"www-data"`, is: into(anyGroup, func(t *target) *string { return &t.s.Group }), like: "SocketGroup=",
 		when: "supervisord's own", says: "Its group."},
 	{in: "socket", name: "non_blocking", is: into(boolean, func(t *target) *bool { return &t.s.NonBlocking }), def: `true`, like: "NonBlocking=",
 		says: "Whether `accept` returns at once when nobody waits. Go, Node.js and event loops want that; a program that simply calls `accept` in a loop needs `false`."},
@@ -103,12 +104,12 @@ var keys = []key{
 	{in: "socket", name: "steer", says: "Let supervisord choose which process gets a new connection."},
 	{in: "socket", name: "per_worker", says: "A socket for each process."},
 
-	{in: "service", name: "exec_start", is: into(argv, func(t *target) *[]string { return &t.u.Program.Argv }), like: "ExecStart=",
+	{in: "service", name: "exec_start", show: true, is: into(argv, func(t *target) *[]string { return &t.u.Program.Argv }), like: "ExecStart=",
 		eg:   `["/srv/api/api", "-listen", "fd"]`,
 		says: "What to run: a list of arguments, or one string that is split at blanks, with '…' and \"…\" around arguments that have blanks. There is no shell, and no `$VAR` or `%i` is replaced. A bare name is searched in `/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`, or in your `PATH` if supervisord does not run as root; `./name` is relative to this file. Required."},
-	{in: "service", name: "type", is: into(choice([]unit.Type{unit.Exec, unit.Notify, unit.Oneshot}, "notify-reload", "simple", "forking", "dbus", "idle"), func(t *target) *unit.Type { return &t.u.Life.Type }), def: `"exec"`, like: "Type=",
+	{in: "service", name: "type", show: true, eg: `"notify"`, is: into(choice([]unit.Type{unit.Exec, unit.Notify, unit.Oneshot}, "notify-reload", "simple", "forking", "dbus", "idle"), func(t *target) *unit.Type { return &t.u.Life.Type }), def: `"exec"`, like: "Type=",
 		says: "When it counts as ready: `exec`, its program runs; `notify`, it said `READY=1` (sd_notify); `oneshot`, it has ended with success."},
-	{in: "service", name: "sockets", is: into(strs, func(t *target) *[]string { return &t.u.Sockets }), def: `[]`, like: "Sockets=",
+	{in: "service", name: "sockets", show: true, is: into(strs, func(t *target) *[]string { return &t.u.Sockets }), def: `[]`, like: "Sockets=",
 		eg:   `["http"]`,
 		says: "Names of `[socket.NAME]` that it is given, as file descriptors from 3 up, in this order."},
 	{in: "service", name: "start", is: into(choice([]string{"boot", "manual"}, "on-demand"), func(t *target) *string { return &t.u.start }), def: `"boot"`,
@@ -119,7 +120,7 @@ var keys = []key{
 		when: "`/` as root, else the directory of the file", eg: `"/srv/api"`, says: "Where it runs. A relative path is relative to the file."},
 	{in: "service", name: "user", is: into(anyUser, func(t *target) *string { return &t.u.Program.User }), like: "User=",
 		when: "supervisord's own", eg: `"api"`, says: "Whom it runs as: a name or a decimal id, looked up at each start. Sets `HOME`, `USER`, `LOGNAME` and `SHELL`. Needs root."},
-	{in: "service", name: "group", is: into(anyGroup, func(t *target) *string { return &t.u.Program.Group }), like: "Group=",
+	{in: "service", name: "group", eg: `"api"`, is: into(anyGroup, func(t *target) *string { return &t.u.Program.Group }), like: "Group=",
 		when: "that of `user`", says: "The group it runs as."},
 	{in: "service", name: "umask", is: into(octal, func(t *target) *int { return &t.u.Program.Umask }), def: `"0022"`, like: "UMask=",
 		says: "What is taken off the mode of files that it makes."},
@@ -156,14 +157,14 @@ var keys = []key{
 		eg:   `[143, "SIGUSR1"]`,
 		says: "Ends that count as success besides status 0 and SIGHUP, SIGINT, SIGTERM and SIGPIPE."},
 
-	{in: "service", name: "notify_access", is: into(choice([]unit.NotifyAccess{unit.NotifyNone, unit.NotifyMain, unit.NotifyAll}), func(t *target) *unit.NotifyAccess { return &t.u.Notify }), like: "NotifyAccess=",
+	{in: "service", name: "notify_access", eg: `"main"`, is: into(choice([]unit.NotifyAccess{unit.NotifyNone, unit.NotifyMain, unit.NotifyAll}), func(t *target) *unit.NotifyAccess { return &t.u.Notify }), like: "NotifyAccess=",
 		when: "`main` for type `notify` and with `watchdog_sec`, else `none`", says: "Whose sd_notify messages count: nobody's, the main process's, all its processes'."},
 	{in: "service", name: "watchdog_sec", is: into(duration, func(t *target) *time.Duration { return &t.u.Life.Watchdog }), def: `"0s"`, like: "WatchdogSec=",
 		eg:   `"10s"`,
 		says: "It must send `WATCHDOG=1` at least this often, or it is killed. 0: it need not."},
-	{in: "service", name: "timeout_start_sec", is: into(timeout, func(t *target) *time.Duration { return &t.u.Life.Start }), like: "TimeoutStartSec=",
+	{in: "service", name: "timeout_start_sec", eg: `"90s"`, is: into(timeout, func(t *target) *time.Duration { return &t.u.Life.Start }), like: "TimeoutStartSec=",
 		when: "`\"90s\"`; `\"infinity\"` for type `oneshot`", says: "How long it may take to become ready."},
-	{in: "service", name: "timeout_stop_sec", is: into(timeout, func(t *target) *time.Duration { return &t.u.Life.Stop }), like: "TimeoutStopSec=",
+	{in: "service", name: "timeout_stop_sec", eg: `"90s"`, is: into(timeout, func(t *target) *time.Duration { return &t.u.Life.Stop }), like: "TimeoutStopSec=",
 		when: "`\"90s\"`; `\"20s\"` if supervisord is PID 1", says: "How long it may take to end after `kill_signal`, before SIGKILL."},
 	{in: "service", name: "timeout_abort_sec", is: into(timeout, func(t *target) *time.Duration { return &t.u.Life.Abort }), like: "TimeoutAbortSec=",
 		when: "`timeout_stop_sec`", says: "The same after the SIGABRT of a missed watchdog."},
@@ -218,9 +219,9 @@ var keys = []key{
 	{in: "service", name: "final_kill_signal", like: "FinalKillSignal=", says: "The signal instead of SIGKILL."},
 	{in: "service", name: "file_descriptor_store_max", like: "FileDescriptorStoreMax=", says: "How many file descriptors it may leave with supervisord."},
 
-	{in: "service.reload", name: "mode", is: into(choice([]string{"overlap", "restart"}, "signal", "exec"), func(t *target) *string { return &t.u.mode }),
+	{in: "service.reload", name: "mode", eg: `"overlap"`, is: into(choice([]string{"overlap", "restart"}, "signal", "exec"), func(t *target) *string { return &t.u.mode }),
 		when: "`overlap` if it has sockets, else `restart`", says: "How `superctl reload` replaces it: `overlap` starts the new process beside the old one, and ends the old one when the new one has proved itself; `restart` ends the old one first."},
-	{in: "service.reload", name: "bake", is: into(duration, func(t *target) *time.Duration { return &t.u.Life.Bake }), def: `"1s"`,
+	{in: "service.reload", name: "bake", show: true, is: into(duration, func(t *target) *time.Duration { return &t.u.Life.Bake }), def: `"1s"`,
 		says: "How long a new process must stay ready before the old one is asked to end. A process that dies before costs nothing: the old one goes on."},
 	{in: "service.reload", name: "max_draining", is: into(integer(1, 1000), func(t *target) *int { return &t.u.Life.MaxDraining }), def: `8`,
 		unit: "processes", says: "How many old processes may still be ending when one more reload begins."},
@@ -238,7 +239,7 @@ var keys = []key{
 		unit: "files", says: "How many of those that were put aside are kept."},
 	{in: "service.log", name: "compress", is: into(boolean, func(t *target) *bool { return &t.u.Log.Compress }), def: `true`,
 		says: "Compress them with gzip."},
-	{in: "service.log", name: "forward", is: into(boolean, func(t *target) *bool { return &t.u.Log.Forward }),
+	{in: "service.log", name: "forward", eg: `true`, is: into(boolean, func(t *target) *bool { return &t.u.Log.Forward }),
 		when: "true as PID 1 or on a terminal", says: "Print its lines on supervisord's own stdout as well."},
 
 	{in: "service", name: "probe", says: "A table: how to find out whether it is healthy."},

@@ -36,9 +36,13 @@ func (p Problem) String() string {
 
 // inOrder sorts problems as one meets them when one reads the files.
 func inOrder(problems []Problem, files []string) []Problem {
+	number := map[string]int{}
+	for i, f := range files {
+		number[f] = i
+	}
 	slices.SortStableFunc(problems, func(a, b Problem) int {
 		return cmp.Or(
-			cmp.Compare(slices.Index(files, a.File), slices.Index(files, b.File)),
+			cmp.Compare(number[a.File], number[b.File]),
 			cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col),
 		)
 	})

@@ -341,12 +341,13 @@ func (l *load) knows(what, name string) bool {
 	return known
 }
 
-func exists(what, name string) (known bool) {
-	var err error
-	if what == "user" {
-		_, err = user.Lookup(name)
-	} else {
-		_, err = user.LookupGroup(name)
+func exists(what, name string) bool {
+	look := func() (err error) { _, err = user.LookupGroup(name); return err }
+	switch {
+	case what == "user" && isID(name):
+		look = func() (err error) { _, err = user.LookupId(name); return err }
+	case what == "user":
+		look = func() (err error) { _, err = user.Lookup(name); return err }
 	}
-	return err == nil
+	return look() == nil
 }

@@ -24,7 +24,7 @@ type place struct{ line, col int }
 type places map[string]place
 
 // join appends a name, or the index of an element, to a path.
-func join(path, name string) string     { return path + "\x00" + name }
+func join(path, name string) string       { return path + "\x00" + name }
 func joinIndex(path string, i int) string { return path + "\x01" + strconv.Itoa(i) }
 
 type scanner struct {

@@ -104,7 +104,7 @@ func readDuration(c cursor, least time.Duration, infinite bool) time.Duration {
 	s, ok := c.value.(string)
 	if !ok {
 		if n := noun(c.value); strings.HasPrefix(n, "a number") {
-			c.wrong("%s has no unit; write \"%ss\" if seconds are meant, or another of us, ms, s, m, h, d", show(c.value), show(c.value))
+			c.wrong("%s %s", show(c.value), noUnit(show(c.value)))
 		} else {
 			c.wrong("a duration was expected, not %s; write one like \"1m30s\"", n)
 		}
@@ -141,7 +141,7 @@ func parseDuration(s string) (sum time.Duration, why string) {
 		}
 		one, known := times[m[2]]
 		if m[2] == "" {
-			return 0, fmt.Sprintf(`has a number without a unit; write "%ss" if seconds are meant, or another of us, ms, s, m, h, d`, m[1])
+			return 0, noUnit(m[1])
 		}
 		if !known {
 			return 0, fmt.Sprintf("has the unit %q, which does not exist; there are us, ms, s, m, h and d", m[2])
@@ -155,6 +155,10 @@ func parseDuration(s string) (sum time.Duration, why string) {
 		rest = strings.TrimSpace(rest[len(m[0]):])
 	}
 	return sum, ""
+}
+
+func noUnit(number string) string {
+	return fmt.Sprintf(`has no unit; write "%ss" for seconds, or another of us, ms, s, m, h, d`, number)
 }
 
 var sizes = map[string]uint{"": 0, "B": 0, "K": 10, "M": 20, "G": 30, "T": 40}

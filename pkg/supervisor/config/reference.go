@@ -1,0 +1,160 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"strings"
+)
+
+// What the reference and the sample say of each table.
+var tables = []struct{ kind, title, says, sample string }{
+	{"", "Top of the file", "", ""},
+	{"manager", "[manager]", "supervisord itself. What is changed here takes effect when supervisord is started anew.", "[manager]"},
+	{"socket", "[socket.NAME]", "One or more listening sockets, which supervisord binds once and keeps, whatever becomes of the services.", "[socket.http]"},
+	{"service", "[service.NAME]", "A program that is kept running.", "[service.api]"},
+	{"service.reload", "[service.NAME.reload]", "How `superctl reload` replaces it.", "[service.api.reload]"},
+	{"service.log", "[service.NAME.log]", "Where what it prints goes.", "[service.api.log]"},
+}
+
+const referenceHead = `# Keys of the configuration
+
+<!-- Generated from the key table: go test ./pkg/supervisor/config -run Generated -update -->
+
+The configuration is one file in [TOML](https://toml.io): the one after ` + "`-c`" + `, else
+` + "`$SUPERVISORD_CONFIG`" + `, else ` + "`/etc/supervisord/supervisord.toml`" + ` as root and
+` + "`$XDG_CONFIG_HOME/supervisord/supervisord.toml`" + ` as anybody else. It may include
+others. A key has the name of systemd's directive, in snake_case, where systemd has
+one. Case matters. ` + "`superctl verify`" + ` and ` + "`supervisord --check`" + ` say all that is wrong with
+the files, each with its line and column and what would be right; warnings do not
+stop anything.
+
+A changed file takes effect with ` + "`superctl daemon-reload`" + `: the next start, restart or
+reload of a service goes by it. Files are at most 1 MiB each. As root, every
+component of their paths must be root's and closed to the writing of others.
+
+## Values
+
+| kind | how it is written |
+|---|---|
+| duration | a string with units: ` + "`\"100ms\"`, `\"1m30s\"`" + `. There are us, ms, s, m, h, d and w. A bare number is an error. ` + "`\"infinity\"`" + ` where it says so; zero never means that |
+| size | a number of bytes, or a string with K, M, G or T, of 1024 each: ` + "`\"64M\"`" + ` |
+| octal string | ` + "`\"0022\"`" + `: TOML has no numbers with a leading zero |
+| signal | ` + "`\"SIGTERM\"`, `\"TERM\"`, `\"SIGRTMIN+3\"`" + ` or a number from 1 to 64 |
+| user, group | a name, or a decimal id as a string: ` + "`\"1000\"`" + `. One that is not there is an error |
+| name of a unit | 1 to 63 of ` + "`A-Z a-z 0-9 _ . -`" + `, a letter or digit first; not ending in .socket or .service |
+`
+
+// WriteReference writes docs/reference/configuration.md.
+func WriteReference(w io.Writer) error {
+	var b strings.Builder
+	b.WriteString(referenceHead)
+	for _, t := range tables {
+		fmt.Fprintf(&b, "\n## %s\n\n", t.title)
+		if t.says != "" {
+			fmt.Fprintf(&b, "%s\n\n", t.says)
+		}
+		b.WriteString("| key | value | default | meaning |\n|---|---|---|---|\n")
+		for _, k := range keys {
+			if k.in == t.kind && k.is != nil {
+				fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", k.name, cell(k.is.kind()), k.byDefault(), cell(k.meaning()))
+			}
+		}
+	}
+	b.WriteString("\n## Known, not in this version\n\nUsing one of these is an error that says so.\n\n| key | meaning |\n|---|---|\n")
+	for _, k := range keys {
+		if k.is == nil {
+			fmt.Fprintf(&b, "| `%s` in `[%s]` | %s |\n", k.name, within(k.in), cell(k.meaning()))
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// cell is a text that a Markdown table can have in it.
+func cell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }
+
+func (k key) byDefault() string {
+	switch {
+	case k.when != "":
+		return k.when
+	case k.def != "":
+		return strings.TrimSuffix("`"+k.def+"` "+k.unit, " ")
+	}
+	return "none"
+}
+
+func (k key) meaning() string {
+	if k.like == "" {
+		return k.says
+	}
+	return k.says + " systemd: `" + k.like + "`"
+}
+
+// width of the sample's comments, without their #.
+const width = 84
+
+const sampleHead = `# A configuration of supervisord: /etc/supervisord/supervisord.toml
+#
+# What is not behind a # works as it is. A line "# key = value" can be uncommented
+# alone; its value is the default where there is one. Try a change before it is
+# taken in:
+#
+#   supervisord --check -c supervisord.toml
+#   superctl daemon-reload
+#
+# Generated from the key table, as docs/reference/configuration.md is, where each
+# key has more to read: go test ./pkg/supervisor/config -run Generated -update
+`
+
+// WriteSample writes etc/supervisord.toml: a small configuration that works as it
+// is, with all other keys as comments. Limits but one, and keys that few need and
+// that have no example, are left to the reference.
+func WriteSample(w io.Writer) error {
+	var b strings.Builder
+	b.WriteString(sampleHead)
+	for _, t := range tables {
+		if t.sample != "" {
+			fmt.Fprintf(&b, "\n\n# %s\n\n%s\n", strings.Join(wrap(plain(t.says), width), "\n# "), t.sample)
+		}
+		for _, k := range keys {
+			if k.in == t.kind && k.is != nil {
+				k.writeSample(&b)
+			}
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (k key) writeSample(b *strings.Builder) {
+	value := k.eg
+	if value == "" {
+		value = k.def
+	}
+	if value == "" {
+		return
+	}
+	for _, line := range wrap(plain(k.says), width) {
+		fmt.Fprintf(b, "\n## %s", line)
+	}
+	comment := "# "
+	if k.show {
+		comment = ""
+	}
+	fmt.Fprintf(b, "\n%s%s = %s\n", comment, k.name, value)
+}
+
+// plain is Markdown as one writes it in a comment.
+func plain(text string) string { return strings.ReplaceAll(text, "`", "") }
+
+func wrap(text string, width int) (lines []string) {
+	line := ""
+	for _, word := range strings.Fields(text) {
+		if line != "" && len(line)+1+len(word) > width {
+			lines = append(lines, line)
+			line = ""
+		}
+		line = strings.TrimPrefix(line+" "+word, " ")
+	}
+	return append(lines, line)
+}
