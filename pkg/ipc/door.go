@@ -15,15 +15,15 @@ const (
 // so many of each user. Root and our own user are never shut out by the others.
 type door struct {
 	*net.UnixListener
-	judge judge
+	role func(Caller) Role
 
 	mu     sync.Mutex
 	inside map[uint32]int
 	others int
 }
 
-func newDoor(l *net.UnixListener, j judge) *door {
-	return &door{UnixListener: l, judge: j, inside: map[uint32]int{}}
+func newDoor(l *net.UnixListener, role func(Caller) Role) *door {
+	return &door{UnixListener: l, role: role, inside: map[uint32]int{}}
 }
 
 // Accept returns a [*conn]. Who cannot be identified or is one too many is
@@ -43,7 +43,7 @@ func (d *door) Accept() (net.Conn, error) {
 }
 
 func (d *door) enter(who Caller) bool {
-	if d.judge.role(who) == Admin {
+	if d.role(who) == Admin {
 		return true
 	}
 	d.mu.Lock()
@@ -57,7 +57,7 @@ func (d *door) enter(who Caller) bool {
 }
 
 func (d *door) leave(who Caller) {
-	if d.judge.role(who) == Admin {
+	if d.role(who) == Admin {
 		return
 	}
 	d.mu.Lock()

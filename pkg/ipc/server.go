@@ -9,48 +9,57 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"time"
 )
 
 // Limits on what a client can make last. Streams have none, but each write does:
-// a reader that stops is gone after writeTimeout.
-const (
-	headerTimeout = 5 * time.Second
-	bodyTimeout   = 10 * time.Second
-	writeTimeout  = 15 * time.Second
-	idleTimeout   = time.Minute
-	maxHeader     = 16 << 10
-)
+// a reader that stops is gone after limits.write.
+type limits struct {
+	header    time.Duration // until a request's header is there
+	body      time.Duration // and its body
+	write     time.Duration // for each write
+	idle      time.Duration // between two requests
+	heartbeat time.Duration // how often a stream says that it is alive
+}
 
-// heartbeat is how often a stream says that it is alive.
+// heartbeat is what clients go by: three of them missing, and nobody is there.
 const heartbeat = 15 * time.Second
+
+var usual = limits{
+	header:    5 * time.Second,
+	body:      10 * time.Second,
+	write:     15 * time.Second,
+	idle:      time.Minute,
+	heartbeat: heartbeat,
+}
+
+const maxHeader = 16 << 10
 
 // A Server answers on the control socket.
 type Server struct {
 	supervisor Supervisor
 	http       *http.Server
-	judge      judge
-	heartbeat  time.Duration
+	role       func(Caller) Role
+	limits     limits
 	ending     context.Context
 	end        context.CancelFunc
 }
 
 // NewServer makes a server of s. Errors that no client can be told go to faults.
 func NewServer(s Supervisor, faults io.Writer) *Server {
-	srv := &Server{supervisor: s, judge: newJudge(), heartbeat: heartbeat}
+	srv := &Server{supervisor: s, role: newJudge().role, limits: usual}
 	srv.ending, srv.end = context.WithCancel(context.Background())
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	srv.http = &http.Server{
-		Handler:           http.HandlerFunc(srv.handle),
-		Protocols:         protocols,
-		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeader,
+		Handler:        http.HandlerFunc(srv.handle),
+		Protocols:      protocols,
+		MaxHeaderBytes: maxHeader,
+		ErrorLog:       log.New(faults, "", 0),
+		ConnContext:    func(ctx context.Context, c net.Conn) context.Context { return withCaller(ctx, c.(*conn).caller) },
 		// OPTIONS * would be answered without asking who wants to know.
 		DisableGeneralOptionsHandler: true,
-		ConnContext:                  func(ctx context.Context, c net.Conn) context.Context { return withCaller(ctx, c.(*conn).caller) },
-		ErrorLog:                     log.New(faults, "", 0),
 	}
 	return srv
 }
@@ -58,7 +67,8 @@ func NewServer(s Supervisor, faults io.Writer) *Server {
 // Serve answers until Shutdown, and closes l. Its error is never nil; after
 // Shutdown it is [http.ErrServerClosed].
 func (s *Server) Serve(l *net.UnixListener) error {
-	return s.http.Serve(newDoor(l, s.judge))
+	s.http.ReadHeaderTimeout, s.http.IdleTimeout = s.limits.header, s.limits.idle
+	return s.http.Serve(newDoor(l, s.role))
 }
 
 // Shutdown closes the listener, cuts streams off, and waits until all other
@@ -74,17 +84,33 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // handle is what every request goes through: is it plain HTTP/1.1, is there such
 // a thing, may this caller have it, can it be read.
 func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
+	defer s.survive(w)
 	if err := s.serve(w, r); err != nil {
-		refuse(w, err)
+		s.refuse(w, err)
 	}
 }
+
+// survive ends a request that panics, and nothing else.
+func (s *Server) survive(w http.ResponseWriter) {
+	switch r := recover(); r {
+	case nil:
+	case http.ErrAbortHandler:
+		panic(r) // net/http's way to break an answer off
+	default:
+		s.fault(r)
+		s.refuse(w, &Error{Code: Internal, Message: "supervisord failed to answer this; its log has more"})
+	}
+}
+
+// fault notes a panic.
+func (s *Server) fault(r any) { s.http.ErrorLog.Printf("cannot answer: %v\n%s", r, debug.Stack()) }
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	if err := plainHTTP(r); err != nil {
 		return err
 	}
 	caller, ok := callerOf(r.Context())
-	role := s.judge.role(caller)
+	role := s.role(caller)
 	if !ok || role == Nobody {
 		return &Error{Code: Denied, Message: "only root and supervisord's own user may use its control socket"}
 	}
@@ -95,7 +121,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	if role < route.Role {
 		return &Error{Code: Denied, Message: "you may not do this: it takes the role " + route.Role.String()}
 	}
-	body, err := readBody(w, r)
+	body, err := s.readBody(w, r)
 	if err != nil {
 		return err
 	}
@@ -111,7 +137,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return send(w, status(route), v)
+	return s.send(w, status(route), v)
 }
 
 // status of the answer: a job is only accepted.
@@ -122,8 +148,8 @@ func status(r *Route) int {
 	return http.StatusOK
 }
 
-// readBody takes at most maxBody bytes, within bodyTimeout.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+// readBody takes at most maxBody bytes, within limits.body.
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if r.ContentLength == 0 {
 		return nil, nil
 	}
@@ -131,7 +157,7 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		return nil, usage("a GET has no body")
 	}
 	rc := http.NewResponseController(w)
-	rc.SetReadDeadline(time.Now().Add(bodyTimeout))
+	rc.SetReadDeadline(time.Now().Add(s.limits.body))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		return nil, &refusal{http.StatusRequestEntityTooLarge, usage("cannot read the request: it is longer than %d bytes, or did not come in time", maxBody)}
@@ -141,12 +167,12 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 }
 
 // send writes a whole answer.
-func send(w http.ResponseWriter, status int, v any) error {
+func (s *Server) send(w http.ResponseWriter, status int, v any) error {
 	text, err := Encode(v)
 	if err != nil {
 		return err
 	}
-	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.limits.write))
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	w.Write(text) // a client that is gone is told nothing
@@ -164,7 +190,7 @@ func (r *refusal) Unwrap() error { return r.err }
 
 // refuse answers with an error, and takes nothing more from this connection:
 // what follows on it may not be what it seems.
-func refuse(w http.ResponseWriter, err error) {
+func (s *Server) refuse(w http.ResponseWriter, err error) {
 	e := &Error{Code: Internal, Message: err.Error()}
 	errors.As(err, &e)
 	status := e.Code.Meaning().HTTP
@@ -176,7 +202,7 @@ func refuse(w http.ResponseWriter, err error) {
 		status = http.StatusInternalServerError
 	}
 	w.Header().Set("Connection", "close")
-	send(w, status, e)
+	s.send(w, status, e)
 }
 
 // answerError is the error in an answer's body.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"iter"
 	"net/http"
-	"runtime/debug"
 	"time"
 )
 
@@ -35,9 +34,9 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, open func(contex
 		return err
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
-	out := &lineWriter{w: bufio.NewWriterSize(w, 8<<10), rc: http.NewResponseController(w)}
+	out := &lineWriter{w: bufio.NewWriterSize(w, 8<<10), rc: http.NewResponseController(w), patience: s.limits.write}
 	pumped := s.pump(ctx, cancel, source)
-	if err := out.copy(ctx, pumped, s.heartbeat); err != nil {
+	if err := out.copy(ctx, pumped, s.limits.heartbeat); err != nil {
 		cancel()
 		for range pumped { // until the source has ended
 		}
@@ -56,7 +55,7 @@ func (s *Server) pump(ctx context.Context, cancel context.CancelFunc, source ite
 		defer func() {
 			if r := recover(); r != nil {
 				cancel()
-				s.http.ErrorLog.Printf("a stream failed: %v\n%s", r, debug.Stack())
+				s.fault(r)
 			}
 		}()
 		for v := range source {
@@ -72,8 +71,9 @@ func (s *Server) pump(ctx context.Context, cancel context.CancelFunc, source ite
 
 // A lineWriter writes lines with a deadline for each write.
 type lineWriter struct {
-	w  *bufio.Writer
-	rc *http.ResponseController
+	w        *bufio.Writer
+	rc       *http.ResponseController
+	patience time.Duration // for each write
 }
 
 // copy writes until the source has ended.
@@ -140,5 +140,5 @@ func (l *lineWriter) flush() error {
 
 // extend gives the next write its time.
 func (l *lineWriter) extend() error {
-	return l.rc.SetWriteDeadline(time.Now().Add(writeTimeout))
+	return l.rc.SetWriteDeadline(time.Now().Add(l.patience))
 }
