@@ -53,7 +53,8 @@ func knocks(args []string) error {
 	}()
 	fmt.Println("ready")
 	seen := map[error]int{}
-	for !over.Load() {
+	for last := false; !last; {
+		last = over.Load()
 		seen[knock(args[0])]++
 	}
 	for err, n := range seen {
@@ -62,8 +63,8 @@ func knocks(args []string) error {
 	return nil
 }
 
-// T1: between bind and chmod there is no moment for a stranger, since there is
-// no chmod.
+// T1: there is no moment between bind and chmod at which a stranger gets in, since
+// the socket is born with its mode.
 func TestAThousandStartsLetNoStrangerIn(t *testing.T) {
 	dir := street(t)
 	s := meet(t, somebody, "knocks", filepath.Join(dir, SocketName))
