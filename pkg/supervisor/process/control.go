@@ -1,7 +1,6 @@
 package process
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,59 +38,18 @@ func newControl(least int) (c control, stageEnd int, err error) {
 
 func (c control) close() { c.file.Close() }
 
-// converse sends the task with its fds and reads the answer, until the stage is
-// gone: it has become its program, or has ended. The error is that of ctx.
-func (c control) converse(ctx context.Context, message []byte, fds []int) (answer []byte, err error) {
+// converse sends the task and reads the answer, until the stage is gone: it has
+// become its program, or has ended. The error is that of ctx.
+func (c control) converse(ctx context.Context, message []byte) (answer []byte, err error) {
 	stop := context.AfterFunc(ctx, func() { c.file.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if err := c.send(message, fds); err != nil && !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) {
-		return nil, cmp.Or(context.Cause(ctx), err)
+	_, err = c.file.Write(message)
+	if err == nil || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+		const longest = 1 << 16
+		answer, err = io.ReadAll(io.LimitReader(c.file, longest))
 	}
-	const longest = 1 << 16
-	answer, err = io.ReadAll(io.LimitReader(c.file, longest))
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil, context.Cause(ctx)
 	}
 	return answer, nil // any other error is the stage's death, and the answer is what there is
-}
-
-// maxRights is how many fds are sent with one byte; the kernel takes 253.
-const maxRights = 250
-
-// send sends the message; fds go with its first bytes.
-func (c control) send(message []byte, fds []int) error {
-	conn, err := c.file.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var failed error
-	err = conn.Write(func(fd uintptr) bool {
-		for len(message) > 0 {
-			part, rights := message, fds
-			if len(fds) > maxRights {
-				part, rights = message[:1], fds[:maxRights]
-			}
-			n, err := sendRights(int(fd), part, rights)
-			switch err {
-			case nil:
-				message, fds = message[n:], fds[len(rights):]
-			case unix.EINTR:
-			case unix.EAGAIN:
-				return false
-			default:
-				failed = err
-				return true
-			}
-		}
-		return true
-	})
-	return errors.Join(failed, err)
-}
-
-func sendRights(fd int, b []byte, fds []int) (int, error) {
-	var oob []byte
-	if len(fds) > 0 {
-		oob = unix.UnixRights(fds...)
-	}
-	return unix.SendmsgN(fd, b, oob, nil, unix.MSG_NOSIGNAL)
 }

@@ -31,8 +31,7 @@ type Launcher struct {
 	reaper  *reaper
 }
 
-// firstHigh is above every fd that a stage starts with (0 to 3). Our own binary
-// is opened above it, see start.
+// firstHigh is where fds are put that must not be among those of a child.
 const firstHigh = 10
 
 // NewLauncher prepares to start processes and makes us the parent of all orphans
@@ -181,11 +180,7 @@ func (t *Task) program() (path string, file *Executable, err error) {
 
 // run sends the stage its task and waits for what becomes of it.
 func (l *Launcher) run(ctx context.Context, c control, p *Process, t *Task, path string) error {
-	file := p.Executable() // our own: the process's is closed when it is killed
-	if file != nil {
-		defer file.Close()
-	}
-	order, err := t.order(path, file != nil)
+	order, err := t.order(path, p.pinned)
 	if err != nil {
 		return err
 	}
@@ -193,14 +188,7 @@ func (l *Launcher) run(ctx context.Context, c control, p *Process, t *Task, path
 	if len(message) > stage.MaxTask {
 		return startError(stage.Exec, syscall.E2BIG, path, "")
 	}
-	var fds []int
-	if file != nil {
-		fds = append(fds, file.fd)
-	}
-	for _, f := range t.Sockets {
-		fds = append(fds, f.FD)
-	}
-	answer, err := c.converse(ctx, message, fds)
+	answer, err := c.converse(ctx, message)
 	if err != nil {
 		return undone(err, path)
 	}

@@ -30,8 +30,8 @@ type Process struct {
 	identity   Identity
 	pidfd      *pidfd
 	tree       tree
-	executable atomic.Pointer[Executable] // what it runs; nil: not known, or gone
-	release    func()                     // called once, when nothing is left
+	pinned     bool                       // it runs executable, not what is at the path
+	executable atomic.Pointer[Executable] // nil: not pinned, or gone
 
 	exited chan struct{} // closed when exit is set
 	exit   unit.Exit
@@ -156,7 +156,7 @@ func (p *Process) watch() {
 	if e := p.executable.Swap(nil); e != nil {
 		e.Close()
 	}
-	p.release()
+	own.reaped(p.identity.PID)
 	p.pidfd.close()
 	close(p.gone)
 }

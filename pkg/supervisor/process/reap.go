@@ -19,17 +19,10 @@ type reaper struct {
 	kick  chan os.Signal // a child has ended, or a start
 	quit  chan struct{}
 	done  chan struct{}
-
-	mu       sync.Mutex
-	starting int         // starts whose number is not known yet
-	ours     map[int]int // main processes that are not reaped; two of a number while the first is forgotten
 }
 
 func newReaper(stray func(int)) *reaper {
-	r := &reaper{
-		stray: stray, kick: make(chan os.Signal, 1),
-		quit: make(chan struct{}), done: make(chan struct{}), ours: map[int]int{},
-	}
+	r := &reaper{stray: stray, kick: make(chan os.Signal, 1), quit: make(chan struct{}), done: make(chan struct{})}
 	signal.Notify(r.kick, syscall.SIGCHLD)
 	go r.run()
 	return r
@@ -54,39 +47,12 @@ func (r *reaper) close() {
 	<-r.done
 }
 
-// begin and end enclose a start; end names the process, or 0 if there is none.
-func (r *reaper) begin() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.starting++
-}
-
-func (r *reaper) end(pid int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.starting--
-	if pid > 0 {
-		r.ours[pid]++
-	}
+// look asks for a sweep.
+func (r *reaper) look() {
 	select {
 	case r.kick <- syscall.SIGCHLD:
-	default:
+	default: // one is due
 	}
-}
-
-// forget says that a main process has been reaped, and its number is free.
-func (r *reaper) forget(pid int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.ours[pid]--; r.ours[pid] == 0 {
-		delete(r.ours, pid)
-	}
-}
-
-func (r *reaper) owns(pid int) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.ours[pid] > 0
 }
 
 // sweep reaps the orphans that have ended.
@@ -96,23 +62,67 @@ func (r *reaper) sweep() {
 		return // the next child that ends brings the next sweep
 	}
 	for _, pid := range pids {
-		if s, err := readStat(pid); err == nil && s.state == 'Z' && r.orphan(s) {
-			reap(pid)
-			if r.stray != nil {
-				r.stray(pid)
-			}
+		if s, err := readStat(pid); err == nil && s.state == 'Z' && own.leaves(s) && reap(pid) && r.stray != nil {
+			r.stray(pid)
 		}
 	}
 }
 
-// orphan says whether a child of ours that has ended is nobody's. One with a
-// session of its own may be ours and only just started; then the end of its
+// reap says whether it was there to be reaped.
+func reap(pid int) bool {
+	_, err := retry(func() (int, error) { return 0, unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOHANG, nil) })
+	return err == nil
+}
+
+// own holds the children that this program has started itself, whichever
+// launcher did.
+var own = register{pids: map[int]int{}}
+
+type register struct {
+	mu       sync.Mutex
+	starting int         // starts whose number is not known yet
+	pids     map[int]int // those that are not reaped; two of a number while the first is taken off
+}
+
+// begin and end enclose a start; end names the process, or 0 if there is none.
+func (r *register) begin() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.starting++
+}
+
+func (r *register) end(pid int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.starting--
+	if pid > 0 {
+		r.pids[pid]++
+	}
+}
+
+// reaped says that a process's number is free.
+func (r *register) reaped(pid int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pids[pid]--; r.pids[pid] == 0 {
+		delete(r.pids, pid)
+	}
+}
+
+func (r *register) has(pid int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.pids[pid] > 0
+}
+
+// leaves says whether a child of ours that has ended is for the reaper. One with
+// a session of its own may be ours and only just started; then the end of its
 // start brings the next look.
-func (r *reaper) orphan(s stat) bool {
+func (r *register) leaves(s stat) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
-	case r.ours[s.pid] > 0:
+	case r.pids[s.pid] > 0:
 		return false
 	case s.session == s.pid:
 		return r.starting == 0
@@ -126,9 +136,4 @@ func ownSession() int {
 		return -1
 	}
 	return sid
-}
-
-func reap(pid int) {
-	for unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOHANG, nil) == unix.EINTR {
-	}
 }

@@ -23,14 +23,18 @@ func (l *Launcher) stage(ctx context.Context, t *Task, path string, file *Execut
 	if err != nil {
 		return nil, control{}, err
 	}
-	c, stageEnd, err := newControl(l.self)
+	b := &birth{tree: tree, files: l.files(t, file)}
+	c, err := b.prepare(l)
 	if err != nil {
+		b.close()
 		tree.remove()
 		return nil, control{}, spawnError(err, t)
 	}
-	b := &birth{launcher: l, tree: tree, stageEnd: stageEnd, output: l.output(t)}
 	done := make(chan error, 1)
-	go func() { done <- b.start() }() // if it hangs, it hangs alone
+	go func() { // if it hangs, it hangs alone
+		done <- b.start()
+		l.reaper.look()
+	}()
 	ctx, cancel := context.WithTimeout(ctx, spawnTimeout)
 	defer cancel()
 	select {
@@ -45,7 +49,7 @@ func (l *Launcher) stage(ctx context.Context, t *Task, path string, file *Execut
 		tree.remove()
 		return nil, control{}, spawnError(err, t)
 	}
-	p, err := l.adopt(b, t, file)
+	p, err := adopt(b, t, file)
 	if err != nil {
 		c.close()
 		return nil, control{}, spawnError(err, t)
@@ -55,7 +59,7 @@ func (l *Launcher) stage(ctx context.Context, t *Task, path string, file *Execut
 
 func (l *Launcher) newTree(t *Task) (tree, error) {
 	if l.cgroups == nil {
-		return newSessionTree(newMarks(t.Account.UID, t.Env, t.Output), l.reaper.owns), nil
+		return newSessionTree(newMarks(t.Account.UID, t.Env, t.Output)), nil
 	}
 	group, err := l.cgroups.Make(t.Service, strconv.FormatUint(uint64(t.ID), 10))
 	if err != nil {
@@ -77,42 +81,66 @@ func spawnError(err error, t *Task) error {
 	return &StartError{Step: stepSpawn, Errno: errnoOf(err), Detail: t.Service}
 }
 
-// output returns an fd of our own: the start may outlast its caller.
-func (l *Launcher) output(t *Task) int {
-	from := t.Output
-	if from < 0 {
-		from = l.null
+// files are the fds that a stage starts with, but for its end of the pair. They
+// are borrowed: should the start outlast its caller, and they be other files by
+// then, the stage has no task and ends without a look at them.
+func (l *Launcher) files(t *Task, file *Executable) []uintptr {
+	output := t.Output
+	if output < 0 {
+		output = l.null
 	}
-	fd, err := unix.FcntlInt(uintptr(from), unix.F_DUPFD_CLOEXEC, firstHigh)
-	if err != nil {
-		return -1
+	files := []uintptr{uintptr(l.null), uintptr(output), uintptr(output), 0}
+	if file != nil {
+		files = append(files, uintptr(file.fd))
 	}
-	return fd
+	for _, s := range t.Sockets {
+		files = append(files, uintptr(s.FD))
+	}
+	return files
 }
 
 // A birth is the start of one process.
 type birth struct {
-	launcher *Launcher
-	tree     tree
-	stageEnd int // owned
-	output   int // owned
-	pid      int
-	pidfd    int
+	tree  tree
+	files []uintptr // the child's
+	self  int       // our own binary; owned
+	pid   int
+	pidfd int
+}
+
+// prepare makes the socket pair, and puts our binary and the stage's end where
+// clone needs them.
+func (b *birth) prepare(l *Launcher) (c control, err error) {
+	b.files[stage.Control] = ^uintptr(0) // none yet
+	if b.self, err = unix.FcntlInt(uintptr(l.self), unix.F_DUPFD_CLOEXEC, max(firstHigh, len(b.files))); err != nil {
+		b.self = -1
+		return control{}, err
+	}
+	c, stageEnd, err := newControl(b.self)
+	if err == nil {
+		b.files[stage.Control] = uintptr(stageEnd)
+	}
+	return c, err
+}
+
+func (b *birth) close() {
+	if b.self >= 0 {
+		unix.Close(b.self)
+	}
+	if end := b.files[stage.Control]; end != ^uintptr(0) {
+		unix.Close(int(end))
+	}
 }
 
 // start starts the stage. It must be followed by adopt, unless it fails.
 func (b *birth) start() error {
-	defer unix.Close(b.stageEnd)
-	if b.output < 0 {
-		return unix.EBADF
-	}
-	defer unix.Close(b.output)
-	b.launcher.reaper.begin()
+	defer b.close()
+	own.begin()
 	err := b.startIn()
 	if err == nil && b.pidfd < 0 {
 		err = unix.ENOSYS // no such kernel has passed becomeParent
 	}
-	b.launcher.reaper.end(b.pid)
+	own.end(b.pid)
 	return err
 }
 
@@ -122,7 +150,7 @@ func (b *birth) abandon(done <-chan error, t *Task) {
 		b.tree.remove()
 		return
 	}
-	if p, err := b.launcher.adopt(b, t, nil); err == nil {
+	if p, err := adopt(b, t, nil); err == nil {
 		p.killTree()
 	}
 }
@@ -163,34 +191,34 @@ func (b *birth) discard() {
 
 // clone starts our own binary as a stage. Its path goes through /proc/self/fd, as
 // seen by the child: the parent's, /proc/PID/fd, is closed to it when we are not
-// dumpable and have no CAP_SYS_PTRACE. syscall.StartProcess moves fds about in the
-// child before it executes the path, but only to places above the highest that it
-// passes, which is the stage's end: newControl made it above our binary.
+// dumpable and have no CAP_SYS_PTRACE. Before it executes the path, the child has
+// moved fds about: to the places from 0 on that they are passed at, and to some
+// above the highest that is passed. Our binary is between the two.
 func (b *birth) clone(cgroup int) (err error) {
 	b.pidfd = -1
 	attr := &syscall.ProcAttr{
 		Dir:   "/",
 		Env:   []string{}, // no variable of ours or of the unit's acts on the stage
-		Files: []uintptr{uintptr(b.launcher.null), uintptr(b.output), uintptr(b.output), uintptr(b.stageEnd)},
+		Files: b.files,
 		Sys:   &syscall.SysProcAttr{Setsid: true, PidFD: &b.pidfd, UseCgroupFD: cgroup >= 0, CgroupFD: cgroup},
 	}
-	b.pid, _, err = syscall.StartProcess("/proc/self/fd/"+strconv.Itoa(b.launcher.self), []string{stage.Name}, attr)
+	b.pid, _, err = syscall.StartProcess("/proc/self/fd/"+strconv.Itoa(b.self), []string{stage.Name}, attr)
 	return err
 }
 
 // adopt makes the stage a Process and begins to watch it.
-func (l *Launcher) adopt(b *birth, t *Task, file *Executable) (*Process, error) {
+func adopt(b *birth, t *Task, file *Executable) (*Process, error) {
 	pidfd, err := newPidfd(b.pidfd)
 	if err != nil {
-		b.launcher.reaper.forget(b.pid)
+		pid := b.pid
 		b.discard()
+		own.reaped(pid)
 		b.tree.remove()
 		return nil, err
 	}
 	p := &Process{
-		pidfd: pidfd, tree: b.tree,
-		release: func() { l.reaper.forget(b.pid) },
-		exited:  make(chan struct{}), gone: make(chan struct{}),
+		pidfd: pidfd, tree: b.tree, pinned: file != nil,
+		exited: make(chan struct{}), gone: make(chan struct{}),
 	}
 	switch t := b.tree.(type) {
 	case *cgroupTree:
@@ -198,6 +226,7 @@ func (l *Launcher) adopt(b *birth, t *Task, file *Executable) (*Process, error) 
 	case *sessionTree:
 		t.leader, t.pid = pidfd, b.pid
 	}
+	p.executable.Store(file)
 	p.identity, err = identify(b.pid, pidfd, t.Account.UID, b.tree.String())
 	go p.watch()
 	if err != nil {
@@ -205,6 +234,5 @@ func (l *Launcher) adopt(b *birth, t *Task, file *Executable) (*Process, error) 
 		<-p.gone
 		return nil, err
 	}
-	p.executable.Store(file)
 	return p, nil
 }

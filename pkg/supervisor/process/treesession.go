@@ -24,8 +24,6 @@ type sessionTree struct {
 	leader *pidfd
 	pid    int
 	marks  marks
-	owned  func(pid int) bool // the main process of another invocation
-
 	doomed atomic.Bool // SIGKILL was ordered: whoever turns up gets it too
 
 	mu   sync.Mutex
@@ -33,8 +31,8 @@ type sessionTree struct {
 	over bool           // it is empty, and its number may be another's by now
 }
 
-func newSessionTree(m marks, owned func(int) bool) *sessionTree {
-	return &sessionTree{marks: m, owned: owned, seen: map[int]uint64{}}
+func newSessionTree(m marks) *sessionTree {
+	return &sessionTree{marks: m, seen: map[int]uint64{}}
 }
 
 func (t *sessionTree) String() string    { return "" }
@@ -59,12 +57,14 @@ func (t *sessionTree) look() (alive []stat, err error) {
 	}
 	belongs := map[int]bool{}
 	for pid, s := range all {
-		belongs[pid] = s.session == t.pid || t.seen[pid] == s.start || t.adopts(s)
+		belongs[pid] = s.session == t.pid || t.knows(s) || t.adopts(s)
 	}
+	delete(belongs, os.Getpid())
+	delete(belongs, 1)
 	for grown := true; grown; {
 		grown = false
 		for pid, s := range all {
-			if !belongs[pid] && belongs[s.parent] {
+			if belongs[s.parent] && !belongs[pid] {
 				belongs[pid], grown = true, true
 			}
 		}
@@ -79,9 +79,15 @@ func (t *sessionTree) look() (alive []stat, err error) {
 	return alive, nil
 }
 
+// knows says whether a process was seen to belong.
+func (t *sessionTree) knows(s stat) bool {
+	start, seen := t.seen[s.pid]
+	return seen && start == s.start
+}
+
 // adopts says whether an orphan that came to us belongs to the tree.
 func (t *sessionTree) adopts(s stat) bool {
-	return s.parent == os.Getpid() && s.alive() && !t.owned(s.pid) && t.marks.on(s.pid)
+	return s.parent == os.Getpid() && s.alive() && !own.has(s.pid) && t.marks.on(s.pid)
 }
 
 // signal sends sig to the main process's group at once, so that what is being

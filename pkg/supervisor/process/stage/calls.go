@@ -7,8 +7,7 @@ import (
 
 // Numbers and calls that package syscall lacks. All of them act on this thread.
 const (
-	sysPidfdOpen  = 434 // the same on every port that we build for
-	sysCloseRange = 436
+	sysPidfdOpen = 434 // the same on every port that we build for
 
 	atFDCWD     = -100
 	atEmptyPath = 0x1000

@@ -2,63 +2,56 @@ package stage
 
 import "syscall"
 
-// packFiles moves the sockets to 3, 4, …, where sd_listen_fds(3) wants them,
-// with our own two behind them, and closes all else. Each fd first moves out of
-// the way, above every place that another will take.
-func (s *stage) packFiles() Failure {
-	n := len(s.sockets)
+// packFiles moves our own fds out of the way and the sockets down to 3, 4, …,
+// where sd_listen_fds(3) wants them.
+//
+// The Go runtime may have fds of its own by now. They are close-on-exec, and must
+// stay where they are. It got them after we came to be, so they are above all that
+// we were given: no socket moves onto one.
+func (s *stage) packFiles() (f Failure) {
+	next := Control + 1
+	top := next + len(s.task.Names)
 	if s.task.Pinned {
-		n--
-	}
-	if n != len(s.task.Names) {
-		return fail(syscall.EBADMSG, "")
-	}
-	order := append(s.sockets, s.control)
-	if s.task.Pinned { // came first, goes last
-		order = append(order[1:], order[0])
-	}
-	top := Control + len(order)
-	for i, fd := range order {
-		high, err := duplicateAbove(fd, top)
-		if err != nil {
-			return fail(err, "")
+		if s.executable, f = moveUp(next, top+1); f.Errno != 0 {
+			return f
 		}
-		order[i] = high
+		next++
+		top++
 	}
-	for i, fd := range order {
-		flags := 0
-		if i >= n {
-			flags = syscall.O_CLOEXEC
-		}
-		if err := syscall.Dup3(fd, Control+i, flags); err != nil {
+	if s.control, f = moveUp(Control, top); f.Errno != 0 {
+		return f
+	}
+	for i := range s.task.Names {
+		if err := syscall.Dup3(next+i, Control+i, 0); err != nil {
 			return fail(err, "")
 		}
 	}
-	s.control, s.executable = Control+n, Control+n+1
-	return fail(closeFrom(top), "")
+	return fail(closeInherited(Control+len(s.task.Names)), "")
 }
 
-func duplicateAbove(fd, least int) (int, error) {
+// moveUp duplicates an fd to a free one from least on, close-on-exec.
+func moveUp(fd, least int) (int, Failure) {
 	n, _, errno := syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_DUPFD_CLOEXEC, uintptr(least))
 	if errno != 0 {
-		return 0, errno
+		return 0, fail(errno, "")
 	}
-	return int(n), nil
+	return int(n), Failure{}
 }
 
-// closeFrom closes every fd from first on: what belongs to the program is below.
-func closeFrom(first int) error {
-	_, _, errno := syscall.RawSyscall(sysCloseRange, uintptr(first), uintptr(^uint32(0)), 0)
-	if errno == 0 {
-		return nil
-	}
-	// Before Linux 5.9, or forbidden by a filter: by hand.
+// closeInherited closes what would go to the program besides what belongs to it:
+// every fd from first on that is not close-on-exec. It does so before the user is
+// set and the directory changed, so that neither can reach any of it.
+func closeInherited(first int) error {
 	fds, err := openFiles()
 	if err != nil {
 		return err
 	}
 	for _, fd := range fds {
-		if fd >= first {
+		if fd < first {
+			continue
+		}
+		flags, _, errno := syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_GETFD, 0)
+		if errno == 0 && flags&syscall.FD_CLOEXEC == 0 {
 			syscall.Close(fd)
 		}
 	}

@@ -29,8 +29,9 @@ import (
 // Name is argv[0] of a stage, its only argument.
 const Name = "supervisord-stage"
 
-// Control is the stage's end of the socket pair: a stream, whose other end the
-// stage's parent made.
+// Control is the stage's end of the socket pair: a stream, which the stage's
+// parent made. Above it come the pinned executable, if there is one, and the
+// sockets in their order.
 const Control = 3
 
 func init() {
@@ -41,15 +42,19 @@ func init() {
 
 // run does not return.
 func run() {
-	if !fromParent(Control) {
+	kind, err := syscall.GetsockoptInt(Control, syscall.SOL_SOCKET, syscall.SO_TYPE)
+	if err != nil || kind != syscall.SOCK_STREAM {
 		syscall.Write(2, []byte(Name+": only supervisord starts this\n"))
 		exit(2)
 	}
-	task, fds, err := receive(Control)
-	if err != nil {
+	if !fromParent(Control) {
 		exit(0) // supervisord is gone, and so is the order to go on
 	}
-	s := stage{task: task, control: Control, sockets: fds}
+	task, err := receive(Control)
+	if err != nil {
+		exit(0)
+	}
+	s := stage{task: task, control: Control}
 	f := s.become()
 	report(s.control, f)
 	exit(f.Step.Status())
@@ -57,10 +62,6 @@ func run() {
 
 // fromParent says whether fd is a socket of a pair that our parent made.
 func fromParent(fd int) bool {
-	kind, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_TYPE)
-	if err != nil || kind != syscall.SOCK_STREAM {
-		return false
-	}
 	peer, err := syscall.GetsockoptUcred(fd, syscall.SOL_SOCKET, syscall.SO_PEERCRED)
 	return err == nil && int(peer.Pid) == syscall.Getppid() && int(peer.Uid) == syscall.Getuid()
 }
@@ -68,9 +69,8 @@ func fromParent(fd int) bool {
 // A stage on its way to be a program.
 type stage struct {
 	task       Task
-	control    int   // our end of the pair
-	sockets    []int // to be passed on
-	executable int   // what to run, if the task says that it is pinned
+	control    int // our end of the pair
+	executable int // what to run, if the task says that it is pinned
 	env        []string
 }
 

@@ -9,7 +9,7 @@ const MaxTask = 1 << 20
 // supervisord.
 type Task struct {
 	Path   string // what to run; absolute
-	Pinned bool   // run the file that comes as the first fd; Path is for messages
+	Pinned bool   // run the file that the stage has as an fd; Path is for messages
 	Argv   []string
 	Dir    string
 
@@ -39,8 +39,7 @@ type EnvFile struct {
 // A Limit is one setrlimit(2).
 type Limit struct{ Resource, Soft, Hard uint64 }
 
-// Encode returns the message that carries t. The fds come with it as SCM_RIGHTS:
-// the pinned executable if there is one, then the sockets in their order.
+// Encode returns the message that carries t.
 func Encode(t *Task) []byte {
 	c := coder{}
 	t.code(&c)
@@ -156,64 +155,41 @@ func list[T any](c *coder, v *[]T, item func(*coder, *T)) {
 	}
 }
 
-// receive takes the task and the fds that come with it; an error means that
-// there will be none.
-func receive(control int) (t Task, fds []int, err error) {
+// receive takes the task; an error means that there will be none.
+func receive(control int) (t Task, err error) {
 	var head [wordSize]byte
-	if fds, err = fill(control, head[:], fds); err != nil {
-		return t, nil, err
+	if err := fill(control, head[:]); err != nil {
+		return t, err
 	}
 	n := getUint(head[:])
 	if n > MaxTask {
-		return t, nil, syscall.EMSGSIZE
+		return t, syscall.EMSGSIZE
 	}
 	c := coder{buf: make([]byte, n), decode: true}
-	if fds, err = fill(control, c.buf, fds); err != nil {
-		return t, nil, err
+	if err := fill(control, c.buf); err != nil {
+		return t, err
 	}
 	if t.code(&c); c.bad || len(c.buf) > 0 {
-		return t, nil, syscall.EBADMSG
+		return t, syscall.EBADMSG
 	}
-	return t, fds, nil
+	return t, nil
 }
 
-// maxRights is how many fds the kernel lets one message carry (SCM_MAX_FD).
-const maxRights = 253
-
-// fill reads until b is full, and collects fds.
-func fill(control int, b []byte, fds []int) ([]int, error) {
-	oob := make([]byte, syscall.CmsgSpace(4*maxRights))
+// fill reads until b is full.
+func fill(fd int, b []byte) error {
 	for len(b) > 0 {
-		n, oobn, flags, _, err := syscall.Recvmsg(control, b, oob, syscall.MSG_CMSG_CLOEXEC)
+		n, err := syscall.Read(fd, b)
 		switch {
 		case err == syscall.EINTR:
 			continue
 		case err != nil:
-			return nil, err
-		case n == 0 || flags&syscall.MSG_CTRUNC != 0:
-			return nil, syscall.EPIPE
+			return err
+		case n == 0:
+			return syscall.EPIPE
 		}
 		b = b[n:]
-		if fds, err = appendRights(fds, oob[:oobn]); err != nil {
-			return nil, err
-		}
 	}
-	return fds, nil
-}
-
-func appendRights(fds []int, oob []byte) ([]int, error) {
-	messages, err := syscall.ParseSocketControlMessage(oob)
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range messages {
-		got, err := syscall.ParseUnixRights(&m)
-		if err != nil {
-			return nil, err
-		}
-		fds = append(fds, got...)
-	}
-	return fds, nil
+	return nil
 }
 
 // What a stage answers: markExec when nothing but execve is left to do; and
