@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -59,6 +62,9 @@ func (s *session) runJobs(ctx context.Context, v unit.Verb, names []string, w wa
 	tasks := make([]*task, len(names))
 	for i, name := range names {
 		j, err := s.client().Submit(ctx, ipc.JobRequest{Verb: v.String(), Unit: name})
+		if err != nil {
+			j = ipc.Job{Unit: name, Verb: v.String()}
+		}
 		tasks[i] = &task{unit: name, job: j, err: err, last: time.Now(), over: err != nil}
 	}
 	if w.noBlock {
@@ -75,46 +81,41 @@ func (s *session) runJobs(ctx context.Context, v unit.Verb, names []string, w wa
 type step struct {
 	task  *task
 	event ipc.Event
+	job   ipc.Job // at the end
 	err   error
 	over  bool
 }
-
-// patience is how long nothing may happen before it is said what for one waits.
-const patience = 3 * time.Second
 
 // watch shows the progress of all tasks until each is over, there was enough
 // waiting, or the user has seen enough.
 func (s *session) watch(ctx context.Context, tasks []*task, w waiting) error {
 	wctx, cancel := context.WithCancel(ctx)
+	var followers sync.WaitGroup
+	defer followers.Wait()
 	defer cancel()
 	steps := make(chan step)
-	left := 0
 	for _, t := range tasks {
-		if !t.over {
-			left++
-			go s.follow(wctx, t, w, steps)
+		if id := t.job.ID; !t.over {
+			followers.Go(func() { s.follow(wctx, id, w, func(st step) { st.task = t; offer(wctx, steps, st) }) })
 		}
 	}
 	p := newProgress(s, tasks)
 	defer p.clear()
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(s.pace)
 	defer tick.Stop()
 	enough := after(w.timeout)
-	for left > 0 {
+	for goingOn(tasks) {
 		select {
 		case st := <-steps:
-			st.task.last = time.Now()
-			if st.over {
-				left--
-				st.task.over, st.task.err = true, st.err
-				continue
+			st.task.take(st)
+			if !st.over {
+				p.step(st.task, st.event)
 			}
-			p.step(st.task, st.event)
 		case <-tick.C:
-			p.wait(s.reasons(wctx, tasks))
+			p.wait(s.reasons(wctx, tasks, s.patience))
 		case <-enough:
 			p.clear()
-			s.giveUp(tasks, w)
+			s.giveUp(wctx, tasks, w)
 			return nil
 		case <-ctx.Done():
 			p.clear()
@@ -132,68 +133,75 @@ func after(d time.Duration) <-chan time.Time {
 	return time.After(d)
 }
 
-// follow sends what happens in the course of a job, then what became of it.
-func (s *session) follow(ctx context.Context, t *task, w waiting, steps chan<- step) {
-	send := func(st step) bool {
-		select {
-		case steps <- st:
-			return true
-		case <-ctx.Done():
-			return false
-		}
-	}
-	for e, err := range s.client().JobEvents(ctx, t.job.ID, w.wait == "drained") {
-		if err != nil {
-			send(step{task: t, err: err, over: true})
-			return
-		}
-		if !send(step{task: t, event: e}) {
-			return
-		}
-	}
-	j, err := s.client().Job(ctx, t.job.ID)
-	if err == nil {
-		t.job = j
-	}
-	send(step{task: t, err: err, over: true})
+func goingOn(tasks []*task) bool {
+	return slices.ContainsFunc(tasks, func(t *task) bool { return !t.over })
 }
 
-// reasons is what the units of tasks wait for in which nothing has happened for
-// a while.
-func (s *session) reasons(ctx context.Context, tasks []*task) map[*task][]string {
-	var names []string
+func (t *task) take(st step) {
+	t.last = time.Now()
+	if st.over {
+		t.over, t.err = true, st.err
+	}
+	if st.over && st.err == nil {
+		t.job = st.job
+	}
+}
+
+func offer(ctx context.Context, steps chan<- step, st step) {
+	select {
+	case steps <- st:
+	case <-ctx.Done():
+	}
+}
+
+// follow tells what happens in the course of a job, then what became of it.
+func (s *session) follow(ctx context.Context, id string, w waiting, tell func(step)) {
+	for e, err := range s.client().JobEvents(ctx, id, w.wait == "drained") {
+		if err != nil {
+			tell(step{err: err, over: true})
+			return
+		}
+		tell(step{event: e})
+	}
+	j, err := s.client().Job(ctx, id)
+	tell(step{job: j, err: err, over: true})
+}
+
+// reasons is what those tasks wait for in which nothing has happened for a while.
+func (s *session) reasons(ctx context.Context, tasks []*task, while time.Duration) map[*task][]string {
+	silent := map[string]*task{}
 	for _, t := range tasks {
-		if !t.over && time.Since(t.last) >= patience {
-			names = append(names, t.unit)
+		if !t.over && time.Since(t.last) >= while {
+			silent[t.unit] = t
 		}
 	}
-	if len(names) == 0 {
+	if len(silent) == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	st, err := s.client().Status(ctx, names...)
+	st, err := s.client().Status(ctx, slices.Collect(maps.Keys(silent))...)
 	if err != nil {
 		return nil // the stream will tell
 	}
 	why := map[*task][]string{}
 	for _, u := range st.Services {
-		for _, t := range tasks {
-			if t.unit == u.Name && !t.over && time.Since(t.last) >= patience {
-				why[t] = u.Waiting
-			}
+		if t := silent[u.Name]; t != nil {
+			why[t] = u.Waiting
 		}
 	}
 	return why
 }
 
 // giveUp ends the watching, not the jobs.
-func (s *session) giveUp(tasks []*task, w waiting) {
+func (s *session) giveUp(ctx context.Context, tasks []*task, w waiting) {
+	why := s.reasons(ctx, tasks, 0)
 	for _, t := range tasks {
 		if !t.over {
 			t.err = &ipc.Error{
 				Code:    ipc.TimedOut,
 				Message: fmt.Sprintf("%s of %s is not done after %s; it goes on as job %s", t.job.Verb, t.unit, w.timeout, t.job.ID),
+				Notes:   why[t],
 				Hints:   []string{"superctl status " + t.unit},
 			}
 		}
@@ -215,23 +223,31 @@ func (s *session) detach(tasks []*task) error {
 func (s *session) report(tasks []*task, begun bool) error {
 	status := exitOK
 	for _, t := range tasks {
-		if t.err != nil {
-			status = worst(status, s.complain(asError(t.err)))
-			continue
+		if t.job.Error = t.failure(begun); t.job.Error != nil {
+			status = worst(status, s.complain(t.job.Error))
 		}
-		if s.json {
+		switch {
+		case s.json:
 			if err := s.out.jsonLine(t.job); err != nil {
 				return err
 			}
-		} else if begun {
+		case begun && t.err == nil:
 			s.out.print("%s\n", t.job.ID)
-		}
-		if t.job.Error != nil {
-			status = worst(status, s.complain(t.job.Error))
 		}
 	}
 	if status != exitOK {
 		return exitStatus(status)
 	}
 	return nil
+}
+
+// failure is why a job is not done, if it should be.
+func (t *task) failure(begun bool) *ipc.Error {
+	switch {
+	case t.err != nil:
+		return asError(t.err)
+	case begun || t.job.Error != nil || t.job.State == ipc.JobDone:
+		return t.job.Error
+	}
+	return &ipc.Error{Code: ipc.Failed, Message: fmt.Sprintf("cannot %s %s: job %s is %s", t.job.Verb, t.unit, t.job.ID, t.job.State)}
 }

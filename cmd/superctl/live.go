@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -24,14 +25,18 @@ type progress struct {
 	names int // columns of the longest name, if there is more than one unit
 	begun time.Time
 
-	passing int              // lines at the end that will be taken back
-	said    map[*task]string // in a pipe: the last reason written
+	passing int                 // lines at the end that will be taken back
+	said    map[*task]string    // in a pipe: the last reason written
+	held    map[*task]ipc.Event // an end that the next event may tell better
 }
 
 func newProgress(s *session, tasks []*task) *progress {
-	p := &progress{c: s.out, quiet: s.json, begun: time.Now(), said: map[*task]string{}}
+	p := &progress{c: s.out, quiet: s.json, begun: time.Now(), said: map[*task]string{}, held: map[*task]ipc.Event{}}
 	if len(tasks) > 1 {
 		for _, t := range tasks {
+			if t.over {
+				continue
+			}
 			p.names = max(p.names, lipgloss.Width(t.unit))
 		}
 	}
@@ -48,9 +53,12 @@ func (p *progress) step(t *task, e ipc.Event) {
 	}
 	p.clear()
 	delete(p.said, t)
+	p.release(t, e)
 	switch {
 	case e.Type == "lost":
 		p.line(t, e, plain, "…", fmt.Sprintf("%d events are missing here", e.Lost))
+	case e.Kind == unit.Ended && t.job.Verb != unit.Stop.String():
+		p.held[t] = e
 	case e.Kind == unit.Begun && p.names == 0:
 		p.c.print("%s  %s\n", p.c.paint(strong, t.unit), e.Text)
 	case e.Kind == unit.Finished:
@@ -59,6 +67,21 @@ func (p *progress) step(t *task, e ipc.Event) {
 		word, rest, _ := strings.Cut(e.Text, " ")
 		p.line(t, e, styleOf(e.Kind), word, rest)
 	}
+}
+
+// release shows an end that was held back, unless e says the same with what it
+// means: that the job has failed.
+func (p *progress) release(t *task, e ipc.Event) {
+	end, ok := p.held[t]
+	if !ok {
+		return
+	}
+	delete(p.held, t)
+	_, how, _ := strings.Cut(end.Text, " "+fmt.Sprint(end.PID)+" ")
+	if e.Error != nil && how != "" && strings.Contains(e.Error.Message, how) {
+		return
+	}
+	p.line(t, end, plain, "pid", strings.TrimPrefix(end.Text, "pid "))
 }
 
 // finished is silent about success: the line before has said it.
@@ -72,13 +95,11 @@ func (p *progress) finished(t *task, e ipc.Event) {
 	}
 }
 
-// reason is a message without what was asked for: that stands above.
-func reason(message string) string {
-	if _, why, ok := strings.Cut(message, ": "); ok && strings.HasPrefix(message, "cannot ") {
-		return why
-	}
-	return message
-}
+// known is the beginning of a message that repeats what stands above it: what
+// was asked for, and which process was started for it.
+var known = regexp.MustCompile(`^cannot [a-z-]+ [A-Za-z0-9_.-]+: ((new )?process [0-9]+ )?`)
+
+func reason(message string) string { return known.ReplaceAllString(message, "") }
 
 func styleOf(k unit.ChangeKind) lipgloss.Style {
 	switch k {
@@ -100,7 +121,10 @@ func (p *progress) line(t *task, e ipc.Event, style lipgloss.Style, word, rest s
 	if rest != "" {
 		text += " " + printable(rest)
 	}
-	p.c.print("%s %s\n", painted(pad(text, textWidth-1)), p.c.paint(faint, elapsed(t, e)))
+	if at := elapsed(t, e); at != "" {
+		text = pad(text, textWidth-1) + " " + string(p.c.paint(faint, at))
+	}
+	p.c.print("%s\n", painted(text))
 }
 
 func (p *progress) indent(t *task) painted {
@@ -126,6 +150,9 @@ func elapsed(t *task, e ipc.Event) string {
 func (p *progress) wait(why map[*task][]string) {
 	if p.quiet {
 		return
+	}
+	for t := range why {
+		p.release(t, ipc.Event{})
 	}
 	if !p.c.terminal {
 		p.mention(why)

@@ -22,7 +22,7 @@ var commands = []func(*session) *cobra.Command{
 	startCommand, stopCommand, restartCommand, reloadCommand,
 	killCommand, resetFailedCommand,
 	logsCommand,
-	daemonReloadCommand,
+	verifyCommand, daemonReloadCommand,
 	versionCommand,
 }
 

@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -21,11 +22,14 @@ type session struct {
 	color  string
 	json   bool
 
+	patience time.Duration // in which nothing happens, before it is said what is waited for
+	pace     time.Duration // at which that is said again
+
 	dialled *ipc.Client
 }
 
 func newSession(out, err io.Writer, env func(string) string) *session {
-	return &session{out: newConsole(out, env), err: newConsole(err, env), env: env}
+	return &session{out: newConsole(out, env), err: newConsole(err, env), env: env, patience: 3 * time.Second, pace: time.Second}
 }
 
 // flags are those that every command has.

@@ -11,9 +11,9 @@ import (
 	"github.com/supervisord-go/supervisord/pkg/ipc"
 )
 
-// The table of all units fits into the terminal. What gives way first, if it
-// does not fit: hosts of addresses, MEM, RESTARTS, the end of NOTE, UPTIME, PID,
-// LISTEN. In a pipe everything is written.
+// The table of all units fits into the terminal. If it is too wide, hosts of
+// addresses are left out, then columns in the order of their drop; LISTEN and
+// NOTE are cut, but not below their least. In a pipe everything is written.
 
 // A row is a unit in the table; "" is a dash.
 type row struct {
@@ -21,30 +21,37 @@ type row struct {
 	style                                                             lipgloss.Style
 }
 
-// A column is what it is called, what is in it, and how soon it is left out.
+// A column is what it is called and what is in it.
 type column struct {
 	title string
 	of    func(row) string
-	drop  int // 1: first; 0: never
+	drop  int // how soon it is left out, 1: first; 0: never
+	least int // columns that it can be cut to; 0: it cannot be cut
+	width int // what it gets
 }
 
 var columns = []column{
-	{"NAME", func(r row) string { return r.name }, 0},
-	{"STATE", func(r row) string { return r.state }, 0},
-	{"READY", func(r row) string { return r.ready }, 0},
-	{"GEN", func(r row) string { return r.gen }, 6},
-	{"PID", func(r row) string { return r.pid }, 4},
-	{"UPTIME", func(r row) string { return r.uptime }, 3},
-	{"RESTARTS", func(r row) string { return r.restarts }, 2},
-	{"MEM", func(r row) string { return r.mem }, 1},
-	{"LISTEN", func(r row) string { return r.listen }, 5},
-	{"NOTE", func(r row) string { return r.note }, 0},
+	{title: "NAME", of: func(r row) string { return r.name }},
+	{title: "STATE", of: func(r row) string { return r.state }},
+	{title: "READY", of: func(r row) string { return dash(r.ready) }},
+	{title: "GEN", of: func(r row) string { return dash(r.gen) }, drop: 6},
+	{title: "PID", of: func(r row) string { return dash(r.pid) }, drop: 4},
+	{title: "UPTIME", of: func(r row) string { return dash(r.uptime) }, drop: 3},
+	{title: "RESTARTS", of: func(r row) string { return dash(r.restarts) }, drop: 2},
+	{title: "MEM", of: func(r row) string { return dash(r.mem) }, drop: 1},
+	{title: "LISTEN", of: func(r row) string { return dash(r.listen) }, drop: 5, least: 12},
+	{title: "NOTE", of: func(r row) string { return r.note }, least: 12},
 }
 
-const (
-	gap       = 2  // columns between columns
-	leastNote = 16 // columns of NOTE that are worth others
-)
+func dash(text string) string {
+	if text == "" {
+		return "-"
+	}
+	return text
+}
+
+// gap is how many columns are between two.
+const gap = 2
 
 func (s *session) showTable(st ipc.Status) {
 	rows := rowsOf(st, wholeAddress)
@@ -52,27 +59,44 @@ func (s *session) showTable(st ipc.Status) {
 		s.out.print("no service is configured\n")
 		return
 	}
-	cols := used(rows)
-	if !fits(cols, rows, s.out.width) {
+	cols, ok := layout(columns, rows, s.out.width)
+	if !ok {
 		rows = rowsOf(st, briefAddress)
+		cols, ok = layout(columns, rows, s.out.width)
 	}
-	for drop := 1; !fits(cols, rows, s.out.width) && drop <= len(columns); drop++ {
-		cols = without(cols, drop)
+	for drop := 1; !ok && drop <= len(columns); drop++ {
+		cols, ok = layout(without(cols, drop), rows, s.out.width)
 	}
 	s.draw(cols, rows)
 }
 
-// used leaves out what is empty in every row: nobody listens, nothing to note.
-func used(rows []row) (cols []column) {
-	for _, c := range columns {
+// layout gives each column its width, and says whether they fit. Columns that
+// are empty in every row are left out.
+func layout(cols []column, rows []row, width int) (fit []column, ok bool) {
+	excess := -gap - width
+	for _, c := range cols {
+		c.width = len(c.title)
+		empty := true
 		for _, r := range rows {
-			if c.of(r) != "" {
-				cols = append(cols, c)
-				break
-			}
+			c.width = max(c.width, lipgloss.Width(c.of(r)))
+			empty = empty && (c.of(r) == "" || c.of(r) == "-")
+		}
+		if !empty {
+			fit = append(fit, c)
+			excess += c.width + gap
 		}
 	}
-	return cols
+	if width == 0 {
+		return fit, true
+	}
+	for i := len(fit) - 1; i >= 0; i-- {
+		c := &fit[i]
+		if give := min(excess, c.width-c.least); c.least > 0 && give > 0 {
+			c.width -= give
+			excess -= give
+		}
+	}
+	return fit, excess <= 0
 }
 
 func without(cols []column, drop int) (rest []column) {
@@ -84,33 +108,8 @@ func without(cols []column, drop int) (rest []column) {
 	return rest
 }
 
-// fits: all columns are shown whole, or at least the beginning of notes.
-func fits(cols []column, rows []row, width int) bool {
-	total := 0
-	for _, c := range cols {
-		w := widthOf(c, rows)
-		if c.title == "NOTE" {
-			w = min(w, leastNote)
-		}
-		total += w + gap
-	}
-	return width == 0 || total-gap <= width
-}
-
-func widthOf(c column, rows []row) int {
-	w := len(c.title)
-	for _, r := range rows {
-		w = max(w, lipgloss.Width(orDash(c.of(r))))
-	}
-	return w
-}
-
-// draw writes the table, and cuts what is still too long.
+// draw writes the table.
 func (s *session) draw(cols []column, rows []row) {
-	room := s.out.width
-	for _, c := range cols[:len(cols)-1] {
-		room -= widthOf(c, rows) + gap
-	}
 	t := table.New().BorderTop(false).BorderBottom(false).BorderLeft(false).BorderRight(false).
 		BorderColumn(false).BorderRow(false).BorderHeader(false).Wrap(false).
 		StyleFunc(func(line, col int) lipgloss.Style { return s.styleOf(cols, rows, line, col) })
@@ -121,12 +120,8 @@ func (s *session) draw(cols []column, rows []row) {
 	t.Headers(titles...)
 	for _, r := range rows {
 		var cells []string
-		for i, c := range cols {
-			text := orDash(c.of(r))
-			if last := i == len(cols)-1; last && s.out.width > 0 {
-				text = cut(text, max(room, 1))
-			}
-			cells = append(cells, text)
+		for _, c := range cols {
+			cells = append(cells, cut(c.of(r), c.width))
 		}
 		t.Row(cells...)
 	}
@@ -158,13 +153,6 @@ func (s *session) styleOf(cols []column, rows []row, line, col int) lipgloss.Sty
 		style = style.PaddingRight(gap)
 	}
 	return style
-}
-
-func orDash(text string) string {
-	if text == "" {
-		return "-"
-	}
-	return text
 }
 
 // rowsOf makes the rows: services, and sockets that no service has.
@@ -286,10 +274,10 @@ func briefAddress(a string) string {
 func size(n uint64) string {
 	f := float64(n)
 	for _, unit := range []string{"B", "K", "M", "G"} {
-		if f < 1000 {
-			if f < 10 && unit != "B" && unit != "K" {
-				return fmt.Sprintf("%.1f%s", f, unit)
-			}
+		switch {
+		case f < 9.95 && unit != "B" && unit != "K":
+			return fmt.Sprintf("%.1f%s", f, unit)
+		case f < 999.5:
 			return fmt.Sprintf("%.0f%s", f, unit)
 		}
 		f /= 1024

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
+)
+
+func verifyCommand(s *session) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "verify [FILE]",
+		Short: "say what is wrong with a configuration",
+		Long: `verify reads a configuration as supervisord would, and prints all that is wrong
+with it as file:line:column: key: what; what would be right. It asks no
+supervisord, and opens files as you. Warnings alone exit with 0.`,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return misuse(c, "verify takes one file: %q", args[1])
+			}
+			return nil
+		},
+	}
+	s.outputFlag(c, "text")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		path := ""
+		if len(args) > 0 {
+			path = args[0]
+		}
+		conf, problems := config.Load(path, config.Options{Root: os.Geteuid() == 0, Environ: os.Environ()})
+		return s.showProblems(conf, problems)
+	}
+	return c
+}
+
+func (s *session) showProblems(conf *config.Config, problems []config.Problem) error {
+	failed := false
+	for _, p := range problems {
+		failed = failed || !p.Warning
+	}
+	switch {
+	case s.json:
+		if problems == nil {
+			problems = []config.Problem{}
+		}
+		if err := s.out.json(problems); err != nil {
+			return err
+		}
+	case len(problems) > 0:
+		for _, p := range problems {
+			s.out.print("%s\n", p.String())
+		}
+	case conf != nil:
+		s.out.print("%s: %s, %s\n", conf.Path, count(len(conf.Services), "service"), count(len(conf.Sockets), "socket"))
+	}
+	if failed {
+		return exitStatus(1)
+	}
+	return nil
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
