@@ -154,10 +154,10 @@ func newRequest(ctx context.Context, method, path string, q url.Values, body any
 func (c *Client) lost(ctx context.Context, err error) error {
 	var e *Error
 	switch {
-	case errors.As(err, &e):
-		return e
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case errors.As(err, &e):
+		return e
 	}
 	return &Error{Code: Unreachable, Message: fmt.Sprintf("cannot reach supervisord: it hung up (%s)", cause(err))}
 }

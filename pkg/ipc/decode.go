@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -112,7 +113,11 @@ func plain(err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &wrong):
-		return fmt.Errorf("field %q cannot be a %s", wrong.Field, wrong.Value)
+		article := "a"
+		if strings.ContainsAny(wrong.Value[:1], "ao") { // array, object
+			article = "an"
+		}
+		return fmt.Errorf("field %q cannot be %s %s", wrong.Field, article, wrong.Value)
 	case errors.As(err, &syntax), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return errors.New("it is not JSON")
 	}
