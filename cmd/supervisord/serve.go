@@ -145,7 +145,7 @@ func (d *assembly) close() {
 
 // logDirectory makes the directory of the log files: its group may read them.
 func logDirectory(m config.Manager) (*safepath.Dir, error) {
-	dir, err := safepath.MakeDir(m.LogDirectory, 0o750)
+	dir, err := safepath.MakeLogDir(m.LogDirectory, 0o750)
 	if err != nil {
 		return nil, err
 	}

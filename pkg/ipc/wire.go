@@ -118,7 +118,8 @@ type Socket struct {
 	Queue     int    `json:"queue"` // connections not accepted yet; -1: not known
 	Limit     int    `json:"limit"` // how many there may be; -1: not known
 	Drops     uint64 `json:"drops"`
-	Error     string `json:"error,omitempty"`
+	Error     string `json:"error,omitempty"` // why it is not there, or does not work
+	Note      string `json:"note,omitempty"`  // what a reader would not expect
 }
 
 // JobRequest asks for a job.

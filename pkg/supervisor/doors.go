@@ -1,8 +1,10 @@
 package supervisor
 
 import (
+	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/process"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/socket"
@@ -24,6 +26,7 @@ type doors struct {
 type door struct {
 	mu    sync.Mutex
 	users map[string]bool // services that are not down
+	fault atomic.Pointer[error]
 }
 
 func newDoors(t *socket.Table) *doors { return &doors{table: t, each: map[string]*door{}} }
@@ -43,7 +46,7 @@ func (d *doors) enter(service string, sockets []*unit.Socket) (files []process.F
 	for _, s := range sockets {
 		fs, err := d.open(service, s)
 		if err != nil {
-			return nil, err
+			return nil, err // those that are open are left when the service is known to be down
 		}
 		for _, f := range fs {
 			files = append(files, process.File{FD: f.FD, Name: f.Name})
@@ -56,7 +59,7 @@ func (d *doors) open(service string, s *unit.Socket) ([]socket.File, error) {
 	door := d.door(s.Name)
 	door.mu.Lock()
 	defer door.mu.Unlock()
-	if err := d.table.Bind(s); err != nil {
+	if err := door.bind(d.table, s); err != nil {
 		return nil, err
 	}
 	if err := d.table.Listen(s.Name); err != nil {
@@ -66,11 +69,47 @@ func (d *doors) open(service string, s *unit.Socket) ([]socket.File, error) {
 	return d.table.Files(s.Name)
 }
 
+// bind takes a socket's addresses, so that nobody else has them, and opens it to
+// nobody.
+func (d *doors) bind(s *unit.Socket) error {
+	door := d.door(s.Name)
+	door.mu.Lock()
+	defer door.mu.Unlock()
+	return door.bind(d.table, s)
+}
+
+// bind needs door.mu. Its error is remembered for who asks, until it has worked.
+func (door *door) bind(t *socket.Table, s *unit.Socket) error {
+	err := t.Bind(s)
+	door.fault.Store(&err)
+	return err
+}
+
+// fault is why a socket is not bound, or nil. It waits for nobody.
+func (d *doors) fault(name string) error {
+	if err := d.door(name).fault.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// trim closes addresses that a socket had by an earlier configuration, now that
+// a service has no process left that knows them.
+func (d *doors) trim(sockets []string) (err error) {
+	for _, name := range sockets {
+		door := d.door(name)
+		door.mu.Lock()
+		err = errors.Join(err, d.table.Trim(name))
+		door.mu.Unlock()
+	}
+	return err
+}
+
 // leave says that a service is down: sockets that nobody else uses refuse.
 func (d *doors) leave(service string, sockets []string) (err error) {
 	for _, name := range sockets {
-		if e := d.shut(service, name); e != nil && err == nil {
-			err = fmt.Errorf("cannot close socket %s to clients: %w", name, e)
+		if e := d.shut(service, name); e != nil {
+			err = errors.Join(err, fmt.Errorf("cannot close socket %s to clients: %w", name, e))
 		}
 	}
 	return err

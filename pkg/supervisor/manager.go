@@ -129,7 +129,7 @@ func (m *Manager) restore() (map[string]unit.Service, error) {
 		if err := m.o.Store.Get(key, &r); errors.Is(err, fs.ErrNotExist) {
 			continue
 		} else if err != nil {
-			m.log.Warn().Str("unit", name).Msg(err.Error())
+			m.setAside(key, err)
 			continue
 		}
 		for _, t := range r.Traces {
@@ -147,6 +147,14 @@ func (m *Manager) restore() (map[string]unit.Service, error) {
 }
 
 const recordKey = "service."
+
+// setAside makes room for a record in place of one that is not to be believed.
+func (m *Manager) setAside(key string, why error) {
+	m.log.Warn().Msg(why.Error() + ": set aside")
+	if err := m.o.Store.SetAside(key); err != nil {
+		m.log.Warn().Msg(err.Error())
+	}
+}
 
 // add makes the actor of a service and lets it run. It needs m.mu.
 func (m *Manager) add(name string, state unit.Service) {
@@ -183,8 +191,12 @@ func now() unit.Time {
 // problem of the services that need it: each start tries again.
 func (m *Manager) Bind() {
 	for _, s := range m.config.Sockets {
-		if err := m.o.Table.Bind(s); err != nil {
-			m.log.Error().Str("unit", s.Name+".socket").Msg(err.Error())
+		if err := m.doors.bind(s); err != nil {
+			l := m.log.Error().Str("unit", s.Name+".socket")
+			if e := (*socket.BindError)(nil); errors.As(err, &e) && e.Hint() != "" {
+				l = l.Str("hint", e.Hint())
+			}
+			l.Msg(err.Error())
 		}
 	}
 }

@@ -28,6 +28,8 @@ func (m *Manager) publish(cs []unit.Change, before unit.Service, v *view) {
 			m.begun(&e, c, before)
 		case unit.Finished:
 			m.finished(&e, c.Finish, v)
+		case unit.IsGone:
+			m.trim(v)
 		}
 		events[i] = e
 		m.logEvent(e, c)
@@ -35,15 +37,27 @@ func (m *Manager) publish(cs []unit.Change, before unit.Service, v *view) {
 	m.journal.add(events...)
 }
 
+// trim lets go of addresses that only processes knew which are gone now.
+func (m *Manager) trim(v *view) {
+	b := v.state.Build(v.state.Current)
+	if b == nil || v.draining() {
+		return
+	}
+	if err := m.doors.trim(b.Spec.Sockets); err != nil {
+		m.log.Error().Str("unit", v.name).Msg(err.Error())
+	}
+}
+
 // begun notes what a job brings, and what ran before.
 func (m *Manager) begun(e *ipc.Event, c unit.Change, before unit.Service) {
 	ids := c.Job.IDs()
 	e.Jobs, e.Generation = m.jobs.names(ids), uint32(c.Job.Gen)
+	e.Text = begins(c.Job, before.Current)
 	state := ipc.JobRunning
 	if c.Kind == unit.Queued {
-		state = ipc.JobQueued
+		state, e.Text = ipc.JobQueued, fmt.Sprintf("waits for the %s in progress", before.Job.Verb)
 	}
-	if before.Current != 0 && c.Job.Gen != 0 {
+	if before.Current != 0 && c.Job.Gen != before.Current {
 		e.From = fmt.Sprint(before.Current)
 	}
 	for _, id := range ids {
@@ -138,10 +152,6 @@ func (v *view) text(c unit.Change) string {
 		return fmt.Sprintf("%s (was %s)", c.To, c.From)
 	case unit.Scheduled:
 		return fmt.Sprintf("starts again in %s", until(c.Due, v.at))
-	case unit.Queued:
-		return fmt.Sprintf("waits for the %s in progress", v.state.Job.Verb)
-	case unit.Begun:
-		return v.begins(c.Job)
 	case unit.Finished:
 		return string(c.Finish.Result)
 	}
@@ -162,11 +172,15 @@ func (v *view) gone(p unit.Proc) string {
 	return fmt.Sprintf("pid %d is gone", p.PID)
 }
 
-func (v *view) begins(j unit.Job) string {
-	if j.Gen != 0 {
-		return fmt.Sprintf("generation %d -> %d", v.state.Current, j.Gen)
+// begins says what a job brings.
+func begins(j unit.Job, current unit.Generation) string {
+	switch {
+	case j.Verb == unit.Stop:
+		return "stopping"
+	case current == 0 || current == j.Gen:
+		return fmt.Sprintf("generation %d", j.Gen)
 	}
-	return j.Verb.String()
+	return fmt.Sprintf("generation %d -> %d", current, j.Gen)
 }
 
 func (v *view) leaving(c unit.Change) string {

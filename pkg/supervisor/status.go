@@ -66,7 +66,11 @@ func (m *Manager) socketStatus(name string) ipc.SocketUnit {
 		if s.Err != nil {
 			x.Error = s.Err.Error()
 		}
+		x.Note = s.Note
 		u.Sockets = append(u.Sockets, x)
+	}
+	if err := m.doors.fault(name); err != nil && len(u.Sockets) == 0 {
+		u.Sockets = append(u.Sockets, ipc.Socket{Queue: -1, Limit: -1, Error: err.Error()})
 	}
 	return u
 }

@@ -64,9 +64,9 @@ func Changes(before, after Service, effects []Effect) (cs []Change) {
 			cs = append(cs, was)
 		}
 	}
-	for i := range after.Inst {
-		if d := after.Inst[i].Due; d != 0 && (i >= len(before.Inst) || d != before.Inst[i].Due) {
-			cs = append(cs, Change{Kind: Scheduled, Inst: i, Due: d})
+	for i, in := range after.Inst {
+		if in.Due != 0 && in.Again > before.Inst[i].Again {
+			cs = append(cs, Change{Kind: Scheduled, Inst: i, Due: in.Due})
 		}
 	}
 	if from, to := before.SubState(), after.SubState(); from != to {

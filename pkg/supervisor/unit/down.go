@@ -8,6 +8,7 @@ func (t *turn) start(b *Build) {
 	if t.Current == 0 || !t.serving() {
 		t.Current = t.mint(b)
 	}
+	t.Job.Gen = t.Current
 	for i := range t.Inst {
 		in := &t.Inst[i]
 		in.Crashes, in.Again, in.Window, in.Starts = 0, 0, 0, 0

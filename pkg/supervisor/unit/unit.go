@@ -109,7 +109,7 @@ const (
 type Job struct {
 	ID   JobID
 	Verb Verb
-	Gen  Generation // reload: the build to go to
+	Gen  Generation // what it brings; stop: 0
 	Also []JobID    `json:",omitempty"` // who asked for the same meanwhile
 	Why  Reason     // why its rollout failed
 	Who  Proc       // and which process failed, as it was then

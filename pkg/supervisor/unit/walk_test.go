@@ -586,7 +586,7 @@ func crashIsMadeGood(s Service, e Event, to Service, _ []Effect) string {
 	for i, in := range s.Inst {
 		l := s.life(in.Gen)
 		if x.ID == in.Main.ID && in.Main.Phase == Serving && in.Main.Since == 1 && l.Restart == OnFailure &&
-			l.Burst == 0 && !to.alone(in.Gen, in.Gen) && len(in.Old) <= l.MaxDraining && to.Inst[i].Main.ID == 0 {
+			l.Burst == 0 && !to.alone(in.Gen, in.Gen) && !(to.turnOf() == i && to.alone(in.Gen, to.goal())) && len(in.Old) <= l.MaxDraining && to.Inst[i].Main.ID == 0 {
 			return "the first crash after health is made good at once, however many drain"
 		}
 	}
