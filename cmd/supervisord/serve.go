@@ -81,42 +81,46 @@ type assembly struct {
 }
 
 // build makes everything that can fail before anything runs.
-func build(c *config.Config, given []socket.Given) (d *assembly, err error) {
-	d = &assembly{config: c, table: socket.NewTable(given)}
-	defer func() {
-		if err != nil {
-			d.close()
-		}
-	}()
-	if d.log, err = ownLog(os.Stderr, c.Manager.LogLevel); err != nil {
+func build(c *config.Config, given []socket.Given) (*assembly, error) {
+	d := &assembly{config: c, table: socket.NewTable(given)}
+	if err := d.build(); err != nil {
+		d.close()
 		return nil, err
+	}
+	return d, nil
+}
+
+func (d *assembly) build() (err error) {
+	c := d.config
+	if d.log, err = ownLog(os.Stderr, c.Manager.LogLevel); err != nil {
+		return err
 	}
 	if d.store, err = store.Open(c.Manager.RuntimeDirectory); err != nil {
-		return nil, err
+		return err
 	}
 	if d.state, err = safepath.MakeDir(c.Manager.StateDirectory, 0o755); err != nil {
-		return nil, err
+		return err
 	}
 	if d.logs, err = logDirectory(c.Manager); err != nil {
-		return nil, err
+		return err
 	}
 	d.manager, err = supervisor.New(supervisor.Options{
 		Config: c, Store: d.store, Table: d.table, State: d.state, Logs: d.logs, Forward: os.Stdout, Log: d.log, Version: version(),
 		Reload: func() (*config.Config, []config.Problem) { return load(c.Path) },
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	d.manager.Bind()
 	for _, g := range d.table.Unclaimed() {
-		return nil, g.Unused()
+		return g.Unused()
 	}
 	if d.control, err = ipc.Listen(d.store.Runtime(), controlSocket); err != nil {
-		return nil, err
+		return err
 	}
 	d.server = ipc.NewServer(d.manager, d.log)
 	go d.server.Serve(d.control)
-	return d, nil
+	return nil
 }
 
 // close ends what build has begun, in the other order.

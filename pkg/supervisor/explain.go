@@ -136,18 +136,21 @@ func (v *view) who(p unit.Proc) string {
 func (v *view) notes(verb unit.Verb, f unit.Finish) (notes []string) {
 	if verb == unit.Reload {
 		for i, in := range v.state.Inst {
-			if in.Main.PID != 0 && in.Main.Phase >= unit.Starting && in.Main.ID != f.Proc.ID {
+			if in.Main.Phase >= unit.Baking && in.Main.ID != f.Proc.ID {
 				notes = append(notes, v.stillServes(i, in.Main))
 			}
 		}
 	}
 	for _, in := range v.state.Inst {
-		if in.Main.ID == 0 && in.Due != 0 {
-			notes = append(notes, fmt.Sprintf("it is started again in %s", until(in.Due, v.at)))
+		switch {
+		case in.Main.ID == 0 && in.Due > v.at:
+			notes = append(notes, fmt.Sprintf("nothing serves: it is started again in %s", until(in.Due, v.at)))
+		case in.Main.ID == 0 && in.Due != 0, in.Main.ID != 0 && in.Main.Phase < unit.Baking:
+			notes = append(notes, "nothing serves: it is being started again")
 		}
 	}
 	if len(notes) == 0 && f.Result == unit.Failed && !v.serving() && verb != unit.Stop {
-		notes = append(notes, fmt.Sprintf("%s is %s: nothing serves", v.name, v.state.SubState()))
+		notes = append(notes, fmt.Sprintf("nothing serves: %s is %s", v.name, v.state.SubState()))
 	}
 	return notes
 }
@@ -159,10 +162,7 @@ func (v *view) stillServes(i int, p unit.Proc) string {
 	if len(v.state.Inst) > 1 {
 		who = fmt.Sprintf("instance %d: %s", i, who)
 	}
-	switch {
-	case p.Phase < unit.Baking:
-		return who + " is starting"
-	case !v.life(p).Overlap:
+	if !v.life(p).Overlap {
 		return who + " serves again"
 	}
 	return who + " was never signalled and still serves"
@@ -193,8 +193,10 @@ func (v *view) hints(verb unit.Verb, f unit.Finish) (hints []string) {
 }
 
 func (v *view) life(p unit.Proc) *unit.Life {
-	if b := v.state.Build(p.Gen); b != nil {
-		return &b.Spec.Life
+	for _, s := range []unit.Service{v.state, v.past} {
+		if b := s.Build(p.Gen); b != nil {
+			return &b.Spec.Life
+		}
 	}
 	return &unit.Life{}
 }

@@ -151,6 +151,9 @@ func (v *view) text(c unit.Change) string {
 	case unit.State:
 		return fmt.Sprintf("%s (was %s)", c.To, c.From)
 	case unit.Scheduled:
+		if c.Due <= v.at {
+			return "starts again at once"
+		}
 		return fmt.Sprintf("starts again in %s", until(c.Due, v.at))
 	case unit.Finished:
 		return string(c.Finish.Result)
@@ -190,7 +193,7 @@ func (v *view) leaving(c unit.Change) string {
 	case p.PID == 0:
 		return "told the process that was being started to go"
 	case p.Exit.Kind != unit.NotExited:
-		return "ending what " + who + " left behind"
+		return "sent SIGKILL to what " + who + " left behind"
 	}
 	switch p.Phase {
 	case unit.Settling:

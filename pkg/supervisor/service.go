@@ -24,6 +24,7 @@ type service struct {
 	ended chan struct{} // closed when it has: nothing takes from the inbox
 
 	state unit.Service
+	past  unit.Service // before the last step
 	runs  map[unit.Invocation]*run
 	baked map[unit.Generation]program // what generations that have baked run again after a crash
 	timer *time.Timer
@@ -161,7 +162,7 @@ func (s *service) take(m any) {
 func (s *service) step(e unit.Event) {
 	before := s.state
 	next, effects := unit.Step(before, s.world.now(), e)
-	s.state = next
+	s.past, s.state = before, next
 	s.keep(before, effects)
 	s.show()
 	s.world.publish(unit.Changes(before, next, effects), before, s.shown.Load())
@@ -324,7 +325,7 @@ func (s *service) arm() {
 
 // show makes the state what anyone sees.
 func (s *service) show() {
-	v := &view{name: s.name, state: s.state, at: s.world.now(), fault: s.fault, runs: map[unit.Invocation]run{}, baked: maps.Clone(s.baked)}
+	v := &view{name: s.name, state: s.state, past: s.past, at: s.world.now(), fault: s.fault, runs: map[unit.Invocation]run{}, baked: maps.Clone(s.baked)}
 	for id, r := range s.runs {
 		v.runs[id] = *r
 	}
@@ -335,6 +336,7 @@ func (s *service) show() {
 type view struct {
 	name  string
 	state unit.Service
+	past  unit.Service // one step before: it has the builds of what is gone now
 	at    unit.Time
 	fault error
 	runs  map[unit.Invocation]run

@@ -267,7 +267,10 @@ func brief(e unit.Exit) string {
 	case unit.ByKill, unit.ByDump:
 		return SignalName(int(e.Signal))
 	case unit.NotRun:
-		return strings.TrimPrefix(startError(e).Error(), "cannot ")
+		if e.Errno != 0 && e.Detail != "" {
+			return e.Detail + ": " + e.Errno.Error()
+		}
+		return startError(e).Error()
 	}
 	return "unknown end"
 }

@@ -108,7 +108,7 @@ func processChanges(was, is Change, known bool) (cs []Change) {
 		tell(HasBaked)
 	case q.Phase == Stuck:
 		tell(IsStuck)
-	case q.Phase >= Settling:
+	case q.Phase >= Told, q.Phase >= Settling && q.Exit.Kind == NotExited: // else it has left already, as far as anyone knows
 		tell(Leaving)
 	}
 	return cs
