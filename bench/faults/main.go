@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 
 	"github.com/supervisord-go/supervisord/bench/rig"
@@ -61,7 +62,7 @@ func main() {
 	wanted := flag.String("rows", "R2,R7,R12,R13,R14", "which")
 	file := flag.String("json", "", "`file` to write the results to")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	results, err := run(ctx, strings.Split(*wanted, ","), *rounds)
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -36,7 +37,7 @@ func main() {
 	idle := flag.Duration("idle", 10*time.Second, "for how long wake-ups are counted")
 	file := flag.String("json", "", "`file` to write the figures to")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	figures, err := measure(ctx, *services, *idle)
 	if err != nil {

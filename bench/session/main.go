@@ -17,6 +17,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/supervisord-go/supervisord/bench/page"
 	"github.com/supervisord-go/supervisord/bench/rig"
@@ -55,7 +56,7 @@ func main() {
 	log.SetPrefix("session: ")
 	file := flag.String("w", "", "`file` to write the session into")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	session, err := run(ctx)
 	if err != nil {
