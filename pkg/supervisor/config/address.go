@@ -36,6 +36,7 @@ func readAddress(c cursor) unit.Address {
 	a, why := parseAddress(s)
 	if why != "" {
 		c.wrong("%q %s", s, why)
+		return unit.Address{} // of which nothing else is said
 	}
 	return a
 }

@@ -60,6 +60,9 @@ func (s *socket) complete() {
 		only := s.ipv6Only == "ipv6-only"
 		s.IPv6Only = &only
 	}
+	if s.from.value == nil {
+		return // it is no table, and that was said
+	}
 	if !s.set.has("listen_stream") {
 		s.from.wrong("listen_stream is missing; write where to listen, like listen_stream = [\"127.0.0.1:8080\"]")
 		return
@@ -139,7 +142,7 @@ func (l *load) hint(name string) string {
 }
 
 func (s *service) complete(o Options) {
-	if !s.set.has("exec_start") {
+	if !s.set.has("exec_start") && s.from.value != nil {
 		s.from.wrong("exec_start is missing; write what to run, like exec_start = [\"/srv/api/api\"]")
 	}
 	s.Boot = s.start == "boot"

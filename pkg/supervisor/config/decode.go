@@ -149,7 +149,7 @@ func explain(message string) string {
 	if m := zeroes.FindStringSubmatch(message); m != nil {
 		return fmt.Sprintf("%s is no number in TOML; write an octal value as a string: %q", m[1], m[1])
 	}
-	message = strings.TrimPrefix(message, "toml: ")
+	message = strings.TrimSuffix(strings.TrimPrefix(message, "toml: "), ".")
 	return "syntax error: " + strings.ToLower(message[:min(1, len(message))]) + message[min(1, len(message)):]
 }
 
@@ -186,6 +186,10 @@ func (f *file) units(c cursor, read func(name string, c cursor)) {
 		if why := badName(name); why != "" {
 			c.wrong("%s", why)
 			continue
+		}
+		if _, ok := c.value.(map[string]any); !ok {
+			c.wrong("a table was expected, not %s; write [%s] and its keys below it", noun(c.value), c.key)
+			c.value = nil
 		}
 		read(name, c)
 	}
@@ -235,9 +239,8 @@ func (f *file) table(c cursor, kind string, t *target, seen set) {
 
 func (f *file) keys(c cursor, kind, prefix string, t *target, seen set) {
 	table, ok := c.value.(map[string]any)
-	if !ok {
+	if !ok && c.value != nil {
 		c.wrong("a table was expected, not %s; write [%s] and its keys below it", noun(c.value), c.key)
-		return
 	}
 	known := keysOf(kind)
 	for _, c := range c.sorted(table) {
@@ -247,9 +250,11 @@ func (f *file) keys(c cursor, kind, prefix string, t *target, seen set) {
 		case k == nil && slices.Contains(below(kind), sub):
 			f.keys(c, sub, name+".", t, seen)
 		case k == nil:
-			f.unknown(c, kind)
+			if near := f.unknown(c, kind); near != "" && !seen.has(prefix+near) && seen != nil {
+				seen[prefix+near] = c // it is not missing as well
+			}
 		case k.is == nil:
-			c.wrong("known, not in this version")
+			c.wrong("known, not in this version; leave it out")
 		default:
 			if seen != nil {
 				seen[prefix+name] = c
@@ -260,29 +265,29 @@ func (f *file) keys(c cursor, kind, prefix string, t *target, seen set) {
 }
 
 // unknown says of a key what could have been meant: a similar one, or the same
-// of another table.
-func (f *file) unknown(c cursor, kind string) {
+// of another table. It returns the similar one.
+func (f *file) unknown(c cursor, kind string) (near string) {
 	name := c.name()
-	words := wordsOf(kind)
-	if near := closest(name, words); near != "" {
+	if near = closest(name, wordsOf(kind)); near != "" {
 		if strings.EqualFold(near, name) {
 			c.wrong("there is no such key; case matters: %s", near)
 		} else {
 			c.wrong("there is no such key; did you mean %s?", near)
 		}
-		return
+		return near
 	}
 	for _, k := range keys {
 		if k.name == name && k.in != "" {
 			c.wrong("there is no such key here; it belongs into [%s]", within(k.in))
-			return
+			return ""
 		}
 		if directive := strings.TrimSuffix(k.like, "="); k.in == kind && strings.EqualFold(directive, name) {
 			c.wrong("there is no such key; systemd's %s is %s here", directive, k.name)
-			return
+			return ""
 		}
 	}
 	c.wrong("there is no such key; see docs/reference/configuration.md for those there are")
+	return ""
 }
 
 // within is a kind of table as one writes it.

@@ -3,8 +3,11 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 )
 
 // A Problem is something wrong with a configuration, and where.
@@ -31,6 +34,22 @@ func (p Problem) String() string {
 		b.WriteString(p.Key + ": ")
 	}
 	b.WriteString(p.Message)
+	return printable(b.String())
+}
+
+// printable shows what a terminal would not, or would obey.
+func printable(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
 	return b.String()
 }
 
@@ -52,13 +71,24 @@ func inOrder(problems []Problem, files []string) []Problem {
 // closest is the word that was probably meant: at most a third of it is to be
 // changed. It is empty if there is none.
 func closest(word string, words []string) string {
-	best, found := max(1, len(word)/3)+1, ""
+	word = strings.ToLower(word)
+	most, best, found := max(1, min(len(word)/3, 5)), math.MaxInt, ""
 	for _, w := range words {
-		if d := distance(strings.ToLower(word), strings.ToLower(w)); d < best {
-			best, found = d, w
+		d := distance(word, strings.ToLower(w))
+		if score := 2*d - sameStart(word, w); d <= most && score < best {
+			best, found = score, w
 		}
 	}
 	return found
+}
+
+// sameStart is how many letters two words begin with, up to three: people err
+// less there.
+func sameStart(a, b string) (n int) {
+	for n < min(len(a), len(b), 3) && a[n] == b[n] {
+		n++
+	}
+	return n
 }
 
 // distance is how many letters must be inserted, removed, changed or swapped

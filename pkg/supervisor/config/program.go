@@ -16,7 +16,7 @@ var argv = kind[[]string]{"list of strings, or a string", func(c cursor) []strin
 	args := readArgv(c)
 	for _, arg := range args {
 		if strings.Contains(arg, "{instance}") {
-			c.wrong("{instance} is known, not in this version")
+			c.wrong("{instance} is known, not in this version; leave it out")
 		}
 	}
 	return args
@@ -299,6 +299,12 @@ var accountName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,63}\$?$`)
 var (
 	anyUser  = kind[string]{"user", func(c cursor) string { return readAccount(c, "user") }}
 	anyGroup = kind[string]{"group", func(c cursor) string { return readAccount(c, "group") }}
+	noGroup  = kind[string]{"group, or empty", func(c cursor) string {
+		if c.value == "" {
+			return ""
+		}
+		return readAccount(c, "group")
+	}}
 )
 
 // readAccount reads a name or an id. Nothing that is not there falls back to
@@ -310,8 +316,9 @@ func readAccount(c cursor, what string) string {
 	}
 	s := readText(c)
 	switch {
-	case s == "":
-	case isID(s):
+	case c.value == "":
+		c.wrong("it is empty; write a name or a decimal id, or leave it out")
+	case s == "" || isID(s):
 	case !accountName.MatchString(s):
 		c.wrong("%s is not a %s; write a name, or a decimal id from 0 to 4294967294 other than 65535", show(s), what)
 	case !c.file.load.knows(what, s):

@@ -48,6 +48,7 @@ func readText(c cursor) string {
 		c.wrong("a string was expected, not %s", noun(c.value))
 	case strings.ContainsRune(s, 0):
 		c.wrong("a string cannot have a NUL character in it")
+		return ""
 	}
 	return s
 }
@@ -90,12 +91,16 @@ func each[T any](c cursor, read func(cursor) T) (all []T) {
 
 // units of time, as systemd.time(7) has them, but no months and years.
 var times = map[string]time.Duration{
-	"us": time.Microsecond, "µs": time.Microsecond, "ms": time.Millisecond,
-	"s": time.Second, "sec": time.Second, "m": time.Minute, "min": time.Minute,
-	"h": time.Hour, "hr": time.Hour, "d": 24 * time.Hour, "w": 7 * 24 * time.Hour,
+	"us": time.Microsecond, "µs": time.Microsecond, "usec": time.Microsecond, "ms": time.Millisecond, "msec": time.Millisecond,
+	"s": time.Second, "sec": time.Second, "second": time.Second, "seconds": time.Second,
+	"m": time.Minute, "min": time.Minute, "minute": time.Minute, "minutes": time.Minute,
+	"h": time.Hour, "hr": time.Hour, "hour": time.Hour, "hours": time.Hour,
+	"d": day, "day": day, "days": day, "w": 7 * day, "week": 7 * day, "weeks": 7 * day,
 }
 
-var timePart = regexp.MustCompile(`^\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zµ]*)`)
+const day = 24 * time.Hour
+
+var timePart = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?)\s*([\pLµ]*)\s*`)
 
 // readDuration reads "1m30s". Nothing below least is one: a zero that means no
 // limit in systemd is an error here, and so is a number without a unit, which
@@ -104,7 +109,7 @@ func readDuration(c cursor, least time.Duration, infinite bool) time.Duration {
 	s, ok := c.value.(string)
 	if !ok {
 		if n := noun(c.value); strings.HasPrefix(n, "a number") {
-			c.wrong("%s %s", show(c.value), noUnit(show(c.value)))
+			c.wrong("%s %s", show(c.value), noUnit(show(c.value), infinite))
 		} else {
 			c.wrong("a duration was expected, not %s; write one like \"1m30s\"", n)
 		}
@@ -118,6 +123,8 @@ func readDuration(c cursor, least time.Duration, infinite bool) time.Duration {
 	}
 	d, why := parseDuration(s)
 	switch {
+	case strings.Trim(s, "0123456789.") == "" && s != "":
+		c.wrong("%q %s", s, noUnit(s, infinite))
 	case why != "":
 		c.wrong("%q %s", s, why)
 	case d < least && infinite:
@@ -141,7 +148,7 @@ func parseDuration(s string) (sum time.Duration, why string) {
 		}
 		one, known := times[m[2]]
 		if m[2] == "" {
-			return 0, noUnit(m[1])
+			return 0, fmt.Sprintf("has no unit after %s; write one of us, ms, s, m, h, d there", m[1])
 		}
 		if !known {
 			return 0, fmt.Sprintf("has the unit %q, which does not exist; there are us, ms, s, m, h and d", m[2])
@@ -152,12 +159,16 @@ func parseDuration(s string) (sum time.Duration, why string) {
 		} else {
 			return 0, `is longer than can be counted; write "infinity" if no end is meant`
 		}
-		rest = strings.TrimSpace(rest[len(m[0]):])
+		rest = rest[len(m[0]):]
 	}
 	return sum, ""
 }
 
-func noUnit(number string) string {
+// noUnit is said of a bare number. Zero may have been meant as systemd has it.
+func noUnit(number string, infinite bool) string {
+	if infinite && strings.Trim(number, "0.") == "" {
+		return `is no time at all; write "infinity" if there is to be no limit`
+	}
 	return fmt.Sprintf(`has no unit; write "%ss" for seconds, or another of us, ms, s, m, h, d`, number)
 }
 
@@ -264,12 +275,12 @@ func parseSignal(s string) syscall.Signal {
 func signalHint(s string) string {
 	var names []string
 	for n := range 65 {
-		if name := unix.SignalName(syscall.Signal(n)); name != "" {
+		if name, ok := strings.CutPrefix(unix.SignalName(syscall.Signal(n)), "SIG"); ok {
 			names = append(names, name)
 		}
 	}
-	if name := closest("SIG"+strings.TrimPrefix(strings.ToUpper(s), "SIG"), names); name != "" {
-		return strconv.Quote(name)
+	if name := closest(strings.TrimPrefix(strings.ToUpper(s), "SIG"), names); name != "" {
+		return strconv.Quote("SIG" + name)
 	}
 	return `a name like "SIGTERM" or a number from 1 to 64`
 }
