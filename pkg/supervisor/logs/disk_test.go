@@ -46,7 +46,7 @@ func TestDiskFull(t *testing.T) {
 		return
 	}
 	d := openDir(t, dir)
-	s := Open(d, "api", plenty, nil)
+	s := openSink(d, plenty)
 	defer s.Close()
 	ballast := dir + "/ballast"
 	must(t, os.WriteFile(ballast, make([]byte, 32<<10), 0600))
@@ -85,7 +85,7 @@ func TestDiskReadOnly(t *testing.T) {
 	if !inside {
 		return
 	}
-	s := Open(openDir(t, dir), "api", unit.Log{File: true, MaxSize: 1000, MaxFiles: 3}, nil)
+	s := openSink(openDir(t, dir), unit.Log{File: true, MaxSize: 1000, MaxFiles: 3})
 	defer s.Close()
 	now := time.Unix(1e9, 0)
 	s.keep.now = func() time.Time { return now }
@@ -121,7 +121,7 @@ func TestDirectoryWithoutPermission(t *testing.T) {
 		dir = t.TempDir() + "/log"
 	}
 	must(t, os.MkdirAll(dir, 0700))
-	s := Open(openDir(t, dir), "api", plenty, nil)
+	s := openSink(openDir(t, dir), plenty)
 	defer s.Close()
 	now := time.Unix(1e9, 0)
 	s.keep.now = func() time.Time { return now }

@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/supervisord-go/supervisord/pkg/supervisor/safepath"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
@@ -40,6 +39,7 @@ type keeper struct {
 	spec   unit.Log
 	missed atomic.Uint64 // lines that never came here, since the queue was full
 
+	seen    bool     // in this batch it was looked whether log is still what it was
 	log     *os.File // nil: not open
 	size    int64    // of log
 	midline bool     // the last line in log has no end
@@ -50,6 +50,7 @@ type keeper struct {
 	last    entry // in idx; unknown: the next chunk needs a record
 
 	text  []byte  // to be written at size
+	lines uint64  // in it
 	marks []entry // for it
 	lost  uint64  // lines that no record tells of
 
@@ -70,7 +71,7 @@ func (s *Sink) work(batch []errand) {
 	writers <- struct{}{}
 	defer func() { <-writers }()
 	s.keep.lost += s.keep.missed.Swap(0)
-	s.keep.ready()
+	s.keep.seen = false
 	for _, e := range batch {
 		if e.do == nil {
 			s.keep.add(e.chunk)
@@ -97,6 +98,10 @@ func (s *Sink) report() {
 
 // add takes a chunk, and cuts it where a file is full.
 func (k *keeper) add(c chunk) {
+	if !k.seen {
+		k.seen = true
+		k.ready()
+	}
 	for text := c.text; len(text) > 0; {
 		if k.log == nil && !k.ready() {
 			k.drop(text)
@@ -144,6 +149,7 @@ func (k *keeper) gather(c chunk, text []byte) {
 	}
 	k.mark(c)
 	k.text = append(k.text, text...)
+	k.lines += uint64(countLines(text))
 	k.from, k.midline = c.from, text[len(text)-1] != '\n'
 	if len(k.text) >= maxWrite {
 		k.flush()
@@ -177,10 +183,10 @@ func (k *keeper) flush() {
 		k.err = k.fault("write", k.name, err)
 	} else {
 		k.size += int64(n)
-		k.written += uint64(countLines(k.text))
+		k.written += k.lines
 		k.well()
 	}
-	k.text, k.marks = k.text[:0], k.marks[:0]
+	k.text, k.lines, k.marks = k.text[:0], 0, k.marks[:0]
 	if cap(k.text) > 2*maxWrite {
 		k.text = nil
 	}
@@ -283,24 +289,4 @@ func (k *keeper) close() {
 	if k.dir != nil {
 		k.dir.close()
 	}
-}
-
-// A folder is the log directory. It is walked to anew when it is gone.
-type folder struct {
-	*safepath.Dir
-	path string
-	mode os.FileMode
-	gid  int
-	own  bool // we opened Dir, not our caller
-}
-
-func newFolder(dir *safepath.Dir) *folder {
-	if dir == nil {
-		return nil
-	}
-	f := &folder{Dir: dir, path: dir.Path(), mode: 0750, gid: -1}
-	if st, err := stat(dir.FD()); err == nil {
-		f.mode, f.gid = os.FileMode(st.Mode)&0777, int(st.Gid)
-	}
-	return f
 }

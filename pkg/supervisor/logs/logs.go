@@ -197,7 +197,7 @@ func (s *Sink) await(do func(), cancel <-chan struct{}) bool {
 	s.errand(func() { defer close(done); do() })
 	var late <-chan time.Time
 	if cancel == nil {
-		t := time.NewTimer(5 * patience)
+		t := time.NewTimer(5 * s.disk.late)
 		defer t.Stop()
 		late = t.C
 	}
@@ -210,7 +210,7 @@ func (s *Sink) await(do func(), cancel <-chan struct{}) bool {
 	return false
 }
 
-// stream is told of streams that begin and end.
+// begin and end are the sink's part in the life of a stream.
 func (s *Sink) begin(st *Stream) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -108,9 +108,17 @@ func newDir(t testing.TB) (*safepath.Dir, string) {
 // newSink is the sink of a service named api, and the path of its directory.
 func newSink(t testing.TB, spec unit.Log) (*Sink, string) {
 	d, path := newDir(t)
-	s := Open(d, "api", spec, nil)
+	s := openSink(d, spec)
 	t.Cleanup(s.Close)
 	return s, path
+}
+
+// openSink is a sink that waits for a disk for as long as it takes, so that no
+// line is lost where the machine is slow.
+func openSink(d *safepath.Dir, spec unit.Log) *Sink {
+	s := Open(d, "api", spec, nil)
+	s.disk.late = time.Hour
+	return s
 }
 
 // newStream is an invocation without a process: say puts its words in its mouth.
@@ -219,6 +227,9 @@ func TestLastLineWithoutEndIsKeptAndGetsOneBeforeTheNextWriter(t *testing.T) {
 	second.Finish()
 	settle(t, s)
 	wantFile(t, dir+"/api.log", "ready\npanic: no\nhello\n")
+	if written, _, _ := s.Stats(); written != 3 {
+		t.Errorf("stats say %d lines", written)
+	}
 	wantLines(t, read(t, s, Query{N: -1, Invocation: 2}), "hello")
 	wantLines(t, read(t, s, Query{N: -1, Invocation: 1}), "ready", "panic: no")
 }

@@ -81,7 +81,7 @@ func TestWhatOthersPlantedIsNotTouched(t *testing.T) {
 				os.Lchown(dir+"/"+name, 65534, 65534)
 				wantOwner := owner(t, precious)
 
-				s := Open(openDir(t, dir), "api", plenty, nil)
+				s := openSink(openDir(t, dir), plenty)
 				st := newStream(t, s, Meta{Invocation: 1})
 				say(st, "hello\n")
 				settle(t, s)
@@ -155,7 +155,7 @@ func TestRotationsWhileAnotherUserFlipsNames(t *testing.T) {
 	defer c.Process.Kill()
 	out.Read(make([]byte, 10))
 
-	s := Open(openDir(t, dir), "api", unit.Log{File: true, MaxSize: 150, MaxFiles: 2, Compress: true}, nil)
+	s := openSink(openDir(t, dir), unit.Log{File: true, MaxSize: 150, MaxFiles: 2, Compress: true})
 	st := newStream(t, s, Meta{Invocation: 1})
 	for i := range 2000 {
 		if i%10 == 0 {
@@ -190,7 +190,7 @@ func TestFilesBelongToTheGroupOfTheDirectory(t *testing.T) {
 	}
 	_, dir := newDir(t)
 	must(t, os.Chown(dir, 0, 4))
-	s := Open(openDir(t, dir), "api", unit.Log{File: true, MaxSize: 150, MaxFiles: 2, Compress: true}, nil)
+	s := openSink(openDir(t, dir), unit.Log{File: true, MaxSize: 150, MaxFiles: 2, Compress: true})
 	defer s.Close()
 	st := newStream(t, s, Meta{Invocation: 1})
 	say(st, bursted(0, 3))

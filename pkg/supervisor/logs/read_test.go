@@ -193,7 +193,7 @@ func TestHistoryWithoutUsableIndex(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			d, dir := newDir(t)
-			s := Open(d, "api", plenty, nil)
+			s := openSink(d, plenty)
 			for i := range 3 {
 				say(newStream(t, s, Meta{Invocation: unit.Invocation(i + 1)}), fmt.Sprintf("line %d\n", i))
 			}
@@ -202,7 +202,7 @@ func TestHistoryWithoutUsableIndex(t *testing.T) {
 			must(t, err)
 			must(t, os.WriteFile(dir+"/api.log.idx", spoil(idx), 0640))
 
-			s = Open(d, "api", plenty, nil)
+			s = openSink(d, plenty)
 			defer s.Close()
 			wantLines(t, read(t, s, all), "line 0", "line 1", "line 2")
 			say(newStream(t, s, Meta{Invocation: 9}), "new\n")

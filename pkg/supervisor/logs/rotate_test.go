@@ -148,13 +148,13 @@ func wantNames(t *testing.T, dir string, want ...string) {
 func TestFilesOutliveTheSink(t *testing.T) {
 	d, dir := newDir(t)
 	for g := 1; g <= 3; g++ {
-		s := Open(d, "api", plenty, nil)
+		s := openSink(d, plenty)
 		st := newStream(t, s, Meta{Invocation: unit.Invocation(g), Generation: unit.Generation(g)})
 		say(st, fmt.Sprintf("generation %d\n", g))
 		st.Finish()
 		s.Close()
 	}
-	s := Open(d, "api", plenty, nil)
+	s := openSink(d, plenty)
 	defer s.Close()
 	wantFile(t, dir+"/api.log", "generation 1\ngeneration 2\ngeneration 3\n")
 	wantLines(t, read(t, s, Query{N: -1, Generation: 2}), "generation 2")

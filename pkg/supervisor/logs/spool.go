@@ -9,8 +9,9 @@ import (
 // while there is work. All methods need the owner's mu.
 type spool[T any] struct {
 	mu    *sync.Mutex
-	limit int       // bytes
-	work  func([]T) // called without mu, by one goroutine at a time
+	limit int           // bytes
+	work  func([]T)     // called without mu, by one goroutine at a time
+	late  time.Duration // how long somebody waits for a sign of life
 
 	queue   []T
 	queued  int           // bytes in queue
@@ -21,11 +22,11 @@ type spool[T any] struct {
 }
 
 func (q *spool[T]) init(mu *sync.Mutex, limit int, work func([]T)) {
-	q.mu, q.limit, q.work, q.turn = mu, limit, work, make(chan struct{})
+	q.mu, q.limit, q.work, q.late, q.turn = mu, limit, work, patience, make(chan struct{})
 }
 
 // wait waits until there is room for n bytes, and says whether there is. It
-// releases mu while it waits: for patience after the last sign of life, and not
+// releases mu while it waits: so long after the last sign of life, and not
 // at all once that was in vain.
 func (q *spool[T]) wait(n int) bool {
 	for q.full(n) && !q.stalled {
@@ -38,7 +39,7 @@ func (q *spool[T]) full(n int) bool { return q.held > 0 && q.held+n > q.limit }
 
 func (q *spool[T]) waitTurn() {
 	turn := q.turn
-	late := time.NewTimer(patience)
+	late := time.NewTimer(q.late)
 	defer late.Stop()
 	q.mu.Unlock()
 	select {

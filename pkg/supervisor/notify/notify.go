@@ -41,7 +41,7 @@ type Options struct {
 
 	// Receive gets each message that counts, in order, never two at once. It
 	// may be called by [Socket.Drain], so it must not wait for whoever calls
-	// that, and must not call Drain itself.
+	// that. It must not call methods of the socket, save Path and Close.
 	Receive func(Message)
 
 	// Refused is told of the first message that is dropped for each reason;

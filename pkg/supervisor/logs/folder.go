@@ -1,0 +1,72 @@
+package logs
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/safepath"
+)
+
+// A folder is the log directory. It is walked to anew when it is gone.
+type folder struct {
+	*safepath.Dir
+	path string
+	mode os.FileMode
+	gid  int
+	own  bool // we opened Dir, not our caller
+}
+
+func newFolder(dir *safepath.Dir) *folder {
+	if dir == nil {
+		return nil
+	}
+	f := &folder{Dir: dir, path: dir.Path(), mode: 0750, gid: -1}
+	if st, err := stat(dir.FD()); err == nil {
+		f.mode, f.gid = os.FileMode(st.Mode)&0777, int(st.Gid)
+	}
+	return f
+}
+
+// open opens a file and gives it to the directory's group, whose members may
+// read it. That it belongs to us and is nothing but a file, safepath sees to.
+func (f *folder) open(name string, flag int) (*os.File, error) {
+	file, err := f.Open(name, flag, 0640)
+	if err != nil {
+		return nil, err
+	}
+	if st, err := stat(int(file.Fd())); err == nil && int(st.Gid) != f.gid && f.gid >= 0 {
+		unix.Fchown(int(file.Fd()), -1, f.gid) // if not, only we can read it
+	}
+	return file, nil
+}
+
+// walk opens the directory by its path, and makes it if it is missing.
+func (f *folder) walk() error {
+	dir, err := safepath.OpenDir(f.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if dir, err = safepath.MakeDir(f.path, f.mode); err == nil {
+			safepath.Chown(dir.FD(), -1, f.gid)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	f.close()
+	f.Dir, f.own = dir, true
+	return nil
+}
+
+func (f *folder) close() {
+	if f.own {
+		f.Dir.Close()
+		f.own = false
+	}
+}
+
+func stat(fd int) (st unix.Stat_t, err error) {
+	err = unix.Fstat(fd, &st)
+	return st, err
+}
