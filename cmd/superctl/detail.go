@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"charm.land/lipgloss/v2"
-
 	"github.com/supervisord-go/supervisord/pkg/ipc"
 )
 
@@ -53,9 +51,8 @@ func (sh sheet) fact(label, format string, args ...any) {
 }
 
 func (sh sheet) service(u ipc.UnitStatus) {
-	style := stateStyle(u.ActiveState)
-	sh.c.print("%s  %s\n", sh.c.paint(strong, u.Name), sh.c.paint(style, u.SubState))
-	sh.state(u, style)
+	sh.c.print("%s  %s\n", sh.c.paint(strong, u.Name), sh.c.paint(stateStyle(u.ActiveState), u.SubState))
+	sh.state(u)
 	sh.jobs(u)
 	sh.processes(u)
 	sh.sockets(u)
@@ -73,12 +70,12 @@ func (sh sheet) service(u ipc.UnitStatus) {
 	sh.outlook(u)
 }
 
-func (sh sheet) state(u ipc.UnitStatus, style lipgloss.Style) {
+func (sh sheet) state(u ipc.UnitStatus) {
 	active := fmt.Sprintf("%s (%s)", u.ActiveState, u.SubState)
 	if u.Result != "" && u.Result != "success" {
 		active = fmt.Sprintf("%s (%s, result: %s)", u.ActiveState, u.SubState, u.Result)
 	}
-	sh.fact("Active", "%s%s", sh.c.paint(style, active), sh.since(u.Since))
+	sh.fact("Active", "%s%s", sh.c.paint(stateStyle(u.ActiveState), active), sh.since(u.Since))
 	ready := fmt.Sprintf("%d of %d", u.Ready, u.Want)
 	if u.Generation != 0 {
 		ready += fmt.Sprintf(", generation %d", u.Generation)

@@ -59,6 +59,7 @@ type task struct {
 
 // runJobs begins the jobs and, unless that is all, watches them to their ends.
 func (s *session) runJobs(ctx context.Context, v unit.Verb, names []string, w waiting) error {
+	before := s.drops(ctx, v, names)
 	tasks := make([]*task, len(names))
 	for i, name := range names {
 		j, err := s.client().Submit(ctx, ipc.JobRequest{Verb: v.String(), Unit: name})
@@ -73,7 +74,9 @@ func (s *session) runJobs(ctx context.Context, v unit.Verb, names []string, w wa
 	if err := s.watch(ctx, tasks, w); err != nil {
 		return err
 	}
-	return s.report(tasks, false)
+	err := s.report(tasks, false)
+	s.tellLosses(before, s.drops(ctx, v, names))
+	return err
 }
 
 // A step is one thing that happened in the course of a task's job; the last has

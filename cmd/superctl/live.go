@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"charm.land/lipgloss/v2"
-
 	"github.com/supervisord-go/supervisord/pkg/ipc"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
@@ -25,19 +23,20 @@ type progress struct {
 	names int // columns of the longest name, if there is more than one unit
 	begun time.Time
 
+	told    map[*task]bool      // something was shown of it
 	passing int                 // lines at the end that will be taken back
 	said    map[*task]string    // in a pipe: the last reason written
 	held    map[*task]ipc.Event // an end that the next event may tell better
 }
 
 func newProgress(s *session, tasks []*task) *progress {
-	p := &progress{c: s.out, quiet: s.json, begun: time.Now(), said: map[*task]string{}, held: map[*task]ipc.Event{}}
+	p := &progress{c: s.out, quiet: s.json, begun: time.Now(), said: map[*task]string{}, held: map[*task]ipc.Event{}, told: map[*task]bool{}}
 	if len(tasks) > 1 {
 		for _, t := range tasks {
 			if t.over {
 				continue
 			}
-			p.names = max(p.names, lipgloss.Width(t.unit))
+			p.names = max(p.names, width(t.unit))
 		}
 	}
 	return p
@@ -60,6 +59,7 @@ func (p *progress) step(t *task, e ipc.Event) {
 	case e.Kind == unit.Ended && t.job.Verb != unit.Stop.String():
 		p.held[t] = e
 	case e.Kind == unit.Begun && p.names == 0:
+		p.told[t] = true
 		p.c.print("%s  %s\n", p.c.paint(strong, t.unit), e.Text)
 	case e.Kind == unit.Finished:
 		p.finished(t, e)
@@ -84,9 +84,10 @@ func (p *progress) release(t *task, e ipc.Event) {
 	p.line(t, end, plain, "pid", strings.TrimPrefix(end.Text, "pid "))
 }
 
-// finished is silent about success: the line before has said it.
+// finished is silent about success: the line before has said it. Of what never
+// began the error says all.
 func (p *progress) finished(t *task, e ipc.Event) {
-	if e.Error == nil {
+	if e.Error == nil || !p.told[t] {
 		return
 	}
 	p.line(t, e, bad, string(e.State), " "+reason(e.Error.Message))
@@ -101,7 +102,7 @@ var known = regexp.MustCompile(`^cannot [a-z-]+ [A-Za-z0-9_.-]+: ((new )?process
 
 func reason(message string) string { return known.ReplaceAllString(message, "") }
 
-func styleOf(k unit.ChangeKind) lipgloss.Style {
+func styleOf(k unit.ChangeKind) style {
 	switch k {
 	case unit.Switched, unit.IsReady, unit.HasBaked:
 		return good
@@ -116,8 +117,9 @@ func styleOf(k unit.ChangeKind) lipgloss.Style {
 // textWidth is where the time begins, if there is room.
 const textWidth = 57
 
-func (p *progress) line(t *task, e ipc.Event, style lipgloss.Style, word, rest string) {
-	text := string(p.indent(t)) + string(p.c.paint(style, word))
+func (p *progress) line(t *task, e ipc.Event, look style, word, rest string) {
+	p.told[t] = true
+	text := string(p.indent(t)) + string(p.c.paint(look, word))
 	if rest != "" {
 		text += " " + printable(rest)
 	}

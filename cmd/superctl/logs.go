@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash/fnv"
 
-	"charm.land/lipgloss/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
@@ -71,12 +70,9 @@ func bytesOf(l ipc.LogLine) []byte {
 }
 
 // colorOf is a unit's own colour, the same each time.
-func colorOf(name string) lipgloss.Style {
-	palette := []lipgloss.Style{
-		plain.Foreground(lipgloss.Cyan), plain.Foreground(lipgloss.Magenta), plain.Foreground(lipgloss.Blue),
-		plain.Foreground(lipgloss.BrightGreen), plain.Foreground(lipgloss.BrightYellow), plain.Foreground(lipgloss.BrightBlue),
-	}
+func colorOf(name string) style {
+	palette := []style{"36", "35", "34", "92", "93", "94"}
 	h := fnv.New32a()
 	h.Write([]byte(name))
-	return palette[h.Sum32()%uint32(len(palette))]
+	return palette[int(h.Sum32()%uint32(len(palette)))]
 }

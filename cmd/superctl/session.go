@@ -16,6 +16,7 @@ import (
 type session struct {
 	out, err *console
 	env      func(string) string
+	root     bool // the system's supervisord is our own
 
 	socket string
 	owner  int
@@ -29,7 +30,7 @@ type session struct {
 }
 
 func newSession(out, err io.Writer, env func(string) string) *session {
-	return &session{out: newConsole(out, env), err: newConsole(err, env), env: env, patience: 3 * time.Second, pace: time.Second}
+	return &session{out: newConsole(out, env), err: newConsole(err, env), env: env, root: os.Geteuid() == 0, patience: 3 * time.Second, pace: time.Second}
 }
 
 // flags are those that every command has.
@@ -92,7 +93,7 @@ func (s *session) path() string {
 // ownRuntime is where an ordinary user's supervisord has its runtime directory
 // by default.
 func (s *session) ownRuntime() (dirs []string) {
-	if os.Geteuid() == 0 {
+	if s.root {
 		return nil
 	}
 	if d := s.env("XDG_RUNTIME_DIR"); filepath.IsAbs(d) {

@@ -7,9 +7,9 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
-	"charm.land/lipgloss/v2"
 	"golang.org/x/term"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
@@ -87,23 +87,26 @@ func (c *console) jsonLine(v any) error {
 	return err
 }
 
+// A style is the parameter of an SGR sequence (console_codes(4)).
+type style string
+
 // Styles, by what they say.
-var (
-	good   = lipgloss.NewStyle().Foreground(lipgloss.Green)
-	bad    = lipgloss.NewStyle().Foreground(lipgloss.Red)
-	moving = lipgloss.NewStyle().Foreground(lipgloss.Yellow)
-	faint  = lipgloss.NewStyle().Faint(true)
-	strong = lipgloss.NewStyle().Bold(true)
-	plain  = lipgloss.NewStyle()
+const (
+	plain  style = ""
+	strong style = "1"
+	faint  style = "2"
+	bad    style = "31"
+	good   style = "32"
+	moving style = "33"
 )
 
 // paint makes text printable, and colours it where that is wanted.
-func (c *console) paint(style lipgloss.Style, text string) painted {
+func (c *console) paint(s style, text string) painted {
 	text = printable(text)
-	if !c.color || text == "" {
+	if !c.color || text == "" || s == plain {
 		return painted(text)
 	}
-	return painted(style.Render(text))
+	return painted("\x1b[" + string(s) + "m" + text + "\x1b[m")
 }
 
 // printable shows what is not to be obeyed: controls, bidi, zero width and the
@@ -168,25 +171,48 @@ func (c *console) logText(text string) painted {
 	return painted(b.String())
 }
 
-// cut shortens text to at most width columns.
-func cut(text string, width int) string {
-	if width <= 0 || lipgloss.Width(text) <= width {
-		return text
+// width is how many columns a text takes that has no controls but colours.
+func width(text string) (columns int) {
+	for _, r := range sgr.ReplaceAllString(text, "") {
+		columns += runeWidth(r)
 	}
-	var b strings.Builder
-	used := 0
-	for _, r := range text {
-		w := lipgloss.Width(string(r))
-		if used+w > width-1 {
-			break
-		}
-		b.WriteRune(r)
-		used += w
-	}
-	return b.String() + "…"
+	return columns
 }
 
-// pad fills text up to width columns.
-func pad(text string, width int) string {
-	return text + strings.Repeat(" ", max(0, width-lipgloss.Width(text)))
+// wide are the blocks whose characters take two columns: those of East Asian
+// scripts (Unicode's annex 11) and emoji.
+var wide = []struct{ first, last rune }{
+	{0x1100, 0x115f}, {0x2e80, 0x303e}, {0x3041, 0xa4cf}, {0xa960, 0xa97f}, {0xac00, 0xd7a3}, {0xf900, 0xfaff},
+	{0xfe30, 0xfe6f}, {0xff00, 0xff60}, {0xffe0, 0xffe6}, {0x1f300, 0x1f64f}, {0x1f680, 0x1f6ff}, {0x1f900, 0x1faff}, {0x20000, 0x3fffd},
+}
+
+func runeWidth(r rune) int {
+	if unicode.In(r, unicode.Mn, unicode.Me) {
+		return 0
+	}
+	for _, b := range wide {
+		if b.first <= r && r <= b.last {
+			return 2
+		}
+	}
+	return 1
+}
+
+// cut shortens text without colours to at most so many columns; 0: no limit.
+func cut(text string, most int) string {
+	if most <= 0 || width(text) <= most {
+		return text
+	}
+	used := 0
+	for i, r := range text {
+		if used += runeWidth(r); used > most-1 {
+			return text[:i] + "…"
+		}
+	}
+	return text
+}
+
+// pad fills text up to so many columns.
+func pad(text string, columns int) string {
+	return text + strings.Repeat(" ", max(0, columns-width(text)))
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -175,5 +176,27 @@ func TestCut(t *testing.T) {
 		if got := cut(c.text, c.width); got != c.want {
 			t.Errorf("cut(%q, %d) = %q, not %q", c.text, c.width, got, c.want)
 		}
+	}
+}
+
+func TestSizesAndTimesForPeople(t *testing.T) {
+	for n, want := range map[uint64]string{1: "1B", 999: "999B", 1000: "1K", 1 << 20: "1.0M", 10480517: "10M", 42991616: "41M", 1 << 34: "16G", 1 << 44: "16.0T"} {
+		if got := size(n); got != want {
+			t.Errorf("size(%d) = %s, not %s", n, got, want)
+		}
+	}
+	for s, want := range map[float64]string{-3: "0s", 0.9: "0s", 61: "1m01s", 3720: "1h02m", 90000: "1d01h"} {
+		if got := short(time.Duration(s * 1e9)); got != want {
+			t.Errorf("short(%v) = %s, not %s", s, got, want)
+		}
+	}
+}
+
+func TestLossesAreTold(t *testing.T) {
+	var errs bytes.Buffer
+	s := newSession(&bytes.Buffer{}, &errs, func(string) string { return "" })
+	s.tellLosses(map[string]uint64{":80": 1, ":81": 5, ":82": 7}, map[string]uint64{":80": 4, ":81": 6, ":82": 7, ":83": 9})
+	if got, want := errs.String(), "note: :80 dropped 3 connections meanwhile: its queue was full\nnote: :81 dropped 1 connection meanwhile: its queue was full\n"; got != want {
+		t.Errorf("%q, not %q", got, want)
 	}
 }

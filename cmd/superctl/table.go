@@ -5,9 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"charm.land/lipgloss/v2"
-	"charm.land/lipgloss/v2/table"
-
 	"github.com/supervisord-go/supervisord/pkg/ipc"
 )
 
@@ -18,7 +15,7 @@ import (
 // A row is a unit in the table; "" is a dash.
 type row struct {
 	name, state, ready, gen, pid, uptime, restarts, mem, listen, note string
-	style                                                             lipgloss.Style
+	style                                                             style
 }
 
 // A column is what it is called and what is in it.
@@ -72,13 +69,13 @@ func (s *session) showTable(st ipc.Status) {
 
 // layout gives each column its width, and says whether they fit. Columns that
 // are empty in every row are left out.
-func layout(cols []column, rows []row, width int) (fit []column, ok bool) {
-	excess := -gap - width
+func layout(cols []column, rows []row, room int) (fit []column, ok bool) {
+	excess := -gap - room
 	for _, c := range cols {
 		c.width = len(c.title)
 		empty := true
 		for _, r := range rows {
-			c.width = max(c.width, lipgloss.Width(c.of(r)))
+			c.width = max(c.width, width(c.of(r)))
 			empty = empty && (c.of(r) == "" || c.of(r) == "-")
 		}
 		if !empty {
@@ -86,7 +83,7 @@ func layout(cols []column, rows []row, width int) (fit []column, ok bool) {
 			excess += c.width + gap
 		}
 	}
-	if width == 0 {
+	if room == 0 {
 		return fit, true
 	}
 	for i := len(fit) - 1; i >= 0; i-- {
@@ -108,51 +105,47 @@ func without(cols []column, drop int) (rest []column) {
 	return rest
 }
 
-// draw writes the table.
+// draw writes the table: what is in a column begins below its title.
 func (s *session) draw(cols []column, rows []row) {
-	t := table.New().BorderTop(false).BorderBottom(false).BorderLeft(false).BorderRight(false).
-		BorderColumn(false).BorderRow(false).BorderHeader(false).Wrap(false).
-		StyleFunc(func(line, col int) lipgloss.Style { return s.styleOf(cols, rows, line, col) })
 	var titles []string
 	for _, c := range cols {
 		titles = append(titles, c.title)
 	}
-	t.Headers(titles...)
+	s.drawLine(cols, titles, func(column) style { return faint })
 	for _, r := range rows {
 		var cells []string
 		for _, c := range cols {
-			cells = append(cells, cut(c.of(r), c.width))
+			cells = append(cells, c.of(r))
 		}
-		t.Row(cells...)
-	}
-	for line := range strings.Lines(t.String() + "\n") {
-		line = strings.TrimRight(line, " \n")
-		s.out.print("%s\n", painted(cut(line, s.lineWidth())))
+		s.drawLine(cols, cells, func(c column) style {
+			if c.title == "STATE" {
+				return r.style
+			}
+			return plain
+		})
 	}
 }
 
-// lineWidth is for terminals too narrow for anything. Lines with colours are
-// not cut: the terminal wraps them, and that is all.
-func (s *session) lineWidth() int {
-	if s.out.color {
-		return 0
+// drawLine cuts what is too long for its column, and the line if it is for a
+// terminal that is too narrow for anything.
+func (s *session) drawLine(cols []column, cells []string, styleOf func(column) style) {
+	room := s.out.width
+	var line strings.Builder
+	for i, c := range cols {
+		text := cut(printable(cells[i]), c.width)
+		if s.out.width > 0 {
+			text = cut(text, max(room, 1))
+			room -= c.width + gap
+		}
+		line.WriteString(string(s.out.paint(styleOf(c), text)))
+		if i < len(cols)-1 {
+			line.WriteString(strings.Repeat(" ", c.width-width(text)+gap))
+		}
+		if s.out.width > 0 && room <= 0 {
+			break
+		}
 	}
-	return s.out.width
-}
-
-func (s *session) styleOf(cols []column, rows []row, line, col int) lipgloss.Style {
-	style := plain
-	switch {
-	case !s.out.color:
-	case line == table.HeaderRow:
-		style = faint
-	case cols[col].title == "STATE":
-		style = rows[line].style
-	}
-	if col < len(cols)-1 {
-		style = style.PaddingRight(gap)
-	}
-	return style
+	s.out.print("%s\n", painted(strings.TrimRight(line.String(), " ")))
 }
 
 // rowsOf makes the rows: services, and sockets that no service has.
@@ -212,7 +205,7 @@ func socketRow(x ipc.SocketUnit, address func(string) string) row {
 	return r
 }
 
-func stateStyle(active string) lipgloss.Style {
+func stateStyle(active string) style {
 	switch active {
 	case "active":
 		return good

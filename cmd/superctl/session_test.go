@@ -1,0 +1,62 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// T23: superctl starts no program, not even a pager, and neither does what it is
+// linked with: some terminal libraries ask tmux what it can do.
+func TestSuperctlCanStartNothing(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if deps := strings.Fields(string(out)); slices.Contains(deps, "os/exec") || len(deps) < 50 {
+		t.Errorf("os/exec is among what superctl is made of: %q", deps)
+	}
+}
+
+func TestSocketIsLookedForWhereItWouldBe(t *testing.T) {
+	dir := t.TempDir()
+	touch := func(elements ...string) string {
+		path := filepath.Join(append([]string{dir}, elements...)...)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	runtime := touch("runtime", "supervisord", "control.sock")
+	state := touch("state", "supervisord", "run", "control.sock")
+	home := touch("home", ".local", "state", "supervisord", "run", "control.sock")
+	for _, c := range []struct {
+		name string
+		flag string
+		env  map[string]string
+		root bool
+		want string
+	}{
+		{name: "what is typed comes first", flag: "/a", env: map[string]string{"SUPERVISORD_SOCKET": "/b"}, want: "/a"},
+		{name: "then the variable", env: map[string]string{"SUPERVISORD_SOCKET": "/b", "XDG_RUNTIME_DIR": dir + "/runtime"}, want: "/b"},
+		{name: "then one's own", env: map[string]string{"XDG_RUNTIME_DIR": dir + "/runtime", "XDG_STATE_HOME": dir + "/state"}, want: runtime},
+		{name: "also without a runtime directory", env: map[string]string{"XDG_STATE_HOME": dir + "/state", "HOME": dir + "/home"}, want: state},
+		{name: "and without anything but a home", env: map[string]string{"HOME": dir + "/home"}, want: home},
+		{name: "if it is there", env: map[string]string{"XDG_RUNTIME_DIR": dir + "/nowhere"}, want: systemSocket},
+		{name: "relative paths say nothing", env: map[string]string{"XDG_RUNTIME_DIR": "runtime", "HOME": "."}, want: systemSocket},
+		{name: "root's own is the system's", root: true, env: map[string]string{"HOME": dir + "/home"}, want: systemSocket},
+	} {
+		s := newSession(&bytes.Buffer{}, &bytes.Buffer{}, func(k string) string { return c.env[k] })
+		s.socket, s.root = c.flag, c.root
+		if got := s.path(); got != c.want {
+			t.Errorf("%s: %s, not %s", c.name, got, c.want)
+		}
+	}
+}
