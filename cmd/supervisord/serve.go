@@ -241,6 +241,7 @@ func (d *assembly) run(signals <-chan os.Signal) error {
 				d.takeIn()
 			case unix.SIGUSR1:
 				d.manager.Reopen()
+				d.log.Info().Msg("opened the logs anew")
 			case unix.SIGUSR2:
 				d.log.Warn().Msg("refused SIGUSR2: this version cannot leave its services to another supervisord")
 			case unix.SIGTERM, unix.SIGINT:

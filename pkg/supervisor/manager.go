@@ -111,6 +111,11 @@ func (e *AliveError) Error() string {
 	return fmt.Sprintf("cannot start: processes of a former supervisord still run: %s", strings.Join(e.Processes, ", "))
 }
 
+// Hint says how to go on.
+func (e *AliveError) Hint() string {
+	return "this version cannot take them over: end them (kill PID), then start supervisord again"
+}
+
 // restore reads what a former supervisord stored. Its processes are gone, or it
 // is an [*AliveError]; what remains is the numbers, which are never used again.
 func (m *Manager) restore() (map[string]unit.Service, error) {

@@ -73,6 +73,7 @@ func (m *Manager) dropUnused() {
 		if !m.names(name) && !v.busy() {
 			close(s.quit)
 			delete(m.services, name)
+			m.log.Info().Str("unit", name).Msg("forgotten: the configuration no longer names it")
 			continue
 		}
 		for _, b := range v.state.Builds {

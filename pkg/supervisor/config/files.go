@@ -25,7 +25,7 @@ func (l *load) first(path string) {
 	if err != nil {
 		l.config.Files = []string{path}
 		l.broken = true
-		why := unread(err)
+		why := err.Error()
 		if errors.Is(err, fs.ErrNotExist) {
 			why += "; write it, or name another with -c FILE"
 		}
@@ -33,18 +33,6 @@ func (l *load) first(path string) {
 		return
 	}
 	l.add(path, text)
-}
-
-// unread is why a file could not be read, and what would be right.
-func unread(err error) string {
-	why := err.Error()
-	if e := (*safepath.Error)(nil); errors.As(err, &e) {
-		why = e.Error()
-		if h := e.Hint; h != "" {
-			why += "; " + h
-		}
-	}
-	return why
 }
 
 // included reads the files that match the patterns of include.
@@ -97,7 +85,7 @@ func hidden(path string) bool { return strings.HasPrefix(filepath.Base(path), ".
 func (l *load) includeFile(c cursor, path string) {
 	text, err := safepath.ReadFile(path, maxFile)
 	if err != nil {
-		c.wrong("%s", unread(err))
+		c.wrong("%s", err.Error())
 		return
 	}
 	l.add(path, text)
