@@ -63,7 +63,7 @@ func between(page, mark, text string) string {
 	if !ok || !ended {
 		panic("the page has no mark " + mark)
 	}
-	return head + begin + text + "<!-- end -->" + tail
+	return head + begin + text + "\n<!-- end -->" + tail
 }
 
 func routesTable() string {
@@ -72,7 +72,7 @@ func routesTable() string {
 	for _, r := range Routes {
 		fmt.Fprintf(&b, "| %s | `%s` | %s | %s |\n", r.Method, r.Path, r.Role, r.About)
 	}
-	b.WriteString("\nA caller needs the role, or a higher one: read, act, admin. In this version who has one\nhas all.\n\n")
+	b.WriteString("\nA caller needs the role, or a higher one: read, act, admin. In this version who has one\nhas all.\n")
 	return b.String()
 }
 
