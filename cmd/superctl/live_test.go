@@ -75,7 +75,8 @@ func watchSlowStart(t *testing.T, set func(*session), args ...string) *watch {
 	dir := t.TempDir()
 	put(t, dir, "start-api.json", play{Hold: true, Events: []ipc.Event{{Kind: "begun", Text: "start"}, {Kind: "exited", PID: 4, Text: "pid 4 exited with status 1"}}})
 	put(t, dir, "status.json", ipc.Status{Services: []ipc.UnitStatus{{Name: "api", Waiting: []string{
-		"waiting for READY=1 from pid 5 (type = notify), 87s left", "waiting for pid 4 to end, SIGKILL in " + strings.Repeat("9", 80)}}}})
+		"waiting for READY=1 from pid 5 (type = notify), 87s left", "waiting for pid 4 to end, SIGKILL in " + strings.Repeat("9", 80),
+	}}}})
 	_, stop, err := serve(dir)
 	if err != nil {
 		t.Fatal(err)
