@@ -102,29 +102,6 @@ func parseTCP(host, port string) (unit.Address, string) {
 	return a, ""
 }
 
-// overlaps says whether two addresses cannot both be bound: surely, or only if
-// [::] takes IPv4 as well.
-func overlaps(a, b unit.Address) (surely, maybe bool) {
-	if a.Network != b.Network || a.Port != b.Port || a.Path != b.Path || a.Network == "tcp" && a.Port == 0 {
-		return false, false
-	}
-	if a.Network == "unix" || a.Host == b.Host {
-		return true, false
-	}
-	x, y := ipOf(a), ipOf(b)
-	if !x.IsUnspecified() && !y.IsUnspecified() {
-		return false, false
-	}
-	return x.Is4() == y.Is4(), x.Is6() && x.IsUnspecified() || y.Is6() && y.IsUnspecified()
-}
-
-func ipOf(a unit.Address) netip.Addr {
-	if ip, err := netip.ParseAddr(a.Host); err == nil {
-		return ip
-	}
-	return netip.IPv6Unspecified()
-}
-
 // fdName follows sd_listen_fds_with_names(3).
 var fdName = kind[string]{"name", func(c cursor) string {
 	s := readText(c)

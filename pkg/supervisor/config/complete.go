@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -34,7 +33,7 @@ func (l *load) complete() {
 		s.complete()
 		l.config.Sockets = append(l.config.Sockets, &s.Socket)
 	}
-	l.checkAddresses()
+	checkAddresses(slices.SortedFunc(maps.Values(l.sockets), byPlace))
 	for _, name := range slices.Sorted(maps.Keys(l.services)) {
 		s := l.services[name]
 		s.complete(l.o)
@@ -75,45 +74,6 @@ func (s *socket) complete() {
 	}
 }
 
-// checkAddresses finds those that cannot both be bound.
-func (l *load) checkAddresses() {
-	type bound struct {
-		unit.Address
-		c      cursor
-		v6Only bool
-	}
-	at := map[string][]bound{} // by what two must have in common
-	for _, s := range slices.SortedFunc(maps.Values(l.sockets), byPlace) {
-		for i, a := range s.Listen {
-			if a.Network == "" {
-				continue
-			}
-			b := bound{a, s.set["listen_stream"].element(i, nil), s.IPv6Only != nil && *s.IPv6Only}
-			k := fmt.Sprint(a.Port, a.Path)
-			for _, other := range at[k] {
-				surely, maybe := overlaps(a, other.Address)
-				if surely {
-					b.c.wrong("%s cannot be bound together with %s of %s (%s)", a, other.Address, other.c.key, other.c.where())
-					break
-				}
-				if maybe && !b.v6Only && !other.v6Only {
-					b.c.doubtful("%s can be bound together with %s of %s (%s) only if [::] does not take IPv4 as well; bind_ipv6_only = \"ipv6-only\" says so", a, other.Address, other.c.key, other.c.where())
-					break
-				}
-			}
-			at[k] = append(at[k], b)
-		}
-	}
-}
-
-func byPlace(a, b *socket) int {
-	x, y := a.from.place(), b.from.place()
-	return cmp.Or(
-		cmp.Compare(a.from.file.number, b.from.file.number),
-		cmp.Compare(x.line, y.line), cmp.Compare(x.col, y.col), strings.Compare(a.Name, b.Name),
-	)
-}
-
 // checkSockets says which sockets of a service do not exist.
 func (l *load) checkSockets(s *service) {
 	c := s.set["sockets"]
@@ -134,8 +94,7 @@ func (l *load) checkSockets(s *service) {
 }
 
 func (l *load) hint(name string) string {
-	names := slices.Sorted(maps.Keys(l.sockets))
-	if near := closest(name, names); near != "" {
+	if near := l.closest(name, slices.Sorted(maps.Keys(l.sockets))); near != "" {
 		return fmt.Sprintf("did you mean %q?", near)
 	}
 	return `write one, with listen_stream = ["127.0.0.1:8080"] or wherever it is to listen`

@@ -11,6 +11,7 @@ import (
 // A cursor stands at a value of a file and knows where that is.
 type cursor struct {
 	file  *file
+	name  string // of the key
 	path  string // as places has it
 	key   string // as people write it: service.api.restart_sec
 	value any
@@ -22,12 +23,12 @@ func (c cursor) child(name string, value any) cursor {
 	if c.key != "" {
 		key = c.key + "." + key
 	}
-	return cursor{c.file, join(c.path, name), key, value}
+	return cursor{c.file, name, join(c.path, name), key, value}
 }
 
 // element is the value at i in the array at c. It is called as the array is.
 func (c cursor) element(i int, value any) cursor {
-	return cursor{c.file, joinIndex(c.path, i), c.key, value}
+	return cursor{c.file, c.name, joinIndex(c.path, i), c.key, value}
 }
 
 // place is where c is, or what it is in.
@@ -51,15 +52,6 @@ func (c cursor) wrong(format string, args ...any) {
 // doubtful notes a warning here.
 func (c cursor) doubtful(format string, args ...any) {
 	c.file.problem(c, true, fmt.Sprintf(format, args...))
-}
-
-// name is the last part of the key.
-func (c cursor) name() string {
-	if i := strings.LastIndexAny(c.path, "\x00"); i >= 0 {
-		name, _, _ := strings.Cut(c.path[i+1:], "\x01")
-		return name
-	}
-	return c.path
 }
 
 // bareKey has the letters that a key may have without quotes.

@@ -30,6 +30,7 @@ type load struct {
 	services map[string]*service
 	manager  cursor
 	accounts accounts
+	hints    int // that were looked for
 }
 
 // A file is one of those that a configuration is in.
@@ -126,9 +127,9 @@ func (f *file) parse(text string) (top map[string]any, ok bool) {
 			return fail(placeOf(text, i), "this is not UTF-8, and so it is not TOML; save the file as UTF-8")
 		}
 	}
-	found, deep := scan(text)
-	if deep != nil {
-		return fail(*deep, fmt.Sprintf("this is nested more than %d deep; nothing here needs that", maxDepth))
+	found, refused := scan(text)
+	if refused != nil {
+		return fail(refused.place, refused.why)
 	}
 	f.places = found
 	_, err := toml.Decode(text, &top)
@@ -156,7 +157,7 @@ func explain(message string) string {
 // top reads what stands outside of all units, and the tables of units.
 func (f *file) top(c cursor, table map[string]any, main bool) {
 	for _, c := range c.sorted(table) {
-		switch name := c.name(); {
+		switch name := c.name; {
 		case name == "socket":
 			f.units(c, f.socket)
 		case name == "service":
@@ -178,11 +179,11 @@ func (f *file) top(c cursor, table map[string]any, main bool) {
 func (f *file) units(c cursor, read func(name string, c cursor)) {
 	table, ok := c.value.(map[string]any)
 	if !ok {
-		c.wrong("a table was expected, not %s; write [%s.NAME] and its keys below it", noun(c.value), c.name())
+		c.wrong("a table was expected, not %s; write [%s.NAME] and its keys below it", noun(c.value), c.name)
 		return
 	}
 	for _, c := range c.sorted(table) {
-		name := c.name()
+		name := c.name
 		if why := badName(name); why != "" {
 			c.wrong("%s", why)
 			continue
@@ -244,7 +245,7 @@ func (f *file) keys(c cursor, kind, prefix string, t *target, seen set) {
 	}
 	known := keysOf(kind)
 	for _, c := range c.sorted(table) {
-		name := c.name()
+		name := c.name
 		k := known[name]
 		switch sub := kind + "." + name; {
 		case k == nil && slices.Contains(below(kind), sub):
@@ -267,8 +268,8 @@ func (f *file) keys(c cursor, kind, prefix string, t *target, seen set) {
 // unknown says of a key what could have been meant: a similar one, or the same
 // of another table. It returns the similar one.
 func (f *file) unknown(c cursor, kind string) (near string) {
-	name := c.name()
-	if near = closest(name, wordsOf(kind)); near != "" {
+	name := c.name
+	if near = f.load.closest(name, wordsOf(kind)); near != "" {
 		if strings.EqualFold(near, name) {
 			c.wrong("there is no such key; case matters: %s", near)
 		} else {

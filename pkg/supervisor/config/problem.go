@@ -74,12 +74,25 @@ func closest(word string, words []string) string {
 	word = strings.ToLower(word)
 	most, best, found := max(1, min(len(word)/3, 5)), math.MaxInt, ""
 	for _, w := range words {
+		if len(w) > len(word)+most || len(word) > len(w)+most {
+			continue
+		}
 		d := distance(word, strings.ToLower(w))
 		if score := 2*d - sameStart(word, w); d <= most && score < best {
 			best, found = score, w
 		}
 	}
 	return found
+}
+
+// closest gives so many hints and no more: who needs more of them has not
+// mistyped, and looking for them takes its time.
+func (l *load) closest(word string, words []string) string {
+	const enough = 50
+	if l.hints++; l.hints > enough {
+		return ""
+	}
+	return closest(word, words)
 }
 
 // sameStart is how many letters two words begin with, up to three: people err

@@ -145,7 +145,7 @@ var environment = kind[unit.Secrets]{"table of strings, or list of KEY=value", f
 	case map[string]any:
 		for _, c := range c.sorted(v) {
 			if value, ok := c.value.(string); ok {
-				add(c, c.name(), value)
+				add(c, c.name, value)
 			} else {
 				c.wrong("a string was expected, not %s; put it in quotes", noun(c.value))
 			}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -12,9 +13,12 @@ import (
 // value ends, and leaves it to the TOML package to say what is wrong. Where it
 // meets something that it does not understand it stops, and so will the other.
 
-// maxDepth is how deep arrays, inline tables and dotted keys may be nested. Both
-// readers are recursive, and a hostile file must not use up the stack.
-const maxDepth = 32
+// Both readers are recursive, and keep the whole path of each key: a hostile file
+// must not use up the stack or the memory.
+const (
+	maxDepth = 32   // of arrays, inline tables and dotted keys
+	maxPath  = 1024 // bytes of a key with those of the tables that it is in
+)
 
 // A place is where something stands in a text: line and column count from 1,
 // the column in characters.
@@ -23,8 +27,17 @@ type place struct{ line, col int }
 // places maps paths to where they stand. A path is what [join] makes.
 type places map[string]place
 
-// join appends a name, or the index of an element, to a path.
-func join(path, name string) string       { return path + "\x00" + name }
+// join appends a name to a path. A name may have any character in it.
+func join(path, name string) string {
+	if strings.ContainsAny(name, "\x00\x01\x02") {
+		name = separators.Replace(name)
+	}
+	return path + "\x00" + name
+}
+
+var separators = strings.NewReplacer("\x00", "\x020", "\x01", "\x021", "\x02", "\x022")
+
+// joinIndex appends the index of an element to a path.
 func joinIndex(path string, i int) string { return path + "\x01" + strconv.Itoa(i) }
 
 type scanner struct {
@@ -37,12 +50,17 @@ type scanner struct {
 	table    string
 	arrays   map[string]int // how many elements [[path]] has so far
 	found    places
-	deep     *place // where it became too deep
+	refused  *refusal
 }
 
-// scan finds the places of all that is in text. deep is where it is nested
-// deeper than maxDepth, or nil.
-func scan(text string) (found places, deep *place) {
+// A refusal is something that would cost too much to read.
+type refusal struct {
+	place
+	why string
+}
+
+// scan finds the places of all that is in text, unless it refuses to.
+func scan(text string) (places, *refusal) {
 	s := &scanner{text: text, line: 1, col: 1, arrays: map[string]int{}, found: places{}}
 	if strings.HasPrefix(text, "\ufeff") {
 		s.at, s.lineFrom, s.colFrom = 3, 3, 3
@@ -52,7 +70,7 @@ func scan(text string) (found places, deep *place) {
 			break
 		}
 	}
-	return s.found, s.deep
+	return s.found, s.refused
 }
 
 func (s *scanner) statement() bool {
@@ -92,8 +110,7 @@ func (s *scanner) pair(table string, depth int) bool {
 func (s *scanner) key(path string, from place) (string, bool) {
 	for depth := 0; ; depth++ {
 		if depth > maxDepth {
-			s.deep = &from
-			return "", false
+			return "", s.refuse(from, tooDeep)
 		}
 		s.blank(false)
 		part, ok := s.part()
@@ -101,7 +118,9 @@ func (s *scanner) key(path string, from place) (string, bool) {
 			return "", false
 		}
 		path = s.last(path)
-		path = join(path, part)
+		if path = join(path, part); len(path) > maxPath {
+			return "", s.refuse(from, tooLong)
+		}
 		s.note(path, from)
 		if !s.skip(".") {
 			return path, true
@@ -138,9 +157,7 @@ func (s *scanner) part() (string, bool) {
 func (s *scanner) value(path string, depth int) bool {
 	s.blank(false)
 	if depth > maxDepth {
-		here := s.here()
-		s.deep = &here
-		return false
+		return s.refuse(s.here(), tooDeep)
 	}
 	switch s.peek() {
 	case '[':
@@ -291,6 +308,16 @@ func (s *scanner) here() place {
 	s.col += utf8.RuneCountInString(s.text[s.colFrom:s.at])
 	s.colFrom = s.at
 	return place{s.line, s.col}
+}
+
+var (
+	tooDeep = fmt.Sprintf("this is nested more than %d deep; nothing here needs that", maxDepth)
+	tooLong = fmt.Sprintf("this key, with the tables that it is in, has more than %d bytes; nothing here needs that", maxPath)
+)
+
+func (s *scanner) refuse(at place, why string) bool {
+	s.refused = &refusal{at, why}
+	return false
 }
 
 // note keeps the first place of a path: a table may be begun more than once.

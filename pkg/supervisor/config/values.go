@@ -65,7 +65,7 @@ func readInt(c cursor, lo, hi int64) int {
 	n, ok := c.value.(int64)
 	switch {
 	case !ok:
-		c.wrong("%s is not a whole number; write one, without quotes, as in %s = %d", show(c.value), c.name(), max(lo, min(hi, 10)))
+		c.wrong("%s is not a whole number; write one, without quotes, as in %s = %d", show(c.value), c.name, max(lo, min(hi, 10)))
 	case n < lo || n > hi:
 		c.wrong("%d is out of range; it can be from %d to %d", n, lo, hi)
 	}
@@ -77,7 +77,7 @@ func each[T any](c cursor, read func(cursor) T) (all []T) {
 	list, ok := c.value.([]any)
 	if !ok {
 		if s, ok := c.value.(string); ok {
-			c.wrong("a list was expected, not a string; write %s = [%q]", c.name(), s)
+			c.wrong("a list was expected, not a string; write %s = [%q]", c.name, s)
 		} else {
 			c.wrong("a list was expected, not %s", noun(c.value))
 		}

@@ -1,0 +1,102 @@
+package config
+
+import (
+	"cmp"
+	"net/netip"
+	"strings"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// Two sockets cannot have one address. Nor can one have all addresses of a
+// machine at a port, and another one of them; [::] has those of IPv4 as well,
+// unless it is told otherwise.
+
+// A bound is an address that somebody wants.
+type bound struct {
+	unit.Address
+	from   cursor
+	v6Only bool
+}
+
+// A port is what is wanted at one number, or at one path: enough of it to know
+// what else cannot be had, however many there are.
+type port struct {
+	same     map[netip.Addr]bound // by host
+	first    map[bool]bound       // any, by whether it is IPv6
+	wildcard map[bool]bound
+}
+
+// checkAddresses finds addresses that cannot be bound together.
+func checkAddresses(sockets []*socket) {
+	ports := map[unit.Address]*port{}
+	for _, s := range sockets {
+		for i, a := range s.Listen {
+			if a.Network == "" || a.Network == "tcp" && a.Port == 0 {
+				continue
+			}
+			key := unit.Address{Network: a.Network, Port: a.Port, Path: a.Path}
+			if ports[key] == nil {
+				ports[key] = &port{map[netip.Addr]bound{}, map[bool]bound{}, map[bool]bound{}}
+			}
+			ports[key].add(bound{a, s.set["listen_stream"].element(i, nil), s.IPv6Only != nil && *s.IPv6Only})
+		}
+	}
+}
+
+func (p *port) add(b bound) {
+	ip := hostIP(b.Host)
+	if other, surely, ok := p.rival(b, ip); surely {
+		b.from.wrong("%s cannot be bound together with %s of %s (%s)", b, other, other.from.key, other.from.where())
+	} else if ok {
+		b.from.doubtful("%s can be bound together with %s of %s (%s) only if [::] does not take IPv4 as well; bind_ipv6_only = \"ipv6-only\" says so", b, other, other.from.key, other.from.where())
+	}
+	keep(p.same, ip, b)
+	keep(p.first, ip.Is6(), b)
+	if ip.IsUnspecified() {
+		keep(p.wildcard, ip.Is6(), b)
+	}
+}
+
+func keep[K comparable](all map[K]bound, k K, b bound) {
+	if _, ok := all[k]; !ok {
+		all[k] = b
+	}
+}
+
+// rival is one that was there before and that b cannot be bound together with:
+// surely, or depending on what [::] takes.
+func (p *port) rival(b bound, ip netip.Addr) (other bound, surely, ok bool) {
+	if other, ok = p.same[ip]; ok {
+		return other, true, true
+	}
+	others := p.wildcard
+	if ip.IsUnspecified() {
+		others = p.first
+	}
+	if other, ok = others[ip.Is6()]; ok {
+		return other, true, true
+	}
+	if ip.Is4() { // [::] may have it
+		other, ok = p.wildcard[true]
+		return other, false, ok && !other.v6Only
+	}
+	other, ok = p.first[false]
+	return other, false, ok && ip.IsUnspecified() && !b.v6Only
+}
+
+// hostIP is what a host means; an empty one is [::], and so, for want of another
+// one, is that of a path.
+func hostIP(host string) netip.Addr {
+	ip, _ := netip.ParseAddr(cmp.Or(host, "::"))
+	return ip
+}
+
+// byPlace is the order of the text.
+func byPlace(a, b *socket) int {
+	x, y := a.from.place(), b.from.place()
+	return cmp.Or(
+		cmp.Compare(a.from.file.number, b.from.file.number),
+		cmp.Compare(x.line, y.line), cmp.Compare(x.col, y.col), strings.Compare(a.Name, b.Name),
+	)
+}
