@@ -93,7 +93,8 @@ type run struct {
 // sh is a task that runs a shell script.
 func sh(script string, args ...string) Task {
 	argv := append([]string{"sh", "-c", script, "sh"}, args...)
-	return Task{Program: &unit.Program{Argv: argv, Path: "/bin/sh"}}
+	env := []string{fmt.Sprintf("T=/proc/%d", os.Getpid())}
+	return Task{Program: &unit.Program{Argv: argv, Path: "/bin/sh", Environment: env}}
 }
 
 // fake is a task that runs one of the fakes.

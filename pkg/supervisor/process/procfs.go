@@ -7,6 +7,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // A stat is what /proc/PID/stat says of a process. Reading it waits for
@@ -21,11 +23,19 @@ type stat struct {
 func (s stat) alive() bool { return s.state != 'Z' && s.state != 'X' && s.state != 0 }
 
 func readStat(pid int) (stat, error) {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	fd, err := retry(func() (int, error) {
+		return unix.Open("/proc/"+strconv.Itoa(pid)+"/stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	})
 	if err != nil {
 		return stat{}, err
 	}
-	return parseStat(text)
+	defer unix.Close(fd)
+	var text [1024]byte // it is shorter, and read at once
+	n, err := retry(func() (int, error) { return unix.Read(fd, text[:]) })
+	if err != nil {
+		return stat{}, err
+	}
+	return parseStat(text[:n])
 }
 
 // parseStat reads the fields of proc_pid_stat(5). The name is in parentheses and

@@ -155,7 +155,37 @@ func send(s stat, sig syscall.Signal) {
 
 func (t *sessionTree) kill() error {
 	t.doomed.Store(true)
-	_, err := t.signal(syscall.SIGKILL)
+	err := t.signalGroup(syscall.SIGKILL)
+	if errors.Is(err, os.ErrProcessDone) {
+		err = nil
+	}
+	return errors.Join(err, t.killOthers())
+}
+
+// killOthers kills those who have left the main process's group. It stops them
+// first, one after the other, until all stand still: a storm of forks that is
+// killed one by one outlives that, since each death makes room for a new process.
+func (t *sessionTree) killOthers() error {
+	for range rounds {
+		members, err := t.look()
+		if err != nil {
+			return err
+		}
+		running := false
+		for _, s := range members {
+			if s.state != 'T' && s.group != t.pid {
+				running = true
+				send(s, syscall.SIGSTOP)
+			}
+		}
+		if !running {
+			break
+		}
+	}
+	members, err := t.look()
+	for _, s := range members {
+		send(s, syscall.SIGKILL)
+	}
 	return err
 }
 
@@ -173,18 +203,11 @@ func (t *sessionTree) waitEmpty() {
 			empty++
 		default:
 			empty = 0
-			t.killIfDoomed(members)
+			if t.doomed.Load() {
+				t.killOthers()
+			}
 			await(members[0])
 		}
-	}
-}
-
-func (t *sessionTree) killIfDoomed(members []stat) {
-	if !t.doomed.Load() {
-		return
-	}
-	for _, s := range members {
-		send(s, syscall.SIGKILL)
 	}
 }
 

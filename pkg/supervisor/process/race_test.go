@@ -1,0 +1,6 @@
+//go:build race
+
+package process
+
+// The stage is a race build as well, and slow to start.
+const defaultChildren = 100
