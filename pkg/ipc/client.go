@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"time"
@@ -153,11 +154,14 @@ func newRequest(ctx context.Context, method, path string, q url.Values, body any
 // lost is what it means that no answer came.
 func (c *Client) lost(ctx context.Context, err error) error {
 	var e *Error
+	var late net.Error
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case errors.As(err, &e):
 		return e
+	case errors.As(err, &late) && late.Timeout():
+		return &Error{Code: Unreachable, Message: fmt.Sprintf("supervisord does not answer: it was given %s", answerTime)}
 	}
 	return &Error{Code: Unreachable, Message: fmt.Sprintf("cannot reach supervisord: it hung up (%s)", cause(err))}
 }
