@@ -109,7 +109,7 @@ func (s *service) complete(o Options) {
 	s.setDirectory(o)
 	s.setTimes(o)
 	s.setReload()
-	s.setNotify()
+	s.checkNotify()
 	if !s.set.has("log.forward") {
 		s.Log.Forward = o.PID1 || o.Terminal
 	}
@@ -149,10 +149,16 @@ func (s *service) setTimes(o Options) {
 		}
 	}
 	setDefault(&l.Abort, l.Stop)
-	setDefault(&l.ExtendMax, times10(max(l.Start, l.Stop)))
+	setDefault(&l.ExtendMax, extendMax(l.Start, l.Stop))
 }
 
-func times10(d time.Duration) time.Duration {
+// extendMax is ten times the longer timeout that ends. One that does not end needs
+// no extension, and must not let the other one be put off for ever.
+func extendMax(start, stop time.Duration) time.Duration {
+	d := max(start, stop)
+	if d == unit.Infinity {
+		d = min(start, stop)
+	}
 	if d > unit.Infinity/10 {
 		return unit.Infinity
 	}
@@ -169,7 +175,8 @@ func (s *service) setReload() {
 	s.Life.Overlap = s.mode == "overlap"
 }
 
-func (s *service) setNotify() {
+// checkNotify: who is to say something must be heard.
+func (s *service) checkNotify() {
 	l := s.Life
 	needs := ""
 	switch {
@@ -178,13 +185,7 @@ func (s *service) setNotify() {
 	case l.Watchdog > 0:
 		needs = "watchdog_sec"
 	}
-	c, written := s.set["notify_access"]
-	switch {
-	case !written && needs != "":
-		s.Notify = unit.NotifyMain
-	case !written:
-		s.Notify = unit.NotifyNone
-	case s.Notify == unit.NotifyNone && needs != "":
+	if c, ok := s.set["notify_access"]; ok && s.Notify == unit.NotifyNone && needs != "" {
 		c.wrong("with \"none\" nobody hears what %s needs to be told; write \"main\", or leave it out", needs)
 	}
 }
@@ -235,12 +236,14 @@ func (s *service) unreachable() bool {
 	if l.Burst == 0 {
 		return false
 	}
-	const shortest = 0.75 // the jitter
-	var sum float64       // of the waits after the second crash and those that follow
-	for k := 1; k < l.Burst && sum < float64(l.Interval); k++ {
-		sum += shortest * float64(backoff(l, k))
+	const shortest = 0.75                // the jitter
+	waits := l.Burst - 1                 // after the second crash and those that follow
+	grow := min(waits, l.RestartSteps+1) // then they are all the same
+	sum := float64(waits-grow) * float64(backoff(l, grow+1))
+	for k := 1; k <= grow; k++ {
+		sum += float64(backoff(l, k))
 	}
-	return sum >= float64(l.Interval)
+	return shortest*sum >= float64(l.Interval)
 }
 
 // backoff is how systemd.service(5) makes the waits grow from RestartSec to

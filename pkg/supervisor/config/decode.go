@@ -30,7 +30,8 @@ type load struct {
 	services map[string]*service
 	manager  cursor
 	accounts accounts
-	hints    int // that were looked for
+	hints    int             // that were looked for
+	read     map[string]bool // names of files
 }
 
 // A file is one of those that a configuration is in.
@@ -75,7 +76,7 @@ func (s set) has(name string) bool {
 func newLoad(o Options) *load {
 	return &load{
 		o: o, config: &Config{}, digest: sha256.New(),
-		sockets: map[string]*socket{}, services: map[string]*service{}, accounts: accounts{},
+		sockets: map[string]*socket{}, services: map[string]*service{}, read: map[string]bool{}, accounts: accounts{},
 	}
 }
 
@@ -106,6 +107,7 @@ func (l *load) add(name string, text []byte) {
 		l.config.Path = absolute(name)
 	}
 	l.config.Files = append(l.config.Files, name)
+	l.read[name] = true
 	fmt.Fprintf(l.digest, "%q %d\n", name, len(text))
 	l.digest.Write(text)
 	top, ok := f.parse(string(text))

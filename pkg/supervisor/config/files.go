@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/safepath"
@@ -70,7 +69,7 @@ func (l *load) include(c cursor, pattern string) {
 	for _, path := range found {
 		switch {
 		case hidden(path) && !hidden(pattern): // an editor's, as a shell has it
-		case l.broken || slices.Contains(l.config.Files, path):
+		case l.broken || l.read[path]:
 		case len(l.config.Files) >= maxFiles:
 			c.wrong("with %q there are more than %d files", pattern, maxFiles)
 			return

@@ -240,7 +240,7 @@ type measure struct {
 
 var (
 	counted        = measure{"number", "65536", func(s string) (uint64, bool) { n, err := strconv.ParseUint(s, 10, 63); return n, err == nil }}
-	sized          = measure{"size", "64M", parseSize}
+	inBytes        = measure{"size", "64M", parseSize}
 	inSeconds      = measure{"duration", "30s", func(s string) (uint64, bool) { return parseIn(s, time.Second) }}
 	inMicroseconds = measure{"duration", "200ms", func(s string) (uint64, bool) { return parseIn(s, time.Microsecond) }}
 )
@@ -300,7 +300,11 @@ var (
 	anyUser  = kind[string]{"user", func(c cursor) string { return readAccount(c, "user") }}
 	anyGroup = kind[string]{"group", func(c cursor) string { return readAccount(c, "group") }}
 	noGroup  = kind[string]{"group, or empty", func(c cursor) string {
-		if c.value == "" {
+		switch c.value {
+		case "":
+			return ""
+		case "nobody", "nogroup", "65534": // whoever is unknown in a user namespace
+			c.wrong("%s is what all strangers have in a container; write a group that has members, or \"\" for none", show(c.value))
 			return ""
 		}
 		return readAccount(c, "group")

@@ -95,9 +95,8 @@ const width = 84
 
 const sampleHead = `# A configuration of supervisord: /etc/supervisord/supervisord.toml
 #
-# What is not behind a # works as it is. A line "# key = value" can be uncommented
-# alone; its value is the default where there is one. Try a change before it is
-# taken in:
+# What is not behind a # works as it is. Each line "# key = value" can be uncommented
+# alone; its value is the default, or an example. Try a change before it is taken in:
 #
 #   supervisord --check -c supervisord.toml
 #   superctl daemon-reload

@@ -28,11 +28,15 @@ var (
 	duration = kind[time.Duration]{"duration", func(c cursor) time.Duration { return readDuration(c, 0, false) }}
 	positive = kind[time.Duration]{"duration", func(c cursor) time.Duration { return readDuration(c, 1, false) }}
 	timeout  = kind[time.Duration]{"duration or infinity", func(c cursor) time.Duration { return readDuration(c, 1, true) }}
-	size     = kind[int64]{"size", readSize}
 	octal    = kind[int]{"octal string", readOctal}
 	signal   = kind[syscall.Signal]{"signal", readSignal}
 	strs     = kind[[]string]{"list of strings", func(c cursor) []string { return each(c, readText) }}
 )
+
+// sized reads bytes, from lo to hi.
+func sized(lo, hi int64) kind[int64] {
+	return kind[int64]{"size", func(c cursor) int64 { return readSize(c, lo, hi) }}
+}
 
 // integer reads a whole number from lo to hi.
 func integer(lo, hi int64) kind[int] {
@@ -176,22 +180,38 @@ var sizes = map[string]uint{"": 0, "B": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
 // readSize reads bytes: a number, or a string with K, M, G or T after it, which
 // are powers of 1024 as in systemd.
-func readSize(c cursor) int64 {
+func readSize(c cursor, lo, hi int64) (n int64) {
 	switch v := c.value.(type) {
 	case int64:
-		if v < 0 {
-			c.wrong("%d is less than nothing; write a number of bytes, or one like \"10M\"", v)
-		}
-		return v
+		n = v
 	case string:
-		if n, ok := parseSize(v); ok {
-			return int64(n)
+		bytes, ok := parseSize(v)
+		if !ok {
+			c.wrong("%q is not a size; write a number and K, M, G or T (of 1024 each), like \"10M\"", v)
+			return 0
 		}
-		c.wrong("%q is not a size; write a number and K, M, G or T (of 1024 each), like \"10M\"", v)
+		n = int64(bytes)
 	default:
 		c.wrong("a size was expected, not %s; write one like \"10M\"", noun(v))
+		return 0
 	}
-	return 0
+	if n < lo || n > hi {
+		c.wrong("%s is out of range; it can be from %s to %s", show(c.value), sizeText(lo), sizeText(hi))
+	}
+	return n
+}
+
+// sizeText is a number of bytes as one would write it.
+func sizeText(n int64) string {
+	units := "KMGT"
+	if n%1024 != 0 || n == 0 {
+		return strconv.FormatInt(n, 10)
+	}
+	i := -1
+	for n%1024 == 0 && i < len(units)-1 {
+		n, i = n/1024, i+1
+	}
+	return fmt.Sprintf("%d%c", n, units[i])
 }
 
 func parseSize(s string) (uint64, bool) {
