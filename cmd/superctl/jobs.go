@@ -32,9 +32,7 @@ func (s *session) jobCommand(v unit.Verb, c *cobra.Command) *cobra.Command {
 	f := c.Flags()
 	f.BoolVar(&w.noBlock, "no-block", false, "do not wait for the outcome: print the job's id")
 	f.DurationVar(&w.timeout, "timeout", 0, "wait at most this `long`, then exit with 7; it goes on")
-	if v == unit.Reload {
-		f.Var(&choice{of: []string{"done", "drained"}, is: &w.wait}, "wait", "wait until it is done, or until the old processes have gone as well")
-	}
+	f.Var(&choice{of: []string{"done", "drained"}, is: &w.wait}, "wait", "wait until it is done, or until the old processes have gone as well")
 	s.outputFlag(c, "text")
 	c.RunE = func(c *cobra.Command, names []string) error {
 		if w.noBlock && (w.wait != "done" || w.timeout != 0) {

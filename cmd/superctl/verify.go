@@ -35,24 +35,31 @@ supervisord, and opens files as you. Warnings alone exit with 0.`,
 	return c
 }
 
+// A problem is config's, for programs.
+type problem struct {
+	File    string `json:"file"`
+	Line    int    `json:"line"`
+	Column  int    `json:"column"`
+	Key     string `json:"key"`
+	Message string `json:"message"`
+	Warning bool   `json:"warning"`
+}
+
 func (s *session) showProblems(conf *config.Config, problems []config.Problem) error {
 	failed := false
+	list := []problem{}
 	for _, p := range problems {
 		failed = failed || !p.Warning
-	}
-	switch {
-	case s.json:
-		if problems == nil {
-			problems = []config.Problem{}
-		}
-		if err := s.out.json(problems); err != nil {
-			return err
-		}
-	case len(problems) > 0:
-		for _, p := range problems {
+		list = append(list, problem{p.File, p.Line, p.Col, p.Key, p.Message, p.Warning})
+		if !s.json {
 			s.out.print("%s\n", p.String())
 		}
-	case conf != nil:
+	}
+	if s.json {
+		if err := s.out.json(list); err != nil {
+			return err
+		}
+	} else if !failed && conf != nil {
 		s.out.print("%s: %s, %s\n", conf.Path, count(len(conf.Services), "service"), count(len(conf.Sockets), "socket"))
 	}
 	if failed {
