@@ -75,6 +75,7 @@ func (m *Manager) finished(e *ipc.Event, f unit.Finish, v *view) {
 		if !ok {
 			continue
 		}
+		e.Text = fmt.Sprintf("%s: %s", j.Verb, f.Result)
 		var why *ipc.Error
 		if f.Result != unit.Done {
 			why = v.explain(j.verb, f)
