@@ -62,6 +62,9 @@ func (r *reaper) sweep() {
 		return // the next child that ends brings the next sweep
 	}
 	for _, pid := range pids {
+		if own.has(pid) { // there may be thousands
+			continue
+		}
 		if s, err := readStat(pid); err == nil && s.state == 'Z' && own.leaves(s) && reap(pid) && r.stray != nil {
 			r.stray(pid)
 		}
@@ -81,23 +84,27 @@ var own = register{pids: map[int]int{}}
 type register struct {
 	mu       sync.Mutex
 	starting int         // starts whose number is not known yet
+	unsure   bool        // a child was left alone because of them
 	pids     map[int]int // those that are not reaped; two of a number while the first is taken off
 }
 
-// begin and end enclose a start; end names the process, or 0 if there is none.
+// begin and end enclose a start; end names the process, or 0 if there is none,
+// and says whether the reaper should look again.
 func (r *register) begin() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.starting++
 }
 
-func (r *register) end(pid int) {
+func (r *register) end(pid int) (look bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.starting--
 	if pid > 0 {
 		r.pids[pid]++
 	}
+	look, r.unsure = r.unsure, false
+	return look
 }
 
 // reaped says that a process's number is free.
@@ -124,8 +131,9 @@ func (r *register) leaves(s stat) bool {
 	switch {
 	case r.pids[s.pid] > 0:
 		return false
-	case s.session == s.pid:
-		return r.starting == 0
+	case s.session == s.pid && r.starting > 0:
+		r.unsure = true
+		return false
 	}
 	return s.session != ownSession()
 }

@@ -23,7 +23,7 @@ func (l *Launcher) stage(ctx context.Context, t *Task, path string, file *Execut
 	if err != nil {
 		return nil, control{}, err
 	}
-	b := &birth{tree: tree, files: l.files(t, file)}
+	b := &birth{reaper: l.reaper, tree: tree, files: l.files(t, file)}
 	c, err := b.prepare(l)
 	if err != nil {
 		b.close()
@@ -31,10 +31,7 @@ func (l *Launcher) stage(ctx context.Context, t *Task, path string, file *Execut
 		return nil, control{}, spawnError(err, t)
 	}
 	done := make(chan error, 1)
-	go func() { // if it hangs, it hangs alone
-		done <- b.start()
-		l.reaper.look()
-	}()
+	go func() { done <- b.start() }() // if it hangs, it hangs alone
 	ctx, cancel := context.WithTimeout(ctx, spawnTimeout)
 	defer cancel()
 	select {
@@ -101,11 +98,12 @@ func (l *Launcher) files(t *Task, file *Executable) []uintptr {
 
 // A birth is the start of one process.
 type birth struct {
-	tree  tree
-	files []uintptr // the child's
-	self  int       // our own binary; owned
-	pid   int
-	pidfd int
+	reaper *reaper
+	tree   tree
+	files  []uintptr // the child's
+	self   int       // our own binary; owned
+	pid    int
+	pidfd  int
 }
 
 // prepare makes the socket pair, and puts our binary and the stage's end where
@@ -140,7 +138,9 @@ func (b *birth) start() error {
 	if err == nil && b.pidfd < 0 {
 		err = unix.ENOSYS // no such kernel has passed becomeParent
 	}
-	own.end(b.pid)
+	if own.end(b.pid) {
+		b.reaper.look()
+	}
 	return err
 }
 
