@@ -145,7 +145,7 @@ func (sh sheet) sockets(u ipc.UnitStatus) {
 }
 
 func (sh sheet) socketUnit(x ipc.SocketUnit) {
-	r := socketRow(x, wholeAddress)
+	r := socketRow(x, whole)
 	sh.c.print("%s  %s\n", sh.c.paint(strong, x.Name+".socket"), sh.c.paint(r.style, r.state))
 	label := "Sockets"
 	for _, y := range x.Sockets {

@@ -40,6 +40,8 @@ func (s *session) conclude(ctx context.Context, err error) int {
 	var status exitStatus
 	var e *ipc.Error
 	switch {
+	case s.out.lost != nil:
+		return s.complain(&ipc.Error{Code: ipc.Internal, Message: fmt.Sprintf("cannot write the answer: %v", s.out.lost)})
 	case err == nil:
 		return exitOK
 	case errors.As(err, &status):

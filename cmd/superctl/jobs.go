@@ -168,6 +168,9 @@ func (s *session) follow(ctx context.Context, id string, w waiting, tell func(st
 	tell(step{job: j, err: err, over: true})
 }
 
+// answerTime is how long a question may take that is only asked to say more.
+const answerTime = 5 * time.Second
+
 // reasons is what those tasks wait for in which nothing has happened for a while.
 func (s *session) reasons(ctx context.Context, tasks []*task, while time.Duration) map[*task][]string {
 	silent := map[string]*task{}
@@ -179,7 +182,7 @@ func (s *session) reasons(ctx context.Context, tasks []*task, while time.Duratio
 	if len(silent) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	st, err := s.client().Status(ctx, slices.Collect(maps.Keys(silent))...)
 	if err != nil {

@@ -45,7 +45,7 @@ func TestScripts(t *testing.T) {
 			"followed": followed,
 			"exits":    exits,
 		},
-		Deadline: time.Now().Add(2 * time.Minute),
+		Deadline: time.Now().Add(10 * time.Minute),
 	})
 }
 

@@ -25,12 +25,13 @@ type session struct {
 
 	patience time.Duration // in which nothing happens, before it is said what is waited for
 	pace     time.Duration // at which that is said again
+	haste    time.Duration // that a shell which completes a word is kept waiting
 
 	dialled *ipc.Client
 }
 
 func newSession(out, err io.Writer, env func(string) string) *session {
-	return &session{out: newConsole(out, env), err: newConsole(err, env), env: env, root: os.Geteuid() == 0, patience: 3 * time.Second, pace: time.Second}
+	return &session{out: newConsole(out, env), err: newConsole(err, env), env: env, root: os.Geteuid() == 0, patience: 3 * time.Second, pace: time.Second, haste: 300 * time.Millisecond}
 }
 
 // flags are those that every command has.

@@ -2,12 +2,16 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/supervisord-go/supervisord/pkg/ipc"
 )
 
 // T23: superctl starts no program, not even a pager, and neither does what it is
@@ -57,6 +61,33 @@ func TestSocketIsLookedForWhereItWouldBe(t *testing.T) {
 		s.socket, s.root = c.flag, c.root
 		if got := s.path(); got != c.want {
 			t.Errorf("%s: %s, not %s", c.name, got, c.want)
+		}
+	}
+}
+
+// Names come with what the services do; not those that stand there already, nor
+// any that a shell might take for something else.
+func TestNamesAreOffered(t *testing.T) {
+	dir := t.TempDir()
+	put(t, dir, "status.json", ipc.Status{Services: []ipc.UnitStatus{
+		{Name: "api", SubState: "running"}, {Name: "web", SubState: "failed\x1b[2J"}, {Name: "$(reboot)"}, {Name: "-rf"},
+	}})
+	_, stop, err := serve(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	for line, want := range map[string]string{
+		"reload ":     "api\trunning\nweb\tfailed\\x1b[2J\n:4\n",
+		"reload api ": "web\tfailed\\x1b[2J\n:4\n",
+	} {
+		var out bytes.Buffer
+		s := newSession(&out, io.Discard, func(string) string { return "" })
+		s.haste = time.Minute
+		args := append([]string{"__complete", "--socket", filepath.Join(dir, ipc.SocketName)}, strings.Split(line, " ")...)
+		run(t.Context(), args, s)
+		if out.String() != want {
+			t.Errorf("%q completes to %q, not %q", line, out.String(), want)
 		}
 	}
 }

@@ -29,7 +29,8 @@ import (
 // A console writes to one stream.
 type console struct {
 	w        io.Writer
-	terminal bool // somebody watches, and lines can be taken back
+	lost     error // why something could not be written; nil: all was
+	terminal bool  // somebody watches, and lines can be taken back
 	color    bool
 	width    int // columns; 0: as many as it takes
 }
@@ -63,11 +64,15 @@ func (c *console) print(format string, args ...any) {
 			args[i] = printable(a.String())
 		}
 	}
-	fmt.Fprintf(c.w, format, args...)
+	c.raw(fmt.Appendf(nil, format, args...))
 }
 
 // raw writes bytes as they are: for --raw, and for what was made by [ipc.Encode].
-func (c *console) raw(text []byte) { c.w.Write(text) }
+func (c *console) raw(text []byte) {
+	if _, err := c.w.Write(text); err != nil && c.lost == nil {
+		c.lost = err
+	}
+}
 
 // json writes v as JSON for people and programs.
 func (c *console) json(v any) error {

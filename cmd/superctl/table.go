@@ -9,8 +9,17 @@ import (
 )
 
 // The table of all units fits into the terminal. If it is too wide, hosts of
-// addresses are left out, then columns in the order of their drop; LISTEN and
-// NOTE are cut, but not below their least. In a pipe everything is written.
+// addresses and what services say of themselves are left out, then columns in
+// the order of their drop; LISTEN and NOTE are cut, but not below their least,
+// since a note is what one looks for. In a pipe everything is written.
+
+// brevity is how much room there is.
+type brevity bool
+
+const (
+	whole brevity = false
+	brief brevity = true
+)
 
 // A row is a unit in the table; "" is a dash.
 type row struct {
@@ -36,8 +45,8 @@ var columns = []column{
 	{title: "UPTIME", of: func(r row) string { return dash(r.uptime) }, drop: 3},
 	{title: "RESTARTS", of: func(r row) string { return dash(r.restarts) }, drop: 2},
 	{title: "MEM", of: func(r row) string { return dash(r.mem) }, drop: 1},
-	{title: "LISTEN", of: func(r row) string { return dash(r.listen) }, drop: 5, least: 12},
-	{title: "NOTE", of: func(r row) string { return r.note }, least: 12},
+	{title: "LISTEN", of: func(r row) string { return dash(r.listen) }, drop: 5, least: 10},
+	{title: "NOTE", of: func(r row) string { return r.note }, least: 26},
 }
 
 func dash(text string) string {
@@ -51,14 +60,14 @@ func dash(text string) string {
 const gap = 2
 
 func (s *session) showTable(st ipc.Status) {
-	rows := rowsOf(st, wholeAddress)
+	rows := rowsOf(st, whole)
 	if len(rows) == 0 {
 		s.out.print("no service is configured\n")
 		return
 	}
 	cols, ok := layout(columns, rows, s.out.width)
 	if !ok {
-		rows = rowsOf(st, briefAddress)
+		rows = rowsOf(st, brief)
 		cols, ok = layout(columns, rows, s.out.width)
 	}
 	for drop := 1; !ok && drop <= len(columns); drop++ {
@@ -149,23 +158,23 @@ func (s *session) drawLine(cols []column, cells []string, styleOf func(column) s
 }
 
 // rowsOf makes the rows: services, and sockets that no service has.
-func rowsOf(st ipc.Status, address func(string) string) (rows []row) {
+func rowsOf(st ipc.Status, b brevity) (rows []row) {
 	for _, u := range st.Services {
-		rows = append(rows, serviceRow(st, u, address))
+		rows = append(rows, serviceRow(st, u, b))
 	}
 	for _, x := range st.Sockets {
 		if len(x.Services) == 0 {
-			rows = append(rows, socketRow(x, address))
+			rows = append(rows, socketRow(x, b))
 		}
 	}
 	return rows
 }
 
-func serviceRow(st ipc.Status, u ipc.UnitStatus, address func(string) string) row {
+func serviceRow(st ipc.Status, u ipc.UnitStatus, b brevity) row {
 	r := row{
 		name: printable(u.Name), state: printable(u.SubState), style: stateStyle(u.ActiveState),
 		ready: fmt.Sprintf("%d/%d", u.Ready, u.Want), restarts: fmt.Sprint(u.Restarts),
-		listen: listens(st, u, address), note: printable(noteOf(u)),
+		listen: listens(st, u, b), note: printable(noteOf(u, b)),
 	}
 	if u.Generation != 0 {
 		r.gen = fmt.Sprint(u.Generation)
@@ -182,18 +191,20 @@ func serviceRow(st ipc.Status, u ipc.UnitStatus, address func(string) string) ro
 	return r
 }
 
-func noteOf(u ipc.UnitStatus) string {
+func noteOf(u ipc.UnitStatus, b brevity) string {
 	switch {
 	case u.Note != "":
 		return u.Note
 	case u.Removed:
 		return "removed from the configuration"
+	case b == brief:
+		return ""
 	}
 	return u.StatusText
 }
 
-func socketRow(x ipc.SocketUnit, address func(string) string) row {
-	r := row{name: printable(x.Name + ".socket"), state: "listening", style: good, listen: addresses(x, address)}
+func socketRow(x ipc.SocketUnit, b brevity) row {
+	r := row{name: printable(x.Name + ".socket"), state: "listening", style: good, listen: addresses(x, b)}
 	if !open(x) {
 		r.state, r.style = "refused", faint
 	}
@@ -218,22 +229,22 @@ func stateStyle(active string) style {
 }
 
 // listens are the addresses of a service's sockets.
-func listens(st ipc.Status, u ipc.UnitStatus, address func(string) string) string {
+func listens(st ipc.Status, u ipc.UnitStatus, b brevity) string {
 	var all []string
 	for _, name := range u.Sockets {
 		for _, x := range st.Sockets {
 			if x.Name == name {
-				all = append(all, addresses(x, address))
+				all = append(all, addresses(x, b))
 			}
 		}
 	}
 	return strings.Join(all, ",")
 }
 
-func addresses(x ipc.SocketUnit, address func(string) string) string {
+func addresses(x ipc.SocketUnit, b brevity) string {
 	var all []string
 	for _, y := range x.Sockets {
-		text := address(printable(y.Address))
+		text := address(printable(y.Address), b)
 		switch {
 		case y.Error != "":
 			text += " (failed)"
@@ -245,19 +256,14 @@ func addresses(x ipc.SocketUnit, address func(string) string) string {
 	return strings.Join(all, ",")
 }
 
-// wholeAddress leaves out only a host that stands for all.
-func wholeAddress(a string) string {
-	for _, any := range []string{"[::]:", "0.0.0.0:"} {
-		if port, ok := strings.CutPrefix(a, any); ok {
+// address leaves out a host that stands for all; or any, to be brief.
+func address(a string, b brevity) string {
+	for _, all := range []string{"[::]:", "0.0.0.0:"} {
+		if port, ok := strings.CutPrefix(a, all); ok {
 			return ":" + port
 		}
 	}
-	return a
-}
-
-// briefAddress leaves out every host.
-func briefAddress(a string) string {
-	if i := strings.LastIndexByte(a, ':'); i > 0 && !strings.HasPrefix(a, "/") && !strings.HasPrefix(a, "@") {
+	if i := strings.LastIndexByte(a, ':'); b == brief && i > 0 && a[0] != '/' && a[0] != '@' {
 		return a[i:]
 	}
 	return a

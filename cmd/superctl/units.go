@@ -3,20 +3,17 @@ package main
 import (
 	"context"
 	"slices"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
-// completionPatience is how long a shell that completes a word waits for
-// supervisord. Then nothing is offered, and nothing said.
-const completionPatience = 300 * time.Millisecond
-
-// completeUnits offers the names of services that are not yet on the line.
+// completeUnits offers the names of services that are not yet on the line. A
+// shell waits for it: what does not come at once is not offered, and nothing is
+// said of it.
 func (s *session) completeUnits(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(contextOf(c)), completionPatience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(contextOf(c)), s.haste)
 	defer cancel()
 	st, err := s.client().Status(ctx)
 	if err != nil {

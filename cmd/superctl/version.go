@@ -17,7 +17,7 @@ func versionCommand(s *session) *cobra.Command {
 	s.outputFlag(c, "text")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		v := versions{Superctl: version()}
-		ctx, cancel := context.WithTimeout(c.Context(), completionPatience)
+		ctx, cancel := context.WithTimeout(c.Context(), answerTime)
 		defer cancel()
 		if i, err := s.client().Info(ctx); err == nil {
 			v.Supervisord, v.PID = i.Version, i.PID
