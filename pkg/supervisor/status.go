@@ -217,7 +217,7 @@ func (v *view) waiting() (lines []string) {
 				lines = append(lines, v.waitingForOld(p))
 			}
 		}
-		if in.Main.ID == 0 && in.Due != 0 {
+		if in.Main.ID == 0 && in.Due > now() {
 			lines = append(lines, "starts again in "+until(in.Due, now()))
 		}
 	}
@@ -242,7 +242,7 @@ func (v *view) note() string {
 			notes = append(notes, brief(in.Exit))
 		}
 		switch {
-		case in.Main.ID == 0 && in.Due != 0:
+		case in.Main.ID == 0 && in.Due > now():
 			notes = append(notes, "retry in "+until(in.Due, now()))
 		case in.Result == unit.StartLimitHit:
 			notes = append(notes, "restarted too often")
