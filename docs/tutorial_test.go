@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// TestTutorial pastes the tutorial into a shell. Root does that in namespaces,
-// where nothing of this machine is in its way and nothing of it is left.
+// TestTutorial pastes the tutorial into a shell. Root does that under a systemd
+// of its own: there nothing of this machine is in its way, and nothing is left.
 func TestTutorial(t *testing.T) {
 	for _, program := range []string{"bash", "curl"} {
 		if _, err := exec.LookPath(program); err != nil {
@@ -54,6 +54,7 @@ func tutorial(t *testing.T) string {
 	t.Helper()
 	var s strings.Builder
 	s.WriteString("set -m\n") // an interactive shell has that
+	s.WriteString("set -e\n") // a reader who is told of an error stops
 	for _, b := range blocks(t, "tutorial.md") {
 		switch {
 		case b.mark == "not tested":
@@ -62,11 +63,22 @@ func tutorial(t *testing.T) string {
 		case b.mark == "second terminal":
 			fmt.Fprintf(&s, "exec 3>~/second; (exec %s) >&3 2>&1 & supervisord=$!\n%s", strings.TrimSpace(b.text), whenItAnswers)
 		case b.lang == "sh":
-			s.WriteString(b.text)
+			s.WriteString(strings.Replace(b.text, "go mod init shop\n", "go mod init shop\n"+fetched(t), 1))
 		}
 	}
-	s.WriteString("kill -INT $supervisord; wait $supervisord; echo \"supervisord ended with status $?\"\n")
+	s.WriteString("set +e; kill -INT $supervisord; wait $supervisord; echo \"supervisord ended with status $?\"\n")
 	return s.String()
+}
+
+// fetched lets the tutorial's module use what this one has fetched, so that it
+// needs no network.
+func fetched(t *testing.T) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "golang.org/x/sys").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "go mod edit -require=" + strings.Join(strings.Fields(string(out)), "@") + "\n"
 }
 
 // whenItAnswers is the time that a person takes to change terminals.
@@ -77,8 +89,10 @@ func paste(t *testing.T, home, script string) string {
 	t.Helper()
 	argv := []string{"bash", "-c", script}
 	if os.Geteuid() == 0 {
-		private := "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib && mount -t tmpfs tmpfs /var/log && ip link set lo up && exec \"$@\""
-		argv = append([]string{"unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", private, "sh"}, argv...)
+		if _, err := exec.LookPath("systemctl"); err != nil {
+			t.Skip("needs systemd to be root apart from this machine: ", err)
+		}
+		argv = append([]string{"tools/with-systemd.sh", "--bind", home, "--"}, argv...)
 	} else if c, err := net.Dial("tcp", "127.0.0.1:8080"); err == nil {
 		c.Close()
 		t.Skip("needs port 8080, and somebody has it")
@@ -88,27 +102,28 @@ func paste(t *testing.T, home, script string) string {
 	cmd.Dir = ".."
 	cmd.Env = environment(t, home)
 	cmd.Stdout, cmd.Stderr = &out, &out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // it cleans up
 	if err := cmd.Run(); err != nil {
 		t.Errorf("the tutorial ended with %v", err)
 	}
 	return out.String()
 }
 
-// environment is that of a user who has fetched what go get will ask for.
+// environment is that of a user. What this repository has fetched is not fetched
+// again.
 func environment(t *testing.T, home string) []string {
 	t.Helper()
-	env := []string{"HOME=" + home, "PATH=" + os.Getenv("PATH"), "CGO_ENABLED=0", "GOSUMDB=off", "GOTOOLCHAIN=local"}
-	var cache string
-	for _, name := range []string{"GOMODCACHE", "GOCACHE"} {
+	goenv := func(name string) string {
 		out, err := exec.CommandContext(t.Context(), "go", "env", name).Output()
 		if err != nil {
 			t.Fatal(err)
 		}
-		env = append(env, name+"="+strings.TrimSpace(string(out)))
-		if name == "GOMODCACHE" {
-			cache = strings.TrimSpace(string(out))
-		}
+		return strings.TrimSpace(string(out))
 	}
-	return append(env, "GOPROXY=file://"+filepath.Join(cache, "cache", "download"))
+	cache := goenv("GOMODCACHE")
+	return []string{
+		"HOME=" + home, "PATH=" + os.Getenv("PATH"), "CGO_ENABLED=0", "GOTOOLCHAIN=local", "GOSUMDB=off",
+		"GOMODCACHE=" + cache, "GOCACHE=" + goenv("GOCACHE"),
+		"GOPROXY=file://" + filepath.Join(cache, "cache", "download") + "," + goenv("GOPROXY"),
+	}
 }
