@@ -14,12 +14,12 @@ import (
 
 // A sheet is a unit in detail.
 type sheet struct {
-	c  *console
+	*session
 	st ipc.Status
 }
 
 func (s *session) showDetails(st ipc.Status, names []string) {
-	sh := sheet{s.out, st}
+	sh := sheet{s, st}
 	first := true
 	next := func() {
 		if !first {
@@ -46,12 +46,12 @@ func (sh sheet) fact(label, format string, args ...any) {
 	if label != "" {
 		label += ":"
 	}
-	sh.c.print("%11s ", label)
-	sh.c.print(format+"\n", args...)
+	sh.out.print("%11s ", label)
+	sh.out.print(format+"\n", args...)
 }
 
 func (sh sheet) service(u ipc.UnitStatus) {
-	sh.c.print("%s  %s\n", sh.c.paint(strong, u.Name), sh.c.paint(stateStyle(u.ActiveState), u.SubState))
+	sh.out.print("%s  %s\n", sh.out.paint(strong, u.Name), sh.out.paint(stateStyle(u.ActiveState), u.SubState))
 	sh.state(u)
 	sh.jobs(u)
 	sh.processes(u)
@@ -75,7 +75,7 @@ func (sh sheet) state(u ipc.UnitStatus) {
 	if u.Result != "" && u.Result != "success" {
 		active = fmt.Sprintf("%s (%s, result: %s)", u.ActiveState, u.SubState, u.Result)
 	}
-	sh.fact("Active", "%s%s", sh.c.paint(stateStyle(u.ActiveState), active), sh.since(u.Since))
+	sh.fact("Active", "%s%s", sh.out.paint(stateStyle(u.ActiveState), active), sh.since(u.Since))
 	ready := fmt.Sprintf("%d of %d", u.Ready, u.Want)
 	if u.Generation != 0 {
 		ready += fmt.Sprintf(", generation %d", u.Generation)
@@ -146,7 +146,7 @@ func (sh sheet) sockets(u ipc.UnitStatus) {
 
 func (sh sheet) socketUnit(x ipc.SocketUnit) {
 	r := socketRow(x, whole)
-	sh.c.print("%s  %s\n", sh.c.paint(strong, x.Name+".socket"), sh.c.paint(r.style, r.state))
+	sh.out.print("%s  %s\n", sh.out.paint(strong, x.Name+".socket"), sh.out.paint(r.style, r.state))
 	label := "Sockets"
 	for _, y := range x.Sockets {
 		sh.fact(label, "%s", socketFacts(y))
@@ -182,7 +182,7 @@ func socketFacts(y ipc.Socket) string {
 func (sh sheet) output(u ipc.UnitStatus) {
 	label := "Output"
 	for _, l := range u.Output {
-		sh.fact(label, "%s", sh.c.logText(l))
+		sh.fact(label, "%s", sh.out.logText(l))
 		label = ""
 	}
 }
@@ -209,7 +209,7 @@ func (sh sheet) outlook(u ipc.UnitStatus) {
 	}
 	label = "Hint"
 	for _, h := range u.Hints {
-		sh.fact(label, "%s", h)
+		sh.fact(label, "%s", sh.pasteable(h))
 		label = ""
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -61,13 +63,29 @@ func (s *session) complain(e *ipc.Error) int {
 		s.note(n)
 	}
 	for _, h := range e.Hints {
-		s.err.print("%s%s\n", s.err.paint(moving, "hint: "), h)
+		s.hint(h)
 	}
 	return e.Code.Meaning().Exit
 }
 
 func (s *session) note(text string) {
 	s.err.print("%s%s\n", s.err.paint(faint, "note: "), text)
+}
+
+func (s *session) hint(text string) {
+	s.err.print("%s%s\n", s.err.paint(moving, "hint: "), s.pasteable(text))
+}
+
+// simple is a path that needs no quotes.
+var simple = regexp.MustCompile(`^[A-Za-z0-9/._@+-]+$`)
+
+// pasteable is a hint that is a command for the supervisord that was asked, and
+// not for the one that would be asked without --socket.
+func (s *session) pasteable(hint string) string {
+	if args, ok := strings.CutPrefix(hint, "superctl "); ok && simple.MatchString(s.socket) {
+		return "superctl --socket " + s.socket + " " + args
+	}
+	return hint
 }
 
 // misuse is an error of the command line.

@@ -217,7 +217,7 @@ func (s *session) detach(tasks []*task) error {
 	for _, t := range tasks {
 		if !t.over {
 			s.err.print("superctl: detached: the %s of %s goes on as job %s\n", t.job.Verb, t.unit, t.job.ID)
-			s.err.print("%ssuperctl status %s\n", s.err.paint(moving, "hint: "), t.unit)
+			s.hint("superctl status " + t.unit)
 		}
 	}
 	return exitStatus(exitDetached)

@@ -91,3 +91,21 @@ func TestNamesAreOffered(t *testing.T) {
 		}
 	}
 }
+
+// What is hinted at goes to the supervisord that was asked.
+func TestHintsCanBePasted(t *testing.T) {
+	for socket, want := range map[string]string{
+		"":                "superctl status api",
+		"/tmp/d-1/c.sock": "superctl --socket /tmp/d-1/c.sock status api",
+		"/tmp/$(reboot)":  "superctl status api",
+	} {
+		s := newSession(io.Discard, io.Discard, func(string) string { return "" })
+		s.socket = socket
+		if got := s.pasteable("superctl status api"); got != want {
+			t.Errorf("with --socket %q: %q, not %q", socket, got, want)
+		}
+		if got := s.pasteable("is it running?"); got != "is it running?" {
+			t.Errorf("with --socket %q: %q", socket, got)
+		}
+	}
+}
