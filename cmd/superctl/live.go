@@ -124,7 +124,7 @@ func (p *progress) line(t *task, e ipc.Event, look style, word, rest string) {
 		text += " " + printable(rest)
 	}
 	if at := elapsed(t, e); at != "" {
-		text = pad(text, textWidth-1) + " " + string(p.c.paint(faint, at))
+		text = pad(text, textWidth-2) + "  " + string(p.c.paint(faint, at))
 	}
 	p.c.print("%s\n", painted(text))
 }
