@@ -21,14 +21,12 @@ const killWait = 5 * time.Second
 // when all are there.
 func (l *load) complete() {
 	m := &l.config.Manager
-	if !l.manager.isSet() {
-		setDefaults("manager", &target{m: m})
-	}
 	m.setDirectories(l.o)
 	if !l.manager.names("read_group") && l.o.Root {
 		m.ReadGroup = defaultGroup
 	}
-	for _, name := range slices.Sorted(maps.Keys(l.sockets)) {
+	l.socketNames = slices.Sorted(maps.Keys(l.sockets))
+	for _, name := range l.socketNames {
 		s := l.sockets[name]
 		s.complete()
 		l.config.Sockets = append(l.config.Sockets, &s.Socket)
@@ -40,9 +38,28 @@ func (l *load) complete() {
 		l.checkSockets(s)
 		l.config.Services = append(l.config.Services, &s.Spec)
 	}
+	l.checkTrust()
 }
 
-func (c cursor) isSet() bool { return c.file != nil }
+// checkTrust names services that run as root beside some that do not. Where none
+// has a user of its own there is no boundary to speak of, and with one that says
+// "root" somebody has thought of it.
+func (l *load) checkTrust() {
+	if !l.o.Root || l.o.PID1 {
+		return
+	}
+	own := func(s *unit.Spec) bool {
+		return s.Program.User != "" && s.Program.User != "root" && s.Program.User != "0"
+	}
+	if !slices.ContainsFunc(l.config.Services, own) {
+		return
+	}
+	for _, s := range l.config.Services {
+		if s.Program.User == "" && !l.services[s.Name].set.has("user") {
+			l.services[s.Name].from.doubtful("it runs as root, and can do to the other services whatever supervisord can; give it a user of its own, or say user = \"root\" if that is meant")
+		}
+	}
+}
 
 // names says whether the table at c has a key.
 func (c cursor) names(key string) bool {
@@ -94,7 +111,7 @@ func (l *load) checkSockets(s *service) {
 }
 
 func (l *load) hint(name string) string {
-	if near := l.closest(name, slices.Sorted(maps.Keys(l.sockets))); near != "" {
+	if near := l.closest(name, l.socketNames); near != "" {
 		return fmt.Sprintf("did you mean %q?", near)
 	}
 	return `write one, with listen_stream = ["127.0.0.1:8080"] or wherever it is to listen`

@@ -62,6 +62,8 @@ func bareKey(name string) bool {
 }
 
 func quoteKey(name string) string {
+	const long = 100
+	name = cut(name, long, 0)
 	if bareKey(name) {
 		return name
 	}
@@ -70,12 +72,8 @@ func quoteKey(name string) string {
 
 // show is a value as one could have written it, not too long.
 func show(v any) string {
-	text := literal(v)
 	const long = 60
-	if r := []rune(text); len(r) > long {
-		return string(r[:long]) + "…"
-	}
-	return text
+	return cut(literal(v), long, 0)
 }
 
 func literal(v any) string {

@@ -26,12 +26,13 @@ type load struct {
 	broken   bool // a syntax error: nothing else is said
 	digest   hash.Hash
 
-	sockets  map[string]*socket
-	services map[string]*service
-	manager  cursor
-	accounts accounts
-	hints    int             // that were looked for
-	read     map[string]bool // names of files
+	sockets     map[string]*socket
+	socketNames []string // sorted, when all are known
+	services    map[string]*service
+	manager     cursor
+	accounts    accounts
+	hints       int             // that were looked for
+	read        map[string]bool // names of files
 }
 
 // A file is one of those that a configuration is in.
@@ -75,7 +76,7 @@ func (s set) has(name string) bool {
 
 func newLoad(o Options) *load {
 	return &load{
-		o: o, config: &Config{}, digest: sha256.New(),
+		o: o, config: &Config{Manager: byDefault().manager}, digest: sha256.New(),
 		sockets: map[string]*socket{}, services: map[string]*service{}, read: map[string]bool{}, accounts: accounts{},
 	}
 }
@@ -95,8 +96,11 @@ func (l *load) finish() (*Config, []Problem) {
 
 // problem notes what is wrong at c.
 func (f *file) problem(c cursor, warning bool, message string) {
+	if f.load.broken {
+		return
+	}
 	at := c.place()
-	f.load.problems = append(f.load.problems, Problem{f.name, at.line, at.col, c.key, message, warning})
+	f.load.problems = append(f.load.problems, Problem{f.name, at.line, at.col, c.key, brief(message), warning})
 }
 
 // add reads the text of a file. The first one may have more in it than others.
@@ -168,7 +172,7 @@ func (f *file) top(c cursor, table map[string]any, main bool) {
 			c.wrong("it belongs into %s, which includes this file", f.load.config.Files[0])
 		case name == "manager":
 			f.load.manager = c
-			f.table(c, "manager", &target{m: &f.load.config.Manager}, nil)
+			f.keys(c, "manager", "", &target{m: &f.load.config.Manager}, nil)
 		case name == "include":
 			keysOf("")["include"].is.read(&target{}, c)
 		default:
@@ -215,9 +219,10 @@ func (f *file) socket(name string, c cursor) {
 		c.wrong("it is in %s already; a unit is in one file", old.from.where())
 		return
 	}
-	s := &socket{Socket: unit.Socket{Name: name}, from: c, set: set{}}
-	f.load.sockets[name] = s
-	f.table(c, "socket", &target{s: s}, s.set)
+	s := byDefault().socket
+	s.Name, s.from, s.set = name, c, set{}
+	f.load.sockets[name] = &s
+	f.keys(c, "socket", "", &target{s: &s}, s.set)
 }
 
 func (f *file) service(name string, c cursor) {
@@ -225,21 +230,14 @@ func (f *file) service(name string, c cursor) {
 		c.wrong("it is in %s already; a unit is in one file", old.from.where())
 		return
 	}
-	s := &service{Spec: unit.Spec{Name: name}, from: c, set: set{}}
-	f.load.services[name] = s
-	f.table(c, "service", &target{u: s}, s.set)
+	s := byDefault().service
+	s.Name, s.from, s.set = name, c, set{}
+	f.load.services[name] = &s
+	f.keys(c, "service", "", &target{u: &s}, s.set)
 }
 
-// table reads a table with the keys of one kind of it, defaults first. What was
-// written it notes in seen.
-func (f *file) table(c cursor, kind string, t *target, seen set) {
-	setDefaults(kind, t)
-	for _, sub := range below(kind) {
-		setDefaults(sub, t)
-	}
-	f.keys(c, kind, "", t, seen)
-}
-
+// keys reads a table with the keys of one kind of it. What was written it notes
+// in seen, with prefix before it.
 func (f *file) keys(c cursor, kind, prefix string, t *target, seen set) {
 	table, ok := c.value.(map[string]any)
 	if !ok && c.value != nil {
@@ -305,30 +303,18 @@ func within(kind string) string {
 	return first + ".NAME." + rest
 }
 
-// Indexes of keys, made once.
-var index = sync.OnceValue(func() (x struct {
-	keys     map[string]map[string]*key
-	defaults map[string][]defaultValue
-},
-) {
-	x.keys, x.defaults = map[string]map[string]*key{}, map[string][]defaultValue{}
+// index has the keys of each kind of table, by name.
+var index = sync.OnceValue(func() map[string]map[string]*key {
+	all := map[string]map[string]*key{}
 	for i := range keys {
 		k := &keys[i]
-		if x.keys[k.in] == nil {
-			x.keys[k.in] = map[string]*key{}
+		if all[k.in] == nil {
+			all[k.in] = map[string]*key{}
 		}
-		x.keys[k.in][k.name] = k
-		if k.in != "" && k.def != "" {
-			x.defaults[k.in] = append(x.defaults[k.in], defaultValue{k, parsed(k.def)})
-		}
+		all[k.in][k.name] = k
 	}
-	return x
+	return all
 })
-
-type defaultValue struct {
-	*key
-	value any
-}
 
 // parsed is a value of the key table. A test holds it to being one.
 func parsed(value string) any {
@@ -337,14 +323,25 @@ func parsed(value string) any {
 	return v.X
 }
 
-func setDefaults(kind string, t *target) {
+// byDefault has what is written nowhere, as far as that depends on nothing else.
+// Units begin as copies of it.
+var byDefault = sync.OnceValue(func() (all struct {
+	manager Manager
+	socket  socket
+	service service
+},
+) {
+	t := &target{&all.manager, &all.socket, &all.service}
 	nowhere := &file{load: &load{}, places: places{}}
-	for _, d := range index().defaults[kind] {
-		d.is.read(t, cursor{file: nowhere, key: d.name, value: d.value})
+	for _, k := range keys {
+		if k.in != "" && k.def != "" {
+			k.is.read(t, cursor{file: nowhere, key: k.name, value: parsed(k.def)})
+		}
 	}
-}
+	return all
+})
 
-func keysOf(kind string) map[string]*key { return index().keys[kind] }
+func keysOf(kind string) map[string]*key { return index()[kind] }
 
 // below are the tables in a table.
 func below(kind string) []string {

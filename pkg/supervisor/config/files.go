@@ -24,9 +24,9 @@ func (l *load) first(path string) {
 	if err != nil {
 		l.config.Files = []string{path}
 		l.broken = true
-		why := err.Error()
+		why := strings.TrimPrefix(err.Error(), "cannot use "+path+": ")
 		if errors.Is(err, fs.ErrNotExist) {
-			why += "; write it, or name another with -c FILE"
+			why = "there is no such file; write it, or name another with -c FILE"
 		}
 		l.problems = []Problem{{File: path, Message: why}}
 		return

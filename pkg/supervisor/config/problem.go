@@ -134,6 +134,25 @@ func distance(a, b string) int {
 	return old[len(b)]
 }
 
+// brief is a message without the middle of a value that was absurdly long: what
+// would be right stands at the end.
+func brief(message string) string {
+	const start, end = 300, 300
+	return cut(message, start, end)
+}
+
+// cut leaves out what is between the first and the last letters.
+func cut(s string, first, last int) string {
+	if len(s) <= first+last {
+		return s
+	}
+	r := []rune(s)
+	if len(r) <= first+last {
+		return s
+	}
+	return string(r[:first]) + "…" + string(r[len(r)-last:])
+}
+
 // list is the words of a choice: "a, b or c".
 func list(words []string) string {
 	if len(words) < 2 {

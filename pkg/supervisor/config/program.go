@@ -5,6 +5,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,6 +35,9 @@ func readArgv(c cursor) []string {
 		args = words
 	case []any:
 		args = each(c, readText)
+		if len(args) > 0 && args[0] == "" && v[0] != "" {
+			return nil // it was complained of
+		}
 	default:
 		c.wrong("a command was expected, not %s; write one like [\"/srv/api/api\", \"-listen\", \"fd\"]", noun(v))
 		return nil
@@ -89,7 +93,7 @@ func (s *service) setProgram(o Options) {
 		return
 	}
 	switch name := p.Argv[0]; {
-	case name == "." || name == "..":
+	case slices.Contains([]string{"", ".", ".."}, name[strings.LastIndex(name, "/")+1:]):
 		c.wrong("%q is a directory; write a program", name)
 	case strings.HasPrefix(name, "./") || strings.HasPrefix(name, "../"):
 		p.Path = relativeTo(c.file.dir, name)

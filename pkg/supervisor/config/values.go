@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -263,7 +264,7 @@ func readSignal(c cursor) syscall.Signal {
 	}
 	sig := parseSignal(s)
 	if sig == 0 {
-		c.wrong("%q is not a signal; write %s", s, signalHint(s))
+		c.wrong("%q is not a signal; write %s", s, c.file.load.signalHint(s))
 	}
 	return sig
 }
@@ -292,14 +293,18 @@ func parseSignal(s string) syscall.Signal {
 	return 0
 }
 
-func signalHint(s string) string {
-	var names []string
+// signalNames are those of signals that have one, without SIG.
+var signalNames = sync.OnceValue(func() (names []string) {
 	for n := range 65 {
 		if name, ok := strings.CutPrefix(unix.SignalName(syscall.Signal(n)), "SIG"); ok {
 			names = append(names, name)
 		}
 	}
-	if name := closest(strings.TrimPrefix(strings.ToUpper(s), "SIG"), names); name != "" {
+	return names
+})
+
+func (l *load) signalHint(s string) string {
+	if name := l.closest(strings.TrimPrefix(strings.ToUpper(s), "SIG"), signalNames()); name != "" {
 		return strconv.Quote("SIG" + name)
 	}
 	return `a name like "SIGTERM" or a number from 1 to 64`
