@@ -62,9 +62,13 @@ func (t *Tree) try() error {
 		t.Close()
 		return err
 	}
+	defer t.Close()
 	defer g.Remove()
-	if unix.Access(filepath.Join(g.dir(), "cgroup.procs"), unix.W_OK) != nil {
-		return fmt.Errorf("cannot write to %s: permission denied", g.dir())
+	// A process gets there from ours: both ends, and what is above them, must be ours.
+	for _, dir := range []string{g.dir(), filepath.Dir(t.dir())} {
+		if unix.Access(filepath.Join(dir, "cgroup.procs"), unix.W_OK) != nil {
+			return fmt.Errorf("cannot move processes below %s: permission denied", dir)
+		}
 	}
 	_, err = g.Populated()
 	return err
@@ -91,22 +95,26 @@ func (t *Tree) dir() string { return filepath.Join(t.mount, t.base) }
 // slash; the suffix keeps them apart from the files of a cgroup.
 func (t *Tree) Make(unitName, invocation string) (*Group, error) {
 	g := &Group{tree: t, path: filepath.Join(t.base, unitName+".service", invocation)}
-	for {
-		if err := os.MkdirAll(filepath.Dir(g.dir()), 0o755); err != nil {
-			return nil, fmt.Errorf("cannot make cgroup %s: %w", g.path, cause(err))
-		}
-		err := os.Mkdir(g.dir(), 0o755)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // the unit's last other invocation has just taken its directory along
-		}
-		if errors.Is(err, fs.ErrExist) { // left by a supervisord whose state is lost
-			err = g.mustBeEmpty()
-		}
-		if err != nil {
-			return nil, fmt.Errorf("cannot make cgroup %s: %w", g.path, cause(err))
-		}
-		return g, nil
+	err := g.mkdir()
+	for tries := 100; errors.Is(err, fs.ErrNotExist) && tries > 0; tries-- {
+		err = g.mkdir() // the unit's last other invocation has just taken its directory along
 	}
+	if errors.Is(err, fs.ErrExist) { // left by a supervisord whose state is lost
+		err = g.mustBeEmpty()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot make cgroup %s: %w", g.path, cause(err))
+	}
+	return g, nil
+}
+
+func (g *Group) mkdir() error {
+	for _, dir := range []string{g.tree.dir(), filepath.Dir(g.dir())} {
+		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return os.Mkdir(g.dir(), 0o755)
 }
 
 func (g *Group) mustBeEmpty() error {

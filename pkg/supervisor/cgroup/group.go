@@ -37,13 +37,16 @@ func (g *Group) Open() (fd int, err error) {
 // Add moves a process into the cgroup.
 func (g *Group) Add(pid int) error { return g.write("cgroup.procs", strconv.Itoa(pid)) }
 
+// write reports a cgroup that is gone as fs.ErrNotExist, whenever it went.
 func (g *Group) write(name, text string) error {
 	f, err := os.OpenFile(filepath.Join(g.dir(), name), os.O_WRONLY, 0)
 	if err != nil {
 		return fmt.Errorf("cannot open %s of cgroup %s: %w", name, g.path, cause(err))
 	}
 	defer f.Close()
-	if _, err := f.WriteString(text); err != nil {
+	if _, err := f.WriteString(text); errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("cannot write %s of cgroup %s: %w", name, g.path, fs.ErrNotExist)
+	} else if err != nil {
 		return fmt.Errorf("cannot write %s of cgroup %s: %w", name, g.path, cause(err))
 	}
 	return nil

@@ -95,6 +95,30 @@ func TestWhatFailsIsNamedExactly(t *testing.T) {
 	}
 }
 
+// T40: a user with too many processes can still be set; the kernel says so at execve.
+func TestTooManyProcessesOfTheUser(t *testing.T) {
+	needsRoot(t)
+	l := newTestLauncher(t, Options{})
+	first := launch(t, l, as(alice, sh("sleep 1000 & echo ready; wait")))
+	first.expect("ready")
+	task := as(alice, sh("echo ran"))
+	task.Program.Limits = []unit.Limit{{Resource: unix.RLIMIT_NPROC, Soft: 1, Hard: 1}}
+	_, err := tryLaunch(t, l, task, nil)
+	e := mustFail(t, err, "exec", 203, syscall.EAGAIN)
+	if !strings.Contains(e.Hint(), "limit_nproc") {
+		t.Errorf("hint is %q", e.Hint())
+	}
+}
+
+// As systemd does: in a container the score cannot be lowered, and that is no
+// reason not to start.
+func TestScoreThatMayNotBeLowered(t *testing.T) {
+	score := -900
+	task := sh("echo ran")
+	task.Program.OOMScoreAdj = &score
+	launch(t, newTestLauncher(t, Options{}), task).expect("ran")
+}
+
 // R14: a file that cp writes over.
 func TestFileOpenForWriting(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "busy")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +29,7 @@ type Launcher struct {
 	null    int
 	cgroups *cgroup.Tree // nil: there are none
 	without string       // why
+	moves   atomic.Bool  // processes are moved into their cgroups, since they cannot be started there
 	reaper  *reaper
 }
 

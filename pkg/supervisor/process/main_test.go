@@ -196,6 +196,11 @@ func mustGo(t *testing.T, p *Process) {
 // again runs tests of this binary in a process of its own, as another user.
 func again(t *testing.T, uid uint32, pattern string, env ...string) {
 	t.Helper()
+	againIn(t, uid, -1, pattern, env...)
+}
+
+func againIn(t *testing.T, uid uint32, cgroup int, pattern string, env ...string) string {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "process")
 	if err != nil {
 		t.Fatal(err)
@@ -206,7 +211,10 @@ func again(t *testing.T, uid uint32, pattern string, env ...string) {
 	copyFile(t, binary, "/proc/self/exe", 0o755)
 	cmd := exec.Command(binary, "-test.run", pattern, "-test.v")
 	cmd.Dir, cmd.Env = "/", append(os.Environ(), env...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Credential:  &syscall.Credential{Uid: uid, Gid: uid},
+		UseCgroupFD: cgroup >= 0, CgroupFD: cgroup,
+	}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("as user %d: %v\n%s", uid, err, out)
@@ -214,6 +222,7 @@ func again(t *testing.T, uid uint32, pattern string, env ...string) {
 	if !strings.Contains(string(out), "--- PASS") {
 		t.Fatalf("as user %d nothing was tested:\n%s", uid, out)
 	}
+	return string(out)
 }
 
 func copyFile(t *testing.T, to, from string, mode os.FileMode) {

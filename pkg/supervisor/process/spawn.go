@@ -23,8 +23,8 @@ func (l *Launcher) stage(ctx context.Context, t *Task, path string, file *Execut
 	if err != nil {
 		return nil, control{}, err
 	}
-	b := &birth{reaper: l.reaper, tree: tree, files: l.files(t, file)}
-	c, err := b.prepare(l)
+	b := &birth{launcher: l, tree: tree, files: l.files(t, file)}
+	c, err := b.prepare()
 	if err != nil {
 		b.close()
 		tree.remove()
@@ -98,19 +98,19 @@ func (l *Launcher) files(t *Task, file *Executable) []uintptr {
 
 // A birth is the start of one process.
 type birth struct {
-	reaper *reaper
-	tree   tree
-	files  []uintptr // the child's
-	self   int       // our own binary; owned
-	pid    int
-	pidfd  int
+	launcher *Launcher
+	tree     tree
+	files    []uintptr // the child's
+	self     int       // our own binary; owned
+	pid      int
+	pidfd    int
 }
 
 // prepare makes the socket pair, and puts our binary and the stage's end where
 // clone needs them.
-func (b *birth) prepare(l *Launcher) (c control, err error) {
+func (b *birth) prepare() (c control, err error) {
 	b.files[stage.Control] = ^uintptr(0) // none yet
-	if b.self, err = unix.FcntlInt(uintptr(l.self), unix.F_DUPFD_CLOEXEC, max(firstHigh, len(b.files))); err != nil {
+	if b.self, err = unix.FcntlInt(uintptr(b.launcher.self), unix.F_DUPFD_CLOEXEC, max(firstHigh, len(b.files))); err != nil {
 		b.self = -1
 		return control{}, err
 	}
@@ -139,7 +139,7 @@ func (b *birth) start() error {
 		err = unix.ENOSYS // no such kernel has passed becomeParent
 	}
 	if own.end(b.pid) {
-		b.reaper.look()
+		b.launcher.reaper.look()
 	}
 	return err
 }
@@ -155,12 +155,14 @@ func (b *birth) abandon(done <-chan error, t *Task) {
 	}
 }
 
-// startIn starts the stage in its cgroup, by clone3 if that can be had. Else it is
-// moved there, which is as good: it waits for its task.
+// startIn starts the stage in its cgroup.
 func (b *birth) startIn() error {
 	t, ok := b.tree.(*cgroupTree)
 	if !ok {
 		return b.clone(-1)
+	}
+	if b.launcher.moves.Load() {
+		return b.startAndMove(t)
 	}
 	fd, err := t.group.Open()
 	if err != nil {
@@ -168,17 +170,23 @@ func (b *birth) startIn() error {
 	}
 	defer unix.Close(fd)
 	err = b.clone(fd)
-	if !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.E2BIG) && !errors.Is(err, unix.EPERM) {
-		return err
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.E2BIG) || errors.Is(err, unix.EPERM) {
+		b.launcher.moves.Store(true) // before Linux 5.7, or clone3 is filtered
+		return b.startAndMove(t)
 	}
+	return err
+}
+
+// startAndMove is as good: the stage waits for its task, and forks nothing.
+func (b *birth) startAndMove(t *cgroupTree) error {
 	if err := b.clone(-1); err != nil {
 		return err
 	}
-	if err := t.group.Add(b.pid); err != nil {
+	err := t.group.Add(b.pid)
+	if err != nil {
 		b.discard()
-		return err
 	}
-	return nil
+	return err
 }
 
 // discard ends a stage that nobody watches.

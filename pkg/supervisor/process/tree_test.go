@@ -67,6 +67,26 @@ func TestKillReachesTheWholeTree(t *testing.T) {
 	})
 }
 
+// Older kernels have no cgroup.kill, and no clone3 into a cgroup.
+func TestCgroupsOfOlderKernels(t *testing.T) {
+	needsSetsid(t)
+	l := newTestLauncher(t, Options{})
+	if l.cgroups == nil {
+		t.Skip("needs cgroups: " + l.without)
+	}
+	l.moves.Store(true)
+	for name, script := range families {
+		t.Run(name, func(t *testing.T) {
+			r := launch(t, l, sh(script))
+			r.expect("ready")
+			if err := r.tree.(*cgroupTree).killOneByOne(); err != nil {
+				t.Error(err)
+			}
+			mustGo(t, r.Process)
+		})
+	}
+}
+
 // A tree is not gone while anybody is left, and Survivors says who.
 func TestTreeOutlivesItsMainProcess(t *testing.T) {
 	needsSetsid(t)

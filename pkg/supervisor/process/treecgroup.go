@@ -68,18 +68,23 @@ func (t *cgroupTree) send(pid int, sig syscall.Signal) bool {
 
 func (t *cgroupTree) kill() error {
 	err := t.group.Kill()
-	if !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if errors.Is(err, fs.ErrNotExist) { // before Linux 5.14; or the cgroup itself is gone
+		return t.killOneByOne()
 	}
-	// Before Linux 5.14. A frozen cgroup forks nothing, and SIGKILL gets through.
+	return err
+}
+
+// killOneByOne freezes the cgroup first: then it forks nothing, and SIGKILL gets
+// through all the same.
+func (t *cgroupTree) killOneByOne() error {
 	if populated, err := t.group.Populated(); err == nil && !populated {
 		return nil
 	}
 	if err := t.group.Freeze(true); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	defer t.group.Freeze(false)
-	_, err = t.signal(syscall.SIGKILL)
+	_, err := t.signal(syscall.SIGKILL)
+	t.group.Freeze(false)
 	return err
 }
 

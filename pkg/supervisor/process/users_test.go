@@ -3,8 +3,13 @@ package process
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"strings"
+	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // What an ordinary user can do with supervisord is tested by one.
@@ -20,6 +25,94 @@ func TestAsHardenedOrdinaryUser(t *testing.T) {
 	needsRoot(t)
 	again(t, alice, forOrdinaryUsers, hardened+"=1")
 }
+
+// A service manager can give an ordinary user a cgroup of its own.
+func TestAsOrdinaryUserWithACgroup(t *testing.T) {
+	needsRoot(t)
+	l := newTestLauncher(t, Options{})
+	if l.cgroups == nil {
+		t.Skip("needs cgroups: " + l.without)
+	}
+	group, err := l.cgroups.Make("delegated", "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer group.Remove()
+	dir := "/sys/fs/cgroup/unified" + group.Path()
+	if _, err := os.Stat(dir); err != nil {
+		t.Skip("needs a hybrid mount")
+	}
+	for _, name := range []string{dir, dir + "/cgroup.procs", dir + "/cgroup.threads", dir + "/cgroup.subtree_control"} {
+		os.Chown(name, alice, alice)
+	}
+	fd, err := group.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	out := againIn(t, alice, fd, "^TestKillReachesTheWholeTree$/^cgroup$", hardened+"=1")
+	if !strings.Contains(out, "a_double_fork") {
+		t.Errorf("without a cgroup:\n%s", out)
+	}
+}
+
+func TestAsPID1(t *testing.T) {
+	needsRoot(t)
+	unshare, err := exec.LookPath("unshare")
+	if err != nil {
+		t.Skip("needs unshare(1)")
+	}
+	cmd := exec.Command(unshare, "--pid", "--fork", "--mount-proc", selfPath(), "-test.run", forOrdinaryUsers, "-test.v")
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// T41: a binary with more rights than its caller runs what the caller says.
+func TestHardenRefusesCapabilitiesOfTheFile(t *testing.T) {
+	needsRoot(t)
+	binary := filepath.Join(openDir(t), "process.test")
+	copyFile(t, binary, selfPath(), 0o755)
+	const revision2 = "\x01\x00\x00\x02" // vfs_cap_data, effective
+	if err := unix.Setxattr(binary, "security.capability", []byte(revision2+"\xc0"+strings.Repeat("\x00", 15)), 0); err != nil {
+		t.Skip("needs a file system with file capabilities: ", err)
+	}
+	cmd := exec.Command(binary, "-test.run", "^TestIDs$")
+	cmd.Env, cmd.Dir = append(os.Environ(), hardened+"=1"), "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: alice, Gid: alice}}
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "file capabilities") {
+		t.Errorf("it runs: %v\n%s", err, out)
+	}
+}
+
+// T38: whatever we do, kill(2) is not called for everybody, for our own group, or
+// for PID 1.
+func TestNoSignalToEverybody(t *testing.T) {
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		t.Skip("needs strace(1)")
+	}
+	log := filepath.Join(t.TempDir(), "log")
+	cmd := exec.Command(strace, "-f", "-qq", "-e", "trace=kill,pidfd_send_signal", "-e", "signal=none", "-o", log, selfPath(), "-test.run", "^TestKillModes$", "-test.v")
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS") {
+		t.Skipf("strace does not work here: %v\n%s", err, out)
+	}
+	text, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if everybody.MatchString(line) {
+			t.Errorf("a signal for many: %s", line)
+		}
+	}
+	if !strings.Contains(string(text), "pidfd_send_signal(") {
+		t.Errorf("no signal was sent at all:\n%s", text)
+	}
+}
+
+var everybody = regexp.MustCompile(`\bkill\((-1|0|1),`)
 
 func TestAsHardenedRoot(t *testing.T) {
 	needsRoot(t)
