@@ -342,6 +342,61 @@ func TestRemovedService(t *testing.T) {
 	r.stop()
 }
 
+// A build that has baked is started again from the file that it ran from, also
+// when the path has another by now, or none (R14).
+func TestCrashRunsTheBuildThatBaked(t *testing.T) {
+	r := at(t, `
+[service.api]
+exec_start = ["$DIR/api", "1000"]
+restart_reset_sec = "1ms"
+[service.api.reload]
+mode = "overlap"
+bake = "2s"
+`)
+	install := func(from string) {
+		t.Helper()
+		text, err := os.ReadFile(from)
+		if err == nil {
+			err = os.WriteFile(r.path("new"), text, 0o755)
+		}
+		if err == nil {
+			err = os.Rename(r.path("new"), r.path("api"))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	install("/bin/sleep")
+	r.start()
+	r.ctl(0, "restart", "api") // it has baked
+	install("/bin/false")
+	r.has(r.ctl(1, "reload", "api"), "exited with status 1", "still serves")
+	r.has(r.ctl(0, "status", "api"), "file on disk differs")
+	for range 2 {
+		r.ctl(0, "kill", "-s", "KILL", "api")
+		r.line("started pid", `"generation":2`)
+		r.ctl(0, "start", "api")
+		os.Remove(r.path("api"))
+	}
+	r.has(r.ctl(1, "reload", "api"), "no such file")
+	install("/bin/sleep")
+	r.has(r.ctl(0, "reload", "api"), "generation 2 -> ")
+	r.stop()
+}
+
+// A build that never baked is what is at the path, as soon as there is something.
+func TestMissingProgramComesBack(t *testing.T) {
+	r := at(t, "[service.api]\nexec_start = [\"$DIR/api\", \"1000\"]\nrestart_max_delay_sec = \"200ms\"\n")
+	r.start()
+	r.line("cannot execute", "no such file")
+	if err := os.Symlink("/bin/sleep", r.path("api")); err != nil {
+		t.Fatal(err)
+	}
+	r.line("started pid")
+	r.ctl(0, "start", "api")
+	r.stop()
+}
+
 // Whoever asks last wins, and nothing runs twice (R3).
 func TestManyVerbsAtOnce(t *testing.T) {
 	r := at(t, sleeper)

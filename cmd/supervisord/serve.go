@@ -35,6 +35,9 @@ func serve(f flags) error {
 	}
 	upward := newUpward()
 	signals := make(chan os.Signal, 16)
+	// These would end us: a reader of our output that went, a limit on file sizes.
+	// Ignored they would stay so in what we start.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE, unix.SIGXFSZ)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2)
 
 	c, clean, err := configuration(f)
@@ -105,7 +108,7 @@ func (d *assembly) build() (err error) {
 		return err
 	}
 	d.manager, err = supervisor.New(supervisor.Options{
-		Config: c, Store: d.store, Table: d.table, State: d.state, Logs: d.logs, Forward: os.Stdout, Log: d.log, Version: version(),
+		Config: c, Store: d.store, Table: d.table, State: d.state, Logs: d.logs, Forward: forward(os.Stdout), Log: d.log, Version: version(),
 		Reload: func() (*config.Config, []config.Problem) { return load(c.Path) },
 	})
 	if err != nil {
@@ -145,6 +148,14 @@ func (d *assembly) close() {
 	if d.store != nil {
 		d.store.Close()
 	}
+}
+
+// forward is where the output of services goes that are to show it.
+func forward(w *os.File) io.Writer {
+	if term.IsTerminal(int(w.Fd())) {
+		return printer{w}
+	}
+	return w
 }
 
 // logDirectory makes the directory of the log files: its group may read them.

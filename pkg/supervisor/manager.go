@@ -259,11 +259,7 @@ func (m *Manager) Close() error {
 	m.mu.Unlock()
 	m.actors.Wait()
 	m.numbers.close()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, k := range m.sinks {
-		k.Close()
-	}
+	m.eachSink(func(_ string, k *logs.Sink) { k.Close() })
 	return m.notifyDir.Close()
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"iter"
+	"maps"
 	"slices"
 	"sync"
 	"unicode/utf8"
@@ -111,13 +112,24 @@ func (s source) line(l logs.Line) ipc.LogLine {
 
 // Reopen opens every log file anew (SIGUSR1), after somebody has moved them.
 func (m *Manager) Reopen() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for name, k := range m.sinks {
+	m.eachSink(func(name string, k *logs.Sink) {
 		if err := k.Reopen(); err != nil {
 			m.log.Error().Str("unit", name).Msg(err.Error())
 		}
+	})
+}
+
+// eachSink calls f for every service's sink at once: a disk that hangs holds up
+// each for seconds, and so all for no longer than one.
+func (m *Manager) eachSink(f func(name string, k *logs.Sink)) {
+	m.mu.Lock()
+	sinks := maps.Clone(m.sinks)
+	m.mu.Unlock()
+	var all sync.WaitGroup
+	for name, k := range sinks {
+		all.Go(func() { f(name, k) })
 	}
+	all.Wait()
 }
 
 // logFaults says which logs are not written.

@@ -1,8 +1,6 @@
 package logs
 
 import (
-	"errors"
-	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -45,15 +43,11 @@ func (f *folder) open(name string, flag int) (*os.File, error) {
 
 // walk opens the directory by its path, and makes it if it is missing.
 func (f *folder) walk() error {
-	dir, err := safepath.OpenDir(f.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if dir, err = safepath.MakeDir(f.path, f.mode); err == nil {
-			safepath.Chown(dir.FD(), -1, f.gid)
-		}
-	}
+	dir, err := safepath.MakeLogDir(f.path, f.mode)
 	if err != nil {
 		return err
 	}
+	safepath.Chown(dir.FD(), -1, f.gid)
 	f.close()
 	f.Dir, f.own = dir, true
 	return nil
