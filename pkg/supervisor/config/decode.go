@@ -3,14 +3,11 @@ package config
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"hash"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
-	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
 
@@ -120,44 +117,6 @@ func (l *load) add(name string, text []byte) {
 		return
 	}
 	f.top(cursor{file: f, value: top}, top, main)
-}
-
-// parse reads TOML. After a syntax error that is the only problem there is.
-func (f *file) parse(text string) (top map[string]any, ok bool) {
-	fail := func(at place, message string) (map[string]any, bool) {
-		f.load.problems = []Problem{{File: f.name, Line: at.line, Col: at.col, Message: message}}
-		return nil, false
-	}
-	for i, r := range text {
-		if _, n := utf8.DecodeRuneInString(text[i:]); r == utf8.RuneError && n == 1 {
-			return fail(placeOf(text, i), "this is not UTF-8, and so it is not TOML; save the file as UTF-8")
-		}
-	}
-	found, refused := scan(text)
-	if refused != nil {
-		return fail(refused.place, refused.why)
-	}
-	f.places = found
-	_, err := toml.Decode(text, &top)
-	var syntax toml.ParseError
-	switch {
-	case errors.As(err, &syntax):
-		return fail(placeOf(text, syntax.Position.Start), explain(syntax.Message))
-	case err != nil:
-		return fail(place{1, 1}, err.Error())
-	}
-	return top, true
-}
-
-var zeroes = regexp.MustCompile(`^Invalid integer "([0-7]+)": cannot have leading zeroes`)
-
-// explain is a message of the TOML package as one of ours.
-func explain(message string) string {
-	if m := zeroes.FindStringSubmatch(message); m != nil {
-		return fmt.Sprintf("%s is no number in TOML; write an octal value as a string: %q", m[1], m[1])
-	}
-	message = strings.TrimSuffix(strings.TrimPrefix(message, "toml: "), ".")
-	return "syntax error: " + strings.ToLower(message[:min(1, len(message))]) + message[min(1, len(message)):]
 }
 
 // top reads what stands outside of all units, and the tables of units.

@@ -112,7 +112,7 @@ func TestWhatIsWrongWithIncludedFiles(t *testing.T) {
 		},
 		"a syntax error, of which alone is spoken": {
 			map[string]string{"main.toml": "include = [\"*.toml\"]\nfoo = 1\n", "a.toml": "bar = 1\n", "b.toml": "[service.api\n", "c.toml": "["},
-			"DIR/b.toml:1:13: syntax error: expected '.' or ']' to end table name, but got '\\n' instead",
+			"DIR/b.toml:1:13: syntax error: the name of a table ends with ], not the end of the line",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -32,6 +32,9 @@ A changed file takes effect with ` + "`superctl daemon-reload`" + `: the next st
 reload of a service goes by it. Files are at most 1 MiB each. As root, every
 component of their paths must be root's and closed to the writing of others.
 
+Editors that check TOML by a schema find one in ` + "`etc/supervisord.schema.json`" + `: let the
+file begin with ` + "`#:schema PATH`" + `.
+
 ## Values
 
 | kind | how it is written |

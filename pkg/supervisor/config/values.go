@@ -66,11 +66,25 @@ func readBool(c cursor) bool {
 	return b
 }
 
+// likely is the number that was probably meant, or one that could be.
+func likely(v any, lo, hi int64) int64 {
+	n := int64(10)
+	switch v := v.(type) {
+	case string:
+		if meant, err := strconv.ParseInt(strings.TrimSpace(v), 10, 64); err == nil {
+			n = meant
+		}
+	case float64:
+		n = int64(v)
+	}
+	return max(lo, min(hi, n))
+}
+
 func readInt(c cursor, lo, hi int64) int {
 	n, ok := c.value.(int64)
 	switch {
 	case !ok:
-		c.wrong("%s is not a whole number; write one, without quotes, as in %s = %d", show(c.value), c.name, max(lo, min(hi, 10)))
+		c.wrong("%s is not a whole number; write one, without quotes, like %d", show(c.value), likely(c.value, lo, hi))
 	case n < lo || n > hi:
 		c.wrong("%d is out of range; it can be from %d to %d", n, lo, hi)
 	}
@@ -125,6 +139,10 @@ func readDuration(c cursor, least time.Duration, infinite bool) time.Duration {
 			c.wrong("it cannot be infinite; write a duration like \"30s\"")
 		}
 		return unit.Infinity
+	}
+	if infinite && strings.EqualFold(s, "infinity") {
+		c.wrong("%q is not a duration; write \"infinity\", in small letters", s)
+		return 0
 	}
 	d, why := parseDuration(s)
 	switch {
