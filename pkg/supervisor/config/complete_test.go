@@ -67,8 +67,10 @@ func TestEveryKeyArrives(t *testing.T) {
 	socket := &unit.Socket{
 		Name: "http", FDName: "web", Backlog: 128, Mode: 0o660, User: "1000", Group: "1001",
 		Listen: []unit.Address{
-			{Network: "tcp", Host: "127.0.0.1", Port: 8080}, {Network: "tcp", Host: "::1", Port: 8080},
-			{Network: "tcp", Host: "127.0.0.1"}, {Network: "unix", Path: "/run/api.sock"},
+			{Network: "tcp", Host: "127.0.0.1", Port: 8080},
+			{Network: "tcp", Host: "::1", Port: 8080},
+			{Network: "tcp", Host: "127.0.0.1"},
+			{Network: "unix", Path: "/run/api.sock"},
 		},
 		NoDelay: true, KeepAlive: true, FreeBind: true, IPv6Only: pointer(true),
 		ReceiveBuf: 256 << 10, SendBuf: 1 << 20, WhenDown: unit.Queue,

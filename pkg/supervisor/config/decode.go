@@ -48,7 +48,6 @@ type socket struct {
 	unit.Socket
 	from                cursor
 	set                 set
-	listen              []cursor
 	mode                int
 	ipv6Only            string
 	receiveBuf, sendBuf int64

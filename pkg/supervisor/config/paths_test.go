@@ -36,19 +36,27 @@ func TestDefaultDirectories(t *testing.T) {
 	}{
 		{"root", Options{Root: true, Environ: []string{"XDG_RUNTIME_DIR=/run/user/0"}}, "", "/run/supervisord", "/var/lib/supervisord", "/var/log/supervisord"},
 		{
-			"a user", Options{Environ: []string{"HOME=/home/u", "XDG_RUNTIME_DIR=/run/user/1000"}}, "",
+			"a user",
+			Options{Environ: []string{"HOME=/home/u", "XDG_RUNTIME_DIR=/run/user/1000"}},
+			"",
 			"/run/user/1000/supervisord", "/home/u/.local/state/supervisord", "/home/u/.local/state/supervisord/log",
 		},
 		{
-			"a user without a runtime directory: nothing is below /tmp", Options{Environ: []string{"HOME=/home/u", "TMPDIR=/tmp"}}, "",
+			"a user without a runtime directory: nothing is below /tmp",
+			Options{Environ: []string{"HOME=/home/u", "TMPDIR=/tmp"}},
+			"",
 			"/home/u/.local/state/supervisord/run", "/home/u/.local/state/supervisord", "/home/u/.local/state/supervisord/log",
 		},
 		{
-			"XDG_STATE_HOME", Options{Environ: []string{"HOME=/home/u", "XDG_STATE_HOME=/state"}}, "",
+			"XDG_STATE_HOME",
+			Options{Environ: []string{"HOME=/home/u", "XDG_STATE_HOME=/state"}},
+			"",
 			"/state/supervisord/run", "/state/supervisord", "/state/supervisord/log",
 		},
 		{
-			"log_directory follows state_directory", Options{Environ: []string{"HOME=/home/u"}}, "state_directory = \"/s/\"",
+			"log_directory follows state_directory",
+			Options{Environ: []string{"HOME=/home/u"}},
+			"state_directory = \"/s/\"",
 			"/s/run", "/s", "/s/log",
 		},
 		{"root's does not", Options{Root: true}, "state_directory = \"/s\"", "/run/supervisord", "/s", "/var/log/supervisord"},

@@ -44,6 +44,14 @@ func integer(lo, hi int64) kind[int] {
 	return kind[int]{"integer", func(c cursor) int { return readInt(c, lo, hi) }}
 }
 
+// maybe reads a value that is nil if it is not written.
+func maybe[T any](of kind[T]) kind[*T] {
+	return kind[*T]{of.name, func(c cursor) *T {
+		v := of.read(c)
+		return &v
+	}}
+}
+
 func readText(c cursor) string {
 	s, ok := c.value.(string)
 	switch {
