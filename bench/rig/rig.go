@@ -22,6 +22,7 @@ const Patience = 60 * time.Second
 type Supervisor struct {
 	Ctl
 	dir    string
+	runDir string // in memory, as a runtime directory should be
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when it has; then cmd.ProcessState says how
 }
@@ -36,11 +37,33 @@ func TempDir() (string, error) {
 	return dir, os.Chmod(dir, 0o755)
 }
 
+// memory is a directory below which runtime directories are to be made: /run is
+// in memory on most machines, and what is stored there costs nothing then.
+func memory(dir string) string {
+	for _, parent := range []string{"/run", os.Getenv("XDG_RUNTIME_DIR"), "/dev/shm"} {
+		var fs syscall.Statfs_t
+		if parent != "" && syscall.Statfs(parent, &fs) == nil && fs.Type == tmpfs && syscall.Access(parent, writable) == nil {
+			return parent
+		}
+	}
+	return dir
+}
+
+const (
+	tmpfs    = 0x01021994 // TMPFS_MAGIC, statfs(2)
+	writable = 2          // W_OK, access(2)
+)
+
 // Start runs supervisord in dir with a configuration: all but the [manager]
 // section, which is the rig's. It returns when supervisord says READY=1.
 func Start(ctx context.Context, b Binaries, dir, configuration string) (*Supervisor, error) {
 	s := &Supervisor{dir: dir, exited: make(chan struct{})}
-	s.Ctl = Ctl{Superctl: b.Superctl(), Socket: s.path("run/control.sock")}
+	runDir, err := os.MkdirTemp(memory(dir), "bench")
+	if err != nil {
+		return nil, err
+	}
+	s.runDir = runDir
+	s.Ctl = Ctl{Superctl: b.Superctl(), Socket: filepath.Join(runDir, "run", "control.sock")}
 	if err := s.configure(configuration); err != nil {
 		return nil, err
 	}
@@ -66,7 +89,7 @@ func (s *Supervisor) PID() int { return s.cmd.Process.Pid }
 
 func (s *Supervisor) configure(configuration string) error {
 	manager := fmt.Sprintf("[manager]\nruntime_directory = %q\nstate_directory = %q\nlog_directory = %q\n\n",
-		s.path("run"), s.path("state"), s.path("log"))
+		filepath.Join(s.runDir, "run"), s.path("state"), s.path("log"))
 	return os.WriteFile(s.path("supervisord.toml"), []byte(manager+configuration), 0o644)
 }
 
@@ -119,7 +142,7 @@ func (s *Supervisor) Stop() error {
 	if code := s.cmd.ProcessState.ExitCode(); code != 0 {
 		err = fmt.Errorf("supervisord ended with %v\n%s", s.cmd.ProcessState, s.Log())
 	}
-	return errors.Join(err, Sweep(s.dir))
+	return errors.Join(err, Sweep(s.dir), os.RemoveAll(s.runDir))
 }
 
 // Kill ends it and what it runs at once. It is for what went wrong.
@@ -127,4 +150,5 @@ func (s *Supervisor) Kill() {
 	s.cmd.Process.Kill()
 	<-s.exited
 	Sweep(s.dir)
+	os.RemoveAll(s.runDir)
 }
