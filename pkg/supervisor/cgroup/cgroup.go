@@ -77,16 +77,13 @@ func (t *Tree) try() error {
 // Path is the tree's cgroup, as /proc/PID/cgroup has it.
 func (t *Tree) Path() string { return t.base }
 
-// Close removes what is empty of the tree; what lives in it goes on.
+// Close removes what is empty of the tree, also what an earlier supervisord has
+// left; what lives in it goes on.
 func (t *Tree) Close() error {
-	units, _ := os.ReadDir(t.dir())
-	for _, u := range units {
-		if u.IsDir() {
-			unix.Rmdir(filepath.Join(t.dir(), u.Name()))
-		}
-	}
-	unix.Rmdir(t.dir())
-	return nil
+	return walk(t.dir(), func(dir string) error {
+		unix.Rmdir(dir) // EBUSY: it is not empty
+		return nil
+	})
 }
 
 func (t *Tree) dir() string { return filepath.Join(t.mount, t.base) }

@@ -15,7 +15,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func open(t *testing.T) *Tree {
 	t.Helper()
-	tree, err := Open(fmt.Sprintf("%s/%d", t.Name(), os.Getpid()))
+	tree, err := Open(t.TempDir())
 	if err != nil {
 		t.Skip("needs cgroup2, and leave to write to it: ", err)
 	}
@@ -125,6 +125,31 @@ func TestInvocationsOfAUnitComeAndGo(t *testing.T) {
 	}
 	again.Kill()
 	events, _ := again.Events()
+	defer events.Close()
+	events.WaitEmpty()
+}
+
+func TestWhatADeadSupervisordLeftIsRemoved(t *testing.T) {
+	dir := t.TempDir()
+	dead, err := Open(dir)
+	if err != nil {
+		t.Skip("needs cgroup2, and leave to write to it: ", err)
+	}
+	empty, alive := makeGroup(t, dead, "api", "1"), makeGroup(t, dead, "api", "2")
+	start(t, alive)
+	next, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { next.Close() })
+	if _, err := os.Stat(empty.dir()); err == nil {
+		t.Error("the empty cgroup is still there")
+	}
+	if populated, err := alive.Populated(); !populated || err != nil {
+		t.Errorf("the other: %v, %v", populated, err)
+	}
+	alive.Kill()
+	events, _ := alive.Events()
 	defer events.Close()
 	events.WaitEmpty()
 }

@@ -58,7 +58,7 @@ func each(t *testing.T, test func(t *testing.T, l *Launcher)) {
 
 func newTestLauncher(t *testing.T, o Options) *Launcher {
 	t.Helper()
-	o.RuntimeDirectory = fmt.Sprintf("%s/%d", t.Name(), os.Getpid())
+	o.RuntimeDirectory = t.TempDir() // no other test's, also none that runs elsewhere
 	l, err := NewLauncher(o)
 	if err != nil {
 		t.Fatal(err)

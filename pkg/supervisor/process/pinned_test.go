@@ -16,10 +16,10 @@ func TestPinnedProgramIsWhatRan(t *testing.T) {
 	copyFile(t, path, "/bin/echo", 0o755)
 	l := newTestLauncher(t, Options{})
 	task := Task{Program: &unit.Program{Argv: []string{"program", "good"}, Path: path}}
-	first := launch(t, l, task)
-	pinned := first.Executable()
-	if pinned == nil {
-		t.Fatal("there is no handle on the program's file")
+	var pinned *Executable
+	first, err := tryLaunch(t, l, task, func(p *Process) error { pinned = p.Executable(); return nil })
+	if err != nil || pinned == nil {
+		t.Fatalf("there is no handle on the program's file: %v", err)
 	}
 	defer pinned.Close()
 	first.expect("good")

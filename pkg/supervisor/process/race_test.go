@@ -3,4 +3,4 @@
 package process
 
 // The stage is a race build as well, and slow to start.
-const defaultChildren = 100
+const defaultChildren = 50

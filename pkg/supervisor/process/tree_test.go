@@ -123,7 +123,7 @@ func TestTreeOutlivesItsMainProcess(t *testing.T) {
 }
 
 func TestKillModes(t *testing.T) {
-	const script = `trap 'echo main; exit' TERM; (trap 'echo child; exit' TERM; echo ready; while [ -d $T ]; do sleep 0.01; done) & while [ -d $T ]; do sleep 0.01; done`
+	const script = `exec 2>/dev/null; trap 'echo main; exit' TERM; (trap 'echo child; exit' TERM; echo ready; while [ -d $T ]; do sleep 0.01; done) & while [ -d $T ]; do sleep 0.01; done`
 	each(t, func(t *testing.T, l *Launcher) {
 		t.Run("process", func(t *testing.T) {
 			r := launch(t, l, sh(script))
@@ -162,7 +162,7 @@ func TestKillModes(t *testing.T) {
 // A stopped process gets to see its signal.
 func TestSignalWakesWhoIsStopped(t *testing.T) {
 	each(t, func(t *testing.T, l *Launcher) {
-		r := launch(t, l, sh(`trap 'echo bye; exit 3' TERM; echo ready; while [ -d $T ]; do sleep 0.01; done`))
+		r := launch(t, l, sh(`exec 2>/dev/null; trap 'echo bye; exit 3' TERM; echo ready; while [ -d $T ]; do sleep 0.01; done`))
 		r.expect("ready")
 		r.Signal(syscall.SIGSTOP, unit.ControlGroup)
 		r.Signal(syscall.SIGTERM, unit.ControlGroup)
