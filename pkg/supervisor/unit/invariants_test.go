@@ -1,0 +1,343 @@
+package unit
+
+import (
+	"fmt"
+	"slices"
+	"syscall"
+)
+
+// What must hold on every transition.
+var invariants = []func(s Service, e Event, to Service, effects []Effect) string{
+	mainUntouched, effectsNameTheLiving, procsAreKept, jobsAreKept, neverForgotten, currentIsGood, nextHasItsTurn,
+	rolesAndPhases, placesAreBounded, aloneIsAlone, wantIsObeyed, killIsLast, quiet, buildsAreKept,
+	answersAreTrue, crashIsMadeGood,
+}
+
+func mainUntouched(s Service, e Event, to Service, effects []Effect) string {
+	for i, in := range s.Inst {
+		if in.Main.ID == 0 || to.Inst[i].Main.ID == in.Main.ID {
+			continue
+		}
+		a, asked := e.(Asks)
+		_, found := e.(Found)
+		switch {
+		case asked && (a.Job.Verb == Stop || a.Job.Verb == Restart || in.Main.Stopping):
+		case to.Inst[i].Done && about(e) == in.Next.ID: // a oneshot's work is its bake
+		case to.Inst[i].Main.ID != 0 && to.Inst[i].Main.ID == in.Next.ID && in.Next.Phase == Baking:
+		case in.Main.due(now), found, about(e) == in.Main.ID:
+		case to.Target != 0 && to.alone(in.Gen, to.goal()):
+		default:
+			return "Main is never told to go before Next has baked"
+		}
+	}
+	for _, f := range effects {
+		_, kill := e.(Kills)
+		if f, ok := f.(Signal); ok && to.Find(f.ID).Phase <= Serving && !kill {
+			return "only those who leave are signalled"
+		}
+	}
+	return ""
+}
+
+func about(e Event) Invocation {
+	switch e := e.(type) {
+	case Started:
+		return e.ID
+	case NotStarted:
+		return e.ID
+	case Said:
+		return e.ID
+	case Exited:
+		return e.ID
+	case Gone:
+		return e.ID
+	}
+	return 0
+}
+
+func effectsNameTheLiving(_ Service, _ Event, to Service, effects []Effect) string {
+	for _, f := range effects {
+		id := Invocation(0)
+		switch f := f.(type) {
+		case Spawn:
+			id = f.ID
+		case Signal:
+			id = f.ID
+		case Steer:
+			id = f.ID
+		default:
+			continue
+		}
+		if to.Find(id).ID == 0 {
+			return "no effect but Forget names a process that is forgotten"
+		}
+	}
+	return ""
+}
+
+func procsAreKept(s Service, e Event, to Service, effects []Effect) string {
+	var spawned, forgotten tally
+	for _, f := range effects {
+		switch f := f.(type) {
+		case Spawn:
+			spawned.add(f.ID)
+		case Forget:
+			forgotten.add(f.ID)
+		}
+	}
+	for p := range s.Procs() {
+		kept := to.Find(p.ID).ID != 0
+		if kept == (forgotten.of(p.ID) == 1) || spawned.of(p.ID) != 0 {
+			return "a process is kept or forgotten"
+		}
+		_, found := e.(Found)
+		_, gone := e.(Gone)
+		_, not := e.(NotStarted)
+		if !kept && !found && !(about(e) == p.ID && (gone || not)) {
+			return "only its end makes a process forgotten"
+		}
+	}
+	var ids tally
+	for p := range to.Procs() {
+		if ids.of(p.ID) > 0 || s.Find(p.ID).ID == 0 && spawned.of(p.ID) != 1 {
+			return "every process is spawned once"
+		}
+		ids.add(p.ID)
+	}
+	return ""
+}
+
+type tally []Invocation
+
+func (t *tally) add(id Invocation) { *t = append(*t, id) }
+
+func (t tally) of(id Invocation) (n int) {
+	for _, i := range t {
+		if i == id {
+			n++
+		}
+	}
+	return n
+}
+
+func jobsAreKept(s Service, e Event, to Service, effects []Effect) string {
+	count := map[JobID]int{}
+	add := func(n int, js ...Job) {
+		for _, j := range js {
+			for _, id := range j.IDs() {
+				count[id] += n
+			}
+		}
+	}
+	add(1, s.Job, s.Queue)
+	add(-1, to.Job, to.Queue)
+	if a, ok := e.(Asks); ok {
+		add(1, a.Job)
+	}
+	for _, f := range effects {
+		if f, ok := f.(Finish); ok {
+			for _, id := range f.Jobs {
+				count[id]--
+			}
+		}
+	}
+	for id, n := range count {
+		if n != 0 && id != 0 {
+			return fmt.Sprintf("job %d finishes exactly once", id)
+		}
+	}
+	if to.Job.ID == 0 && (to.Queue.ID != 0 || to.Target != 0) {
+		return "a queue or a rollout has a job"
+	}
+	return ""
+}
+
+// neverForgotten: something will happen, or there is nothing to happen.
+func neverForgotten(_ Service, _ Event, to Service, _ []Effect) string {
+	d, procs := to.Deadline(), len(slices.Collect(to.Procs()))
+	if d != 0 && d <= now {
+		return "the timer never spins"
+	}
+	for p := range to.Procs() {
+		if p.By == 0 && !(p.Phase == Serving || p.Phase == Stuck) {
+			return "every phase but Serving and Stuck has a deadline"
+		}
+		if p.By > p.Last || p.Ping != 0 && p.Phase != Baking && p.Phase != Serving {
+			return "no deadline is put off for ever, and the watchdog watches what serves"
+		}
+	}
+	if sub := to.SubState(); d == 0 && procs == 0 && sub != "dead" && sub != "failed" && sub != "exited" {
+		return "every state that is not final has a process or a deadline"
+	}
+	for i, in := range to.Inst {
+		if in.Main.ID == 0 && in.Due != 0 && in.Due <= now && to.mayFill(i) {
+			return "what is due is done"
+		}
+	}
+	return ""
+}
+
+func currentIsGood(_ Service, _ Event, to Service, _ []Effect) string {
+	b := to.Build(to.Current)
+	if b == nil || b.Baked {
+		return ""
+	}
+	gens := []Generation{to.Target}
+	for _, in := range to.Inst {
+		gens = append(gens, in.Gen, in.Main.Gen, in.Next.Gen)
+	}
+	for _, c := range to.Builds {
+		if c.Baked && slices.Contains(gens, c.Gen) {
+			return "Current has baked, or nothing that runs or may run has"
+		}
+	}
+	return ""
+}
+
+func nextHasItsTurn(_ Service, _ Event, to Service, _ []Effect) string {
+	for i, in := range to.Inst {
+		if in.Next.ID != 0 && (to.turnOf() != i || in.Next.Gen != to.goal()) {
+			return "Next is what the rollout waits for"
+		}
+	}
+	return ""
+}
+
+func rolesAndPhases(_ Service, _ Event, to Service, _ []Effect) string {
+	for _, in := range to.Inst {
+		if in.Main.ID != 0 && (in.Main.Phase > Serving || in.Main.Gen != in.Gen || in.Due != 0 || in.Done) {
+			return "Main comes up or serves, with the instance's build"
+		}
+		if in.Done && (in.Due != 0 || to.life(in.Gen).Type != Oneshot) {
+			return "what is done is not due"
+		}
+		if in.Next.ID != 0 && in.Next.Phase > Baking {
+			return "Next comes up"
+		}
+		for _, p := range in.Old {
+			if p.Phase < Settling {
+				return "Old leaves"
+			}
+		}
+	}
+	return ""
+}
+
+func placesAreBounded(_ Service, _ Event, to Service, _ []Effect) string {
+	for _, in := range to.Inst {
+		if len(in.Old) > to.life(to.Current).MaxDraining+3 {
+			return "at most max_draining + 3 leave"
+		}
+	}
+	return ""
+}
+
+func aloneIsAlone(s Service, _ Event, to Service, effects []Effect) string {
+	for _, f := range effects {
+		f, ok := f.(Spawn)
+		if !ok {
+			continue
+		}
+		in := to.Inst[f.Inst]
+		n := len(in.Old)
+		for _, p := range []Proc{in.Main, in.Next} {
+			if p.ID != 0 {
+				n++
+			}
+		}
+		if n > 1 && to.alone(in.Gen, in.Gen) {
+			return "what cannot overlap has its place alone"
+		}
+	}
+	return ""
+}
+
+func wantIsObeyed(_ Service, _ Event, to Service, _ []Effect) string {
+	for _, in := range to.Inst {
+		if to.Want == Down && (in.Main.ID != 0 || in.Next.ID != 0 || in.Due != 0) {
+			return "down is down"
+		}
+		if to.Want == Down && slices.ContainsFunc(in.Old, func(p Proc) bool { return p.Phase == Settling }) {
+			return "a stop waits for nothing to settle"
+		}
+	}
+	if to.Want == Down && to.Job.ID != 0 && to.Job.Verb != Stop {
+		return "nothing but a stop goes on in what is to be down"
+	}
+	return ""
+}
+
+func killIsLast(s Service, e Event, to Service, effects []Effect) string {
+	for _, f := range effects {
+		f, ok := f.(Signal)
+		if !ok || f.Signal != syscall.SIGKILL || s.Find(f.ID).Phase >= Aborted {
+			continue
+		}
+		if p := to.Find(f.ID); to.life(p.Gen).KillMode != Mixed || p.Exit.Kind == NotExited {
+			return "SIGKILL only after the kill signal, or for what a main process left behind"
+		}
+	}
+	return ""
+}
+
+// quiet: all that follows from an event has been done with it.
+func quiet(_ Service, _ Event, to Service, _ []Effect) string {
+	if next, effects := Step(to, now, Gone{1 << 40}); len(effects) != 0 || next.LastInv != to.LastInv || next.Job.ID != to.Job.ID {
+		return fmt.Sprint("news of a stranger changes nothing, but: ", effects)
+	}
+	return ""
+}
+
+func buildsAreKept(_ Service, _ Event, to Service, _ []Effect) string {
+	for p := range to.Procs() {
+		if to.Build(p.Gen) == nil {
+			return "every process has its build"
+		}
+	}
+	for _, g := range []Generation{to.Current, to.Target, to.Queue.Gen} {
+		if g != 0 && to.Build(g) == nil {
+			return "every generation that is named has its build"
+		}
+	}
+	return ""
+}
+
+func answersAreTrue(s Service, e Event, to Service, effects []Effect) string {
+	jobs := []Job{s.Job, s.Queue}
+	if a, ok := e.(Asks); ok {
+		jobs = append(jobs, a.Job)
+	}
+	for _, f := range effects {
+		f, ok := f.(Finish)
+		if !ok {
+			continue
+		}
+		verb := jobs[slices.IndexFunc(jobs, func(j Job) bool { return slices.Contains(j.IDs(), f.Jobs[0]) })].Verb
+		switch {
+		case f.Result == Done && verb == Stop && len(slices.Collect(to.Procs())) > 0:
+			return "stopped is stopped"
+		case f.Result == Done && verb != Stop && to.Target == 0 && (to.Want != Up || !to.up()):
+			return "up is up"
+		case f.Result == Done && verb == Reload && (to.Current != s.Target || !to.Build(to.Current).Baked || to.Inst[0].Gen != s.Target):
+			return "reloaded is reloaded, and baked"
+		case f.Result == Failed && verb == Reload && s.Current != 0 && s.Build(s.Current).Baked && to.Current != s.Current:
+			return "what failed is not kept"
+		}
+	}
+	return ""
+}
+
+func crashIsMadeGood(s Service, e Event, to Service, _ []Effect) string {
+	x, ok := e.(Exited)
+	if !ok || x.Exit == well {
+		return ""
+	}
+	for i, in := range s.Inst {
+		l := s.life(in.Gen)
+		if x.ID == in.Main.ID && in.Main.Phase == Serving && in.Main.Since == 1 && l.Restart == OnFailure &&
+			l.Burst == 0 && !to.alone(in.Gen, in.Gen) && !(to.turnOf() == i && to.alone(in.Gen, to.goal())) && len(in.Old) <= l.MaxDraining && to.Inst[i].Main.ID == 0 {
+			return "the first crash after health is made good at once, however many drain"
+		}
+	}
+	return ""
+}
