@@ -193,8 +193,10 @@ func TestTwoSupervisordsShareNoCgroup(t *testing.T) {
 func TestMountIsFound(t *testing.T) {
 	for name, c := range map[string]struct{ info, mount, root, problem string }{
 		"unified": {"30 24 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n", "/sys/fs/cgroup", "/", ""},
-		"hybrid": {"38 30 0:35 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n40 30 0:37 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n",
-			"/sys/fs/cgroup/unified", "/", ""},
+		"hybrid": {
+			"38 30 0:35 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n40 30 0:37 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n",
+			"/sys/fs/cgroup/unified", "/", "",
+		},
 		"a part":     {"30 24 0:26 /docker/ab /sys/fs/cgroup ro - cgroup2 cgroup rw\n", "/sys/fs/cgroup", "/docker/ab", ""},
 		"with blank": {`30 24 0:26 / /mnt/my\040cgroup rw - cgroup2 none rw` + "\n", "/mnt/my cgroup", "/", ""},
 		"version 1":  {"38 30 0:35 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n", "", "", "cgroup2 is not mounted"},

@@ -49,7 +49,7 @@ func TestDiskFull(t *testing.T) {
 	s := openSink(d, plenty)
 	defer s.Close()
 	ballast := dir + "/ballast"
-	must(t, os.WriteFile(ballast, make([]byte, 32<<10), 0600))
+	must(t, os.WriteFile(ballast, make([]byte, 32<<10), 0o600))
 
 	st := newStream(t, s, Meta{Invocation: 1, Generation: 7})
 	const n = 2000
@@ -120,12 +120,12 @@ func TestDirectoryWithoutPermission(t *testing.T) {
 	if dir == "" {
 		dir = t.TempDir() + "/log"
 	}
-	must(t, os.MkdirAll(dir, 0700))
+	must(t, os.MkdirAll(dir, 0o700))
 	s := openSink(openDir(t, dir), plenty)
 	defer s.Close()
 	now := time.Unix(1e9, 0)
 	s.keep.now = func() time.Time { return now }
-	must(t, os.Chmod(dir, 0500))
+	must(t, os.Chmod(dir, 0o500))
 	st := newStream(t, s, Meta{Invocation: 1})
 	say(st, "one\n")
 	say(st, "two\n")
@@ -133,7 +133,7 @@ func TestDirectoryWithoutPermission(t *testing.T) {
 	if _, dropped, err := s.Stats(); dropped != 2 || err == nil || !strings.HasSuffix(err.Error(), "api.log: permission denied") {
 		t.Errorf("%d dropped, %v", dropped, err)
 	}
-	must(t, os.Chmod(dir, 0700))
+	must(t, os.Chmod(dir, 0o700))
 	now = now.Add(time.Minute)
 	say(st, "three\n")
 	settle(t, s)

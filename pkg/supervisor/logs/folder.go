@@ -21,9 +21,9 @@ func newFolder(dir *safepath.Dir) *folder {
 	if dir == nil {
 		return nil
 	}
-	f := &folder{Dir: dir, path: dir.Path(), mode: 0750, gid: -1}
+	f := &folder{Dir: dir, path: dir.Path(), mode: 0o750, gid: -1}
 	if st, err := stat(dir.FD()); err == nil {
-		f.mode, f.gid = os.FileMode(st.Mode)&0777, int(st.Gid)
+		f.mode, f.gid = os.FileMode(st.Mode)&0o777, int(st.Gid)
 	}
 	return f
 }
@@ -31,7 +31,7 @@ func newFolder(dir *safepath.Dir) *folder {
 // open opens a file and gives it to the directory's group, whose members may
 // read it. That it belongs to us and is nothing but a file, safepath sees to.
 func (f *folder) open(name string, flag int) (*os.File, error) {
-	file, err := f.Open(name, flag, 0640)
+	file, err := f.Open(name, flag, 0o640)
 	if err != nil {
 		return nil, err
 	}

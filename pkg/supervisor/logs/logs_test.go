@@ -99,7 +99,7 @@ var plenty = unit.Log{File: true, MaxSize: 64 << 20, MaxFiles: 5}
 func newDir(t testing.TB) (*safepath.Dir, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "log")
-	d, err := safepath.MakeDir(path, 0750)
+	d, err := safepath.MakeDir(path, 0o750)
 	must(t, err)
 	t.Cleanup(func() { d.Close() })
 	return d, path

@@ -31,7 +31,7 @@ func stickyDir(t *testing.T) string {
 	dir, err := os.MkdirTemp("", "logs")
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	must(t, os.Chmod(dir, 0777|os.ModeSticky))
+	must(t, os.Chmod(dir, 0o777|os.ModeSticky))
 	return dir
 }
 
@@ -45,7 +45,7 @@ func asNobody(t *testing.T) {
 	dir, err := os.MkdirTemp("", "logs")
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	must(t, os.Chmod(dir, 0777|os.ModeSticky))
+	must(t, os.Chmod(dir, 0o777|os.ModeSticky))
 	c := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$")
 	c.Env = append(os.Environ(), "LOGS_TEST_DIR="+dir+"/log")
 	c.Dir = "/"
@@ -66,17 +66,17 @@ func TestWhatOthersPlantedIsNotTouched(t *testing.T) {
 		"symlink":       func(_ *testing.T, secret, name string) error { return os.Symlink(secret, name) },
 		"dangling link": func(_ *testing.T, secret, name string) error { return os.Symlink(secret+".new", name) },
 		"hard link":     func(_ *testing.T, secret, name string) error { return os.Link(secret, name) },
-		"FIFO":          func(_ *testing.T, _, name string) error { return unix.Mkfifo(name, 0666) },
+		"FIFO":          func(_ *testing.T, _, name string) error { return unix.Mkfifo(name, 0o666) },
 		"his own file": func(_ *testing.T, _, name string) error {
-			return errors.Join(os.WriteFile(name, nil, 0666), os.Chown(name, 65534, 65534))
+			return errors.Join(os.WriteFile(name, nil, 0o666), os.Chown(name, 65534, 65534))
 		},
-		"directory": func(_ *testing.T, _, name string) error { return os.Mkdir(name, 0777) },
+		"directory": func(_ *testing.T, _, name string) error { return os.Mkdir(name, 0o777) },
 	} {
 		for _, name := range []string{"api.log", "api.log.idx"} {
 			t.Run(what+" for "+name, func(t *testing.T) {
 				dir := stickyDir(t)
 				precious := filepath.Join(t.TempDir(), "precious")
-				must(t, os.WriteFile(precious, []byte(secret), 0600))
+				must(t, os.WriteFile(precious, []byte(secret), 0o600))
 				must(t, plant(t, precious, dir+"/"+name))
 				os.Lchown(dir+"/"+name, 65534, 65534)
 				wantOwner := owner(t, precious)
@@ -121,9 +121,9 @@ func flip(dir string) {
 	target := os.Getenv("LOGS_TEST_TARGET")
 	plant := []func(name string) error{
 		func(name string) error { return os.Symlink(target, name) },
-		func(name string) error { return unix.Mkfifo(name, 0666) },
+		func(name string) error { return unix.Mkfifo(name, 0o666) },
 		func(name string) error { return os.Link(target, name) },
-		func(name string) error { return unix.Mknod(name, unix.S_IFREG|0666, 0) },
+		func(name string) error { return unix.Mknod(name, unix.S_IFREG|0o666, 0) },
 	}
 	names := []string{"/api.log", "/api.log.idx", "/api.log.1", "/api.log.1.idx", "/api.log.2", "/api.log.gz.tmp"}
 	fmt.Println("ready")
@@ -143,7 +143,7 @@ func TestRotationsWhileAnotherUserFlipsNames(t *testing.T) {
 	}
 	dir := stickyDir(t)
 	outside := stickyDir(t)
-	must(t, os.WriteFile(outside+"/precious", []byte("root's own\n"), 0644))
+	must(t, os.WriteFile(outside+"/precious", []byte("root's own\n"), 0o644))
 	before := owner(t, outside+"/precious")
 
 	c := program("flip", dir)

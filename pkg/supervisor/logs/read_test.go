@@ -141,7 +141,7 @@ func TestDamagedFileDoesNotHideTheOthers(t *testing.T) {
 	awaitCompression(s)
 	packed, err := os.ReadFile(dir + "/api.log.1.gz")
 	must(t, err)
-	must(t, os.WriteFile(dir+"/api.log.1.gz", packed[:len(packed)-12], 0640))
+	must(t, os.WriteFile(dir+"/api.log.1.gz", packed[:len(packed)-12], 0o640))
 
 	var got []string
 	var failed error
@@ -200,7 +200,7 @@ func TestHistoryWithoutUsableIndex(t *testing.T) {
 			s.Close()
 			idx, err := os.ReadFile(dir + "/api.log.idx")
 			must(t, err)
-			must(t, os.WriteFile(dir+"/api.log.idx", spoil(idx), 0640))
+			must(t, os.WriteFile(dir+"/api.log.idx", spoil(idx), 0o640))
 
 			s = openSink(d, plenty)
 			defer s.Close()

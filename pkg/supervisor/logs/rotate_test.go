@@ -211,7 +211,7 @@ func TestLogDirectoryIsMadeAgain(t *testing.T) {
 	wantFile(t, dir+"/api.log", "two\n")
 	st2, err := os.Stat(dir)
 	must(t, err)
-	if st2.Mode().Perm() != 0750 {
+	if st2.Mode().Perm() != 0o750 {
 		t.Errorf("the directory has mode %v", st2.Mode())
 	}
 }
@@ -222,8 +222,8 @@ func TestRotationThatCannotBe(t *testing.T) {
 	s, dir := newSink(t, unit.Log{File: true, MaxSize: 1000, MaxFiles: 2})
 	now := time.Unix(1e9, 0)
 	s.keep.now = func() time.Time { return now }
-	must(t, os.MkdirAll(dir+"/api.log.1/not-empty", 0700))
-	must(t, os.MkdirAll(dir+"/api.log.2/not-empty", 0700))
+	must(t, os.MkdirAll(dir+"/api.log.1/not-empty", 0o700))
+	must(t, os.MkdirAll(dir+"/api.log.2/not-empty", 0o700))
 	st := newStream(t, s, Meta{Invocation: 1})
 	for i := range 30 {
 		say(st, burst(i))

@@ -74,8 +74,10 @@ type Socket struct {
 // Listen makes the socket name in dir, which must be closed to the writing of
 // others, and begins to receive. dir is used until Close and not closed.
 func Listen(dir *safepath.Dir, name string, o Options) (*Socket, error) {
-	s := &Socket{dir: dir, name: name, o: o, gone: make(chan struct{}), over: make(chan struct{}),
-		dropped: make(map[string]uint64)}
+	s := &Socket{
+		dir: dir, name: name, o: o, gone: make(chan struct{}), over: make(chan struct{}),
+		dropped: make(map[string]uint64),
+	}
 	s.closer.freed = make(chan struct{}, 1)
 	if len(s.Path()) > maxPath {
 		return nil, fmt.Errorf("cannot listen on %s: the path has more than %d bytes; a shorter runtime_directory would do", s.Path(), maxPath)
@@ -139,12 +141,12 @@ func (s *Socket) open() error {
 	}
 	defer unix.Close(fd)
 	if s.o.GID < 0 {
-		return safepath.Chmod(fd, 0600)
+		return safepath.Chmod(fd, 0o600)
 	}
 	if err := safepath.Chown(fd, -1, s.o.GID); err != nil {
 		return err
 	}
-	return safepath.Chmod(fd, 0660)
+	return safepath.Chmod(fd, 0o660)
 }
 
 // Path is what $NOTIFY_SOCKET must be.

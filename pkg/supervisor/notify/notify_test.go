@@ -69,8 +69,8 @@ func newDir(t testing.TB) *safepath.Dir {
 	base, err := os.MkdirTemp("", "notify")
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(base) })
-	must(t, os.Chmod(base, 0711))
-	d, err := safepath.MakeDir(base+"/n", 0711)
+	must(t, os.Chmod(base, 0o711))
+	d, err := safepath.MakeDir(base+"/n", 0o711)
 	must(t, err)
 	t.Cleanup(func() { d.Close() })
 	return d
@@ -260,7 +260,7 @@ func TestWhatThisVersionDoesNotActOnIsCounted(t *testing.T) {
 }
 
 func TestPathTooLong(t *testing.T) {
-	d, err := safepath.MakeDir(filepath.Join(t.TempDir(), strings.Repeat("x", 100)), 0711)
+	d, err := safepath.MakeDir(filepath.Join(t.TempDir(), strings.Repeat("x", 100)), 0o711)
 	must(t, err)
 	defer d.Close()
 	_, err = Listen(d, "1", everybody)

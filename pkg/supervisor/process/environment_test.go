@@ -27,18 +27,42 @@ func TestEnvironment(t *testing.T) {
 		want    []string
 	}{
 		{"root", true, unit.Program{}, Account{}, base},
-		{"root, with a user", true, unit.Program{}, daemon,
-			append(slices.Clone(base), "HOME=/usr/sbin", "USER=daemon", "LOGNAME=daemon", "SHELL=/usr/sbin/nologin")},
-		{"root, its own", true, unit.Program{Environment: []string{"LANG=de_DE.UTF-8", "A=1"}}, Account{},
-			[]string{base[0], "LANG=de_DE.UTF-8", "A=1"}},
-		{"root, passing some on", true, unit.Program{PassEnvironment: []string{"TOKEN", "LD_PRELOAD", "NONE", "TOK"}}, Account{},
-			append(slices.Clone(base), "TOKEN=t", "LD_PRELOAD=/x.so")},
-		{"configured over passed on", true, unit.Program{PassEnvironment: []string{"TOKEN"}, Environment: []string{"TOKEN=mine"}}, Account{},
-			append(slices.Clone(base), "TOKEN=mine")},
-		{"unprivileged, or PID 1", false, unit.Program{}, Account{},
-			[]string{"PATH=/home/me/bin:/bin", "HOME=/home/me", "USER=me", "TERM=xterm", "EDITOR=vi", "TOKEN=t"}},
-		{"PID 1, with a user", false, unit.Program{}, daemon,
-			[]string{"PATH=/home/me/bin:/bin", "HOME=/usr/sbin", "USER=daemon", "TERM=xterm", "EDITOR=vi", "TOKEN=t", "LOGNAME=daemon", "SHELL=/usr/sbin/nologin"}},
+		{
+			"root, with a user", true,
+			unit.Program{},
+			daemon,
+			append(slices.Clone(base), "HOME=/usr/sbin", "USER=daemon", "LOGNAME=daemon", "SHELL=/usr/sbin/nologin"),
+		},
+		{
+			"root, its own", true,
+			unit.Program{Environment: []string{"LANG=de_DE.UTF-8", "A=1"}},
+			Account{},
+			[]string{base[0], "LANG=de_DE.UTF-8", "A=1"},
+		},
+		{
+			"root, passing some on", true,
+			unit.Program{PassEnvironment: []string{"TOKEN", "LD_PRELOAD", "NONE", "TOK"}},
+			Account{},
+			append(slices.Clone(base), "TOKEN=t", "LD_PRELOAD=/x.so"),
+		},
+		{
+			"configured over passed on", true,
+			unit.Program{PassEnvironment: []string{"TOKEN"}, Environment: []string{"TOKEN=mine"}},
+			Account{},
+			append(slices.Clone(base), "TOKEN=mine"),
+		},
+		{
+			"unprivileged, or PID 1", false,
+			unit.Program{},
+			Account{},
+			[]string{"PATH=/home/me/bin:/bin", "HOME=/home/me", "USER=me", "TERM=xterm", "EDITOR=vi", "TOKEN=t"},
+		},
+		{
+			"PID 1, with a user", false,
+			unit.Program{},
+			daemon,
+			[]string{"PATH=/home/me/bin:/bin", "HOME=/usr/sbin", "USER=daemon", "TERM=xterm", "EDITOR=vi", "TOKEN=t", "LOGNAME=daemon", "SHELL=/usr/sbin/nologin"},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var task stage.Task

@@ -46,7 +46,7 @@ func (d *Dir) openOrCreate(name string, flag int, perm os.FileMode) (fd int, err
 				return fd, plain(err)
 			}
 		}
-		fd, err = openat(d.fd, name, open|unix.O_CREAT|unix.O_EXCL, 0600)
+		fd, err = openat(d.fd, name, open|unix.O_CREAT|unix.O_EXCL, 0o600)
 		if err == nil {
 			if err = unix.Fchmod(fd, uint32(perm.Perm())); err != nil {
 				unix.Close(fd)
@@ -154,9 +154,9 @@ func (w *walk) suspect(st unix.Stat_t) (why, hint string) {
 		return "it is not a regular file", ""
 	case !ours(st.Uid):
 		return fmt.Sprintf("it belongs to uid %d", st.Uid), "run it without sudo, or chown root"
-	case st.Mode&0022 != 0:
-		return fmt.Sprintf("others can write to it (mode %04o)", st.Mode&07777), "chmod go-w"
-	case st.Nlink != 1 && w.in.Mode&0022 != 0:
+	case st.Mode&0o022 != 0:
+		return fmt.Sprintf("others can write to it (mode %04o)", st.Mode&0o7777), "chmod go-w"
+	case st.Nlink != 1 && w.in.Mode&0o022 != 0:
 		return "it has a second name (hard link) in a directory that others write to", "copy it elsewhere"
 	}
 	return "", ""

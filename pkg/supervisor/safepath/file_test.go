@@ -15,19 +15,19 @@ import (
 // oddities fills a directory with what is no plain file of ours.
 func oddities(t *testing.T, dir string) map[string]string {
 	t.Helper()
-	touch(t, dir+"/plain", 0600, os.Geteuid())
-	touch(t, dir+"/one", 0600, os.Geteuid())
+	touch(t, dir+"/plain", 0o600, os.Geteuid())
+	touch(t, dir+"/one", 0o600, os.Geteuid())
 	must(t, os.Link(dir+"/one", dir+"/hard"))
 	link(t, "plain", dir+"/link", os.Geteuid())
-	must(t, unix.Mkfifo(dir+"/fifo", 0600))
-	must(t, os.Mkdir(dir+"/dir", 0700))
+	must(t, unix.Mkfifo(dir+"/fifo", 0o600))
+	must(t, os.Mkdir(dir+"/dir", 0o700))
 	want := map[string]string{
 		"hard": "2 names", "link": "symbolic link", "fifo": "not a regular file", "dir": "regular file",
 	}
 	if os.Geteuid() == 0 {
-		touch(t, dir+"/theirs", 0666, stranger)
+		touch(t, dir+"/theirs", 0o666, stranger)
 		want["theirs"] = "belongs to uid 65534"
-		must(t, unix.Mknod(dir+"/null", unix.S_IFCHR|0600, int(unix.Mkdev(1, 3))))
+		must(t, unix.Mknod(dir+"/null", unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))))
 		want["null"] = "not a regular file"
 	}
 	return want
@@ -42,7 +42,7 @@ func TestOpenRefusesWhatIsNoPlainFile(t *testing.T) {
 	defer d.Close()
 	for name, says := range want {
 		for _, flag := range []int{os.O_RDONLY, os.O_RDWR | os.O_CREATE, os.O_WRONLY | os.O_CREATE | os.O_TRUNC, os.O_WRONLY | os.O_APPEND} {
-			f, err := d.Open(name, flag, 0600)
+			f, err := d.Open(name, flag, 0o600)
 			if err == nil {
 				f.Close()
 			}
@@ -67,21 +67,21 @@ func TestOpenCreates(t *testing.T) {
 	d, err := OpenDir(dir)
 	must(t, err)
 	defer d.Close()
-	old := unix.Umask(0777)
-	f, err := d.Open("log", os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0640)
+	old := unix.Umask(0o777)
+	f, err := d.Open("log", os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
 	unix.Umask(old)
 	must(t, err)
 	st, err := f.Stat()
 	must(t, err)
-	if st.Mode() != 0640 {
+	if st.Mode() != 0o640 {
 		t.Errorf("mode is %v", st.Mode())
 	}
 	f.WriteString("old\n")
 	must(t, f.Close())
 
-	f, err = d.Open("log", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0600)
+	f, err = d.Open("log", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	must(t, err)
-	if st, _ := f.Stat(); st.Size() != 0 || st.Mode() != 0640 {
+	if st, _ := f.Stat(); st.Size() != 0 || st.Mode() != 0o640 {
 		t.Errorf("size %d, mode %v", st.Size(), st.Mode())
 	}
 	if flags, _ := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0); flags&unix.O_NONBLOCK != 0 {
@@ -91,11 +91,11 @@ func TestOpenCreates(t *testing.T) {
 		t.Error("it would leak into children")
 	}
 	must(t, f.Close())
-	if _, err := d.Open("log", os.O_RDWR|os.O_CREATE|os.O_EXCL, 0600); !errors.Is(err, fs.ErrExist) {
+	if _, err := d.Open("log", os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("O_EXCL: %v", err)
 	}
 	must(t, d.Rename("log", "log.1"))
-	must(t, os.Mkdir(dir+"/sub", 0700))
+	must(t, os.Mkdir(dir+"/sub", 0o700))
 	names, err := d.Names()
 	must(t, err)
 	if !slices.Equal(names, []string{"log.1", "sub"}) {
@@ -119,18 +119,18 @@ func TestOpenCreates(t *testing.T) {
 func TestReadFileOfRoot(t *testing.T) {
 	needRoot(t)
 	dir := scratch(t)
-	mkdir(t, dir+"/theirs", 0755, stranger)
-	touch(t, dir+"/theirs/ours.toml", 0644, 0)
-	mkdir(t, dir+"/sticky", os.ModeSticky|0777, 0)
-	touch(t, dir+"/sticky/ours.toml", 0644, 0)
-	touch(t, dir+"/good.toml", 0644, 0)
-	touch(t, dir+"/their.toml", 0644, stranger)
-	touch(t, dir+"/group.toml", 0664, 0)
-	touch(t, dir+"/store.toml", 0444, 0)
+	mkdir(t, dir+"/theirs", 0o755, stranger)
+	touch(t, dir+"/theirs/ours.toml", 0o644, 0)
+	mkdir(t, dir+"/sticky", os.ModeSticky|0o777, 0)
+	touch(t, dir+"/sticky/ours.toml", 0o644, 0)
+	touch(t, dir+"/good.toml", 0o644, 0)
+	touch(t, dir+"/their.toml", 0o644, stranger)
+	touch(t, dir+"/group.toml", 0o664, 0)
+	touch(t, dir+"/store.toml", 0o444, 0)
 	must(t, os.Link(dir+"/store.toml", dir+"/again.toml"))
-	touch(t, dir+"/else.toml", 0644, 0)
+	touch(t, dir+"/else.toml", 0o644, 0)
 	must(t, os.Link(dir+"/else.toml", dir+"/sticky/planted.toml"))
-	must(t, unix.Mkfifo(dir+"/fifo.toml", 0644))
+	must(t, unix.Mkfifo(dir+"/fifo.toml", 0o644))
 	link(t, "good.toml", dir+"/link.toml", 0)
 	link(t, "theirs/ours.toml", dir+"/astray.toml", 0)
 	link(t, dir+"/good.toml", dir+"/sticky/link.toml", stranger)
@@ -174,9 +174,9 @@ func TestReadFileOfOrdinaryUser(t *testing.T) {
 		return
 	}
 	dir := scratch(t)
-	must(t, os.Chmod(dir, 0777))
-	touch(t, dir+"/open.toml", 0666, os.Geteuid())
-	must(t, unix.Mkfifo(dir+"/fifo.toml", 0644))
+	must(t, os.Chmod(dir, 0o777))
+	touch(t, dir+"/open.toml", 0o666, os.Geteuid())
+	must(t, unix.Mkfifo(dir+"/fifo.toml", 0o644))
 	if text, err := ReadFile(dir+"/open.toml", 100); err != nil || string(text) != "secret\n" {
 		t.Errorf("%q, %v", text, err)
 	}
@@ -211,7 +211,7 @@ func TestLock(t *testing.T) {
 	}
 	st, err := os.Stat(dir + "/x.lock")
 	must(t, err)
-	if st.Mode() != 0600 {
+	if st.Mode() != 0o600 {
 		t.Errorf("mode is %v", st.Mode())
 	}
 	must(t, first.Unlock())
@@ -265,11 +265,11 @@ func TestLockNotInherited(t *testing.T) {
 // TestChmodByProc is the way for kernels before 6.6.
 func TestChmodByProc(t *testing.T) {
 	dir := scratch(t)
-	touch(t, dir+"/x", 0600, os.Geteuid())
+	touch(t, dir+"/x", 0o600, os.Geteuid())
 	fd, err := unix.Open(dir+"/x", unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	must(t, err)
 	defer unix.Close(fd)
-	for mode, chmod := range map[os.FileMode]func(int, uint32) error{0640: Chmod, 0660: chmodByProc} {
+	for mode, chmod := range map[os.FileMode]func(int, uint32) error{0o640: Chmod, 0o660: chmodByProc} {
 		must(t, chmod(fd, uint32(mode)))
 		if st, _ := os.Stat(dir + "/x"); st.Mode() != mode {
 			t.Errorf("mode is %v, not %v", st.Mode(), mode)

@@ -36,7 +36,7 @@ func (e *HeldError) Error() string {
 // open for as long as the lock is held.
 func (d *Dir) Lock(name string) (*Lock, error) {
 	for {
-		f, err := d.Open(name, os.O_RDWR|os.O_CREATE, 0600)
+		f, err := d.Open(name, os.O_RDWR|os.O_CREATE, 0o600)
 		if err != nil {
 			return nil, err
 		}

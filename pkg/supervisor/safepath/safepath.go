@@ -184,13 +184,17 @@ func (d *Dir) mustBeOurs(mode os.FileMode) error {
 	case err != nil:
 		return &Error{Path: d.path, Component: d.path, Err: err}
 	case st.Uid != self():
-		return &Error{Path: d.path, Component: d.path, Err: fs.ErrPermission,
+		return &Error{
+			Path: d.path, Component: d.path, Err: fs.ErrPermission,
 			Why:  fmt.Sprintf("it belongs to uid %d, not to uid %d", st.Uid, self()),
-			Hint: fmt.Sprintf("chown %d, or name another directory", self())}
+			Hint: fmt.Sprintf("chown %d, or name another directory", self()),
+		}
 	case excess != 0:
-		return &Error{Path: d.path, Component: d.path, Err: fs.ErrPermission,
-			Why:  fmt.Sprintf("its mode %04o is open to others", st.Mode&07777),
-			Hint: fmt.Sprintf("chmod %04o", mode)}
+		return &Error{
+			Path: d.path, Component: d.path, Err: fs.ErrPermission,
+			Why:  fmt.Sprintf("its mode %04o is open to others", st.Mode&0o7777),
+			Hint: fmt.Sprintf("chmod %04o", mode),
+		}
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ func scratch(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "walk")
 	must(t, err)
-	must(t, os.Chmod(dir, 0755))
+	must(t, os.Chmod(dir, 0o755))
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	return dir
 }
@@ -61,14 +61,14 @@ func must(t *testing.T, err error) {
 
 func mkdir(t *testing.T, path string, mode os.FileMode, uid int) {
 	t.Helper()
-	must(t, os.Mkdir(path, 0700))
+	must(t, os.Mkdir(path, 0o700))
 	must(t, os.Chown(path, uid, uid))
 	must(t, os.Chmod(path, mode))
 }
 
 func touch(t *testing.T, path string, mode os.FileMode, uid int) {
 	t.Helper()
-	must(t, os.WriteFile(path, []byte("secret\n"), 0600))
+	must(t, os.WriteFile(path, []byte("secret\n"), 0o600))
 	must(t, os.Chmod(path, mode))
 	must(t, os.Chown(path, uid, uid))
 }
@@ -99,20 +99,20 @@ func listing(t *testing.T, dir string) string {
 func TestWalkRefusesWhatOthersCanBend(t *testing.T) {
 	needRoot(t)
 	dir := scratch(t)
-	mkdir(t, dir+"/theirs", 0755, stranger)
-	mkdir(t, dir+"/theirs/ours", 0755, 0)
-	mkdir(t, dir+"/open", 0777, 0)
-	mkdir(t, dir+"/group", 0775, 0)
-	mkdir(t, dir+"/sticky", os.ModeSticky|0777, 0)
-	mkdir(t, dir+"/sticky/theirs", 0700, stranger)
-	mkdir(t, dir+"/good", 0755, 0)
+	mkdir(t, dir+"/theirs", 0o755, stranger)
+	mkdir(t, dir+"/theirs/ours", 0o755, 0)
+	mkdir(t, dir+"/open", 0o777, 0)
+	mkdir(t, dir+"/group", 0o775, 0)
+	mkdir(t, dir+"/sticky", os.ModeSticky|0o777, 0)
+	mkdir(t, dir+"/sticky/theirs", 0o700, stranger)
+	mkdir(t, dir+"/good", 0o755, 0)
 	link(t, dir+"/good", dir+"/sticky/theirlink", stranger)
 	link(t, dir+"/good", dir+"/open/ourlink", 0)
 	link(t, dir+"/theirs", dir+"/astray", 0)
 	link(t, "around", dir+"/around", 0)
 	link(t, dir+"/good", dir+"/two", 0)
 	must(t, unix.Linkat(unix.AT_FDCWD, dir+"/two", unix.AT_FDCWD, dir+"/sticky/second", 0))
-	touch(t, dir+"/file", 0644, 0)
+	touch(t, dir+"/file", 0o644, 0)
 
 	before := listing(t, dir)
 	for _, c := range []struct{ path, component, says string }{
@@ -128,7 +128,7 @@ func TestWalkRefusesWhatOthersCanBend(t *testing.T) {
 	} {
 		for name, open := range map[string]func() (*Dir, error){
 			"OpenDir": func() (*Dir, error) { return OpenDir(dir + c.path) },
-			"MakeDir": func() (*Dir, error) { return MakeDir(dir+c.path, 0711) },
+			"MakeDir": func() (*Dir, error) { return MakeDir(dir+c.path, 0o711) },
 		} {
 			_, err := open()
 			var e *Error
@@ -154,7 +154,7 @@ func TestWalkRefusesWhatOthersCanBend(t *testing.T) {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
 	for _, path := range []string{"", "relative", "./x", "/a\x00b"} {
-		if _, err := MakeDir(path, 0700); !errors.Is(err, fs.ErrInvalid) {
+		if _, err := MakeDir(path, 0o700); !errors.Is(err, fs.ErrInvalid) {
 			t.Errorf("MakeDir(%q): %v", path, err)
 		}
 	}
@@ -165,8 +165,8 @@ func TestWalkRefusesWhatOthersCanBend(t *testing.T) {
 func TestWalkFollowsLinksOfRoot(t *testing.T) {
 	needRoot(t)
 	dir := scratch(t)
-	mkdir(t, dir+"/real", 0755, 0)
-	mkdir(t, dir+"/real/sub", 0755, 0)
+	mkdir(t, dir+"/real", 0o755, 0)
+	mkdir(t, dir+"/real/sub", 0o755, 0)
 	link(t, dir+"/real", dir+"/absolute", 0)
 	link(t, "real/sub/..", dir+"/relative", 0)
 	link(t, "../absolute/./sub", dir+"/real/chain", 0)
@@ -200,17 +200,17 @@ func TestWalkFollowsLinksOfRoot(t *testing.T) {
 // umasks that would leave nothing or everything of it.
 func TestMakeDirWhateverTheUmask(t *testing.T) {
 	dir := scratch(t)
-	for _, umask := range []int{0, 0077, 0777} {
+	for _, umask := range []int{0, 0o077, 0o777} {
 		old := unix.Umask(umask)
-		d, err := MakeDir(dir+"/a/b/c", 0711)
+		d, err := MakeDir(dir+"/a/b/c", 0o711)
 		unix.Umask(old)
 		must(t, err)
 		for _, path := range []string{"/a", "/a/b", "/a/b/c"} {
-			if st, err := os.Stat(dir + path); err != nil || st.Mode().Perm() != 0711 {
+			if st, err := os.Stat(dir + path); err != nil || st.Mode().Perm() != 0o711 {
 				t.Errorf("umask %04o: %s is %v, %v", umask, path, st.Mode(), err)
 			}
 		}
-		sub, err := d.Sub("notify", 0700)
+		sub, err := d.Sub("notify", 0o700)
 		must(t, err)
 		must(t, sub.Close())
 		must(t, d.Close())
@@ -221,9 +221,9 @@ func TestMakeDirWhateverTheUmask(t *testing.T) {
 // TestMakeDirOfWhatIsThere: it must be ours and closed, and is left as it is.
 func TestMakeDirOfWhatIsThere(t *testing.T) {
 	dir := scratch(t)
-	mkdir(t, dir+"/closer", 0700, os.Geteuid())
-	mkdir(t, dir+"/wider", 0755, os.Geteuid())
-	touch(t, dir+"/file", 0600, os.Geteuid())
+	mkdir(t, dir+"/closer", 0o700, os.Geteuid())
+	mkdir(t, dir+"/wider", 0o755, os.Geteuid())
+	touch(t, dir+"/file", 0o600, os.Geteuid())
 	link(t, "closer", dir+"/link", os.Geteuid())
 	parent, err := OpenDir(dir)
 	must(t, err)
@@ -233,22 +233,22 @@ func TestMakeDirOfWhatIsThere(t *testing.T) {
 		"wider":  "its mode 0755 is open to others; chmod 0711",
 		"file":   "not a directory",
 	} {
-		d, err := MakeDir(dir+"/"+name, 0711)
+		d, err := MakeDir(dir+"/"+name, 0o711)
 		expect(t, "MakeDir "+name, d, err, want)
-		d, err = parent.Sub(name, 0711)
+		d, err = parent.Sub(name, 0o711)
 		expect(t, "Sub "+name, d, err, want)
 	}
-	d, err := parent.Sub("link", 0711)
+	d, err := parent.Sub("link", 0o711)
 	expect(t, "Sub of a link", d, err, "not a directory")
 	if os.Geteuid() == 0 {
-		mkdir(t, dir+"/theirs", 0700, stranger)
-		d, err := MakeDir(dir+"/theirs", 0711)
+		mkdir(t, dir+"/theirs", 0o700, stranger)
+		d, err := MakeDir(dir+"/theirs", 0o711)
 		expect(t, "MakeDir", d, err, "belongs to uid 65534")
-		d, err = parent.Sub("theirs", 0711)
+		d, err = parent.Sub("theirs", 0o711)
 		expect(t, "Sub", d, err, "it belongs to uid 65534, not to uid 0")
 	}
 	for _, name := range []string{"", ".", "..", "a/b", "/etc", "a\x00"} {
-		if _, err := parent.Sub(name, 0700); !errors.Is(err, fs.ErrInvalid) {
+		if _, err := parent.Sub(name, 0o700); !errors.Is(err, fs.ErrInvalid) {
 			t.Errorf("Sub(%q): %v", name, err)
 		}
 	}
@@ -269,13 +269,13 @@ func expect(t *testing.T, what string, d *Dir, err error, want string) {
 func TestMakeLogDirBelowAGroups(t *testing.T) {
 	needRoot(t)
 	dir := scratch(t)
-	mkdir(t, dir+"/log", 0775, 0)
-	mkdir(t, dir+"/log/deep", 0755, 0)
-	mkdir(t, dir+"/log/wide", 0770, 0)
-	mkdir(t, dir+"/log/deep/target", 0700, 0)
+	mkdir(t, dir+"/log", 0o775, 0)
+	mkdir(t, dir+"/log/deep", 0o755, 0)
+	mkdir(t, dir+"/log/wide", 0o770, 0)
+	mkdir(t, dir+"/log/deep/target", 0o700, 0)
 	link(t, "deep/target", dir+"/log/link", 0)
-	mkdir(t, dir+"/all", 0777, 0)
-	mkdir(t, dir+"/theirs", 0775, stranger)
+	mkdir(t, dir+"/all", 0o777, 0)
+	mkdir(t, dir+"/theirs", 0o775, stranger)
 	for path, want := range map[string]string{
 		"/log/supervisord":  "",
 		"/log/supervisord/": "",
@@ -285,10 +285,10 @@ func TestMakeLogDirBelowAGroups(t *testing.T) {
 		"/all/x":            "/all: others can replace",
 		"/theirs/x":         "belongs to uid 65534",
 	} {
-		d, err := MakeLogDir(dir+path, 0750)
+		d, err := MakeLogDir(dir+path, 0o750)
 		expect(t, path, d, err, want)
 	}
-	d, err := MakeDir(dir+"/log/supervisord", 0750)
+	d, err := MakeDir(dir+"/log/supervisord", 0o750)
 	expect(t, "MakeDir", d, err, "/log: others can replace")
 }
 
@@ -298,18 +298,18 @@ func TestOrdinaryUserHasTheSameRules(t *testing.T) {
 		return
 	}
 	dir := scratch(t)
-	d, err := MakeDir(dir+"/run/supervisord", 0711)
+	d, err := MakeDir(dir+"/run/supervisord", 0o711)
 	must(t, err)
 	must(t, d.Close())
-	must(t, os.Chmod(dir+"/run", 0770))
-	_, err = MakeDir(dir+"/run/supervisord", 0711)
+	must(t, os.Chmod(dir+"/run", 0o770))
+	_, err = MakeDir(dir+"/run/supervisord", 0o711)
 	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), dir+"/run: others can replace") {
 		t.Errorf("a directory of a group: %v", err)
 	}
-	if _, err := MakeDir("/var/supervisord-test", 0711); !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EROFS) {
+	if _, err := MakeDir("/var/supervisord-test", 0o711); !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EROFS) {
 		t.Errorf("a directory of root's: %v", err)
 	}
-	if _, err := MakeDir("/etc", 0755); !errors.Is(err, fs.ErrPermission) {
+	if _, err := MakeDir("/etc", 0o755); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("a directory of root's as our own: %v", err)
 	}
 }
@@ -320,9 +320,9 @@ func TestOrdinaryUserHasTheSameRules(t *testing.T) {
 func TestFlippedDirectory(t *testing.T) {
 	needRoot(t)
 	dir := scratch(t)
-	mkdir(t, dir+"/target", 0700, 0)
-	mkdir(t, dir+"/theirs", 0755, stranger)
-	mkdir(t, dir+"/theirs/x", 0755, stranger)
+	mkdir(t, dir+"/target", 0o700, 0)
+	mkdir(t, dir+"/theirs", 0o755, stranger)
+	mkdir(t, dir+"/theirs/x", 0o755, stranger)
 	link(t, dir+"/target", dir+"/theirs/y", stranger)
 	flip(t, dir+"/theirs/x", dir+"/theirs/y")
 	target, err := os.Stat(dir + "/target")

@@ -122,7 +122,7 @@ func (w *walk) look(dir int, name string, fd *int) (st unix.Stat_t, err error) {
 	const flags = unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	made := false
 	if *fd, err = openat(dir, name, flags, 0); err == unix.ENOENT && w.make {
-		if err = retry(func() error { return unix.Mkdirat(dir, name, 0700) }); err != nil && err != unix.EEXIST {
+		if err = retry(func() error { return unix.Mkdirat(dir, name, 0o700) }); err != nil && err != unix.EEXIST {
 			return st, w.fail(err)
 		}
 		made = err == nil
@@ -164,8 +164,10 @@ func (w *walk) arrive(fd int, st unix.Stat_t, at string) error {
 func (w *walk) follow(fd int, st unix.Stat_t, at string) error {
 	why, _ := distrust(w.in)
 	if !ours(st.Uid) || why != "" || st.Nlink != 1 {
-		return &Error{Path: w.asked, Component: at, Err: fs.ErrPermission,
-			Why: "it is a symbolic link that others could have put there", Hint: "name the real path"}
+		return &Error{
+			Path: w.asked, Component: at, Err: fs.ErrPermission,
+			Why: "it is a symbolic link that others could have put there", Hint: "name the real path",
+		}
 	}
 	if w.links++; w.links > maxLinks {
 		return w.fail(unix.ELOOP)
@@ -185,7 +187,7 @@ func (w *walk) follow(fd int, st unix.Stat_t, at string) error {
 func (w *walk) judge(st unix.Stat_t) (why, hint string) {
 	left := strings.Trim(strings.Join(w.rest, "/"), "/")
 	if w.group && st.Uid == 0 && !strings.Contains(left, "/") {
-		st.Mode &^= 0020
+		st.Mode &^= 0o020
 	}
 	return distrust(st)
 }
@@ -201,8 +203,8 @@ func distrust(st unix.Stat_t) (why, hint string) {
 	case !ours(st.Uid):
 		return fmt.Sprintf("it belongs to uid %d, who can replace what is in it", st.Uid),
 			fmt.Sprintf("use a directory of %s, or chown it", owners())
-	case st.Mode&0022 != 0 && st.Mode&unix.S_ISVTX == 0:
-		return fmt.Sprintf("others can replace what is in it (mode %04o)", st.Mode&07777), "chmod go-w"
+	case st.Mode&0o022 != 0 && st.Mode&unix.S_ISVTX == 0:
+		return fmt.Sprintf("others can replace what is in it (mode %04o)", st.Mode&0o7777), "chmod go-w"
 	}
 	return "", ""
 }

@@ -122,7 +122,7 @@ func shortDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "sock")
 	must(t, err)
-	must(t, os.Chmod(dir, 0755))
+	must(t, os.Chmod(dir, 0o755))
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	return dir
 }
@@ -134,7 +134,7 @@ func tcp(host string, port int) unit.Address {
 func file(p string) unit.Address { return unit.Address{Network: "unix", Path: p} }
 
 func spec(name string, a ...unit.Address) *unit.Socket {
-	return &unit.Socket{Name: name, Listen: a, Backlog: 64, Mode: 0600, NonBlocking: true, WhenDown: unit.Refuse}
+	return &unit.Socket{Name: name, Listen: a, Backlog: 64, Mode: 0o600, NonBlocking: true, WhenDown: unit.Refuse}
 }
 
 // everyKind is one address of each kind that this machine has.

@@ -282,7 +282,7 @@ func (p *place) own(s *unit.Socket) error {
 			return fmt.Errorf("cannot give it to %s: %w", strings.Trim(s.User+":"+s.Group, ":"), err)
 		}
 	}
-	if err := safepath.Chmod(p.node, s.Mode&0777); err != nil {
+	if err := safepath.Chmod(p.node, s.Mode&0o777); err != nil {
 		return fmt.Errorf("cannot set its mode: %w", err)
 	}
 	return nil

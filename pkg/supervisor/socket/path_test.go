@@ -26,11 +26,11 @@ func TestPathIsTakenByAsking(t *testing.T) {
 		return table.Bind(spec("http", file(at)))
 	}
 	for what, put := range map[string]func(){
-		"file":  func() { must(t, os.WriteFile(at, nil, 0600)) },
-		"dir":   func() { must(t, os.Mkdir(at, 0700)) },
+		"file":  func() { must(t, os.WriteFile(at, nil, 0o600)) },
+		"dir":   func() { must(t, os.Mkdir(at, 0o700)) },
 		"link":  func() { must(t, os.Symlink("/etc/passwd", at)) },
 		"void":  func() { must(t, os.Symlink(dir+"/none", at)) },
-		"fifo":  func() { must(t, unix.Mkfifo(at, 0600)) },
+		"fifo":  func() { must(t, unix.Mkfifo(at, 0o600)) },
 		"dgram": func() { datagram(t, at) },
 	} {
 		put()
@@ -50,7 +50,7 @@ func TestPathIsTakenByAsking(t *testing.T) {
 	must(t, unix.Bind(fd, &unix.SockaddrUnix{Name: at}))
 	must(t, unix.Listen(fd, 1))
 	must(t, unix.Close(fd))
-	must(t, os.WriteFile(at+".lock", []byte("12345\n"), 0600))
+	must(t, os.WriteFile(at+".lock", []byte("12345\n"), 0o600))
 	must(t, bind())
 	if names, _ := os.ReadDir(dir); len(names) > 0 {
 		t.Errorf("left behind: %v", names)
@@ -111,8 +111,8 @@ func TestOwnerAndMode(t *testing.T) {
 	needRoot(t, "it gives a socket away")
 	dir := shortDir(t)
 	s := spec("http", file(dir+"/x.sock"))
-	s.Mode, s.User, s.Group = 0660, "nobody", strconv.Itoa(stranger)
-	old := syscall.Umask(0777)
+	s.Mode, s.User, s.Group = 0o660, "nobody", strconv.Itoa(stranger)
+	old := syscall.Umask(0o777)
 	defer syscall.Umask(old)
 	table := NewTable(nil)
 	defer table.Close()
@@ -120,11 +120,11 @@ func TestOwnerAndMode(t *testing.T) {
 	for range 2 {
 		var st unix.Stat_t
 		must(t, unix.Lstat(s.Listen[0].Path, &st))
-		if st.Mode != unix.S_IFSOCK|0660 || st.Uid != stranger || st.Gid != stranger {
+		if st.Mode != unix.S_IFSOCK|0o660 || st.Uid != stranger || st.Gid != stranger {
 			t.Errorf("mode %o, owner %d:%d", st.Mode, st.Uid, st.Gid)
 		}
 		must(t, unix.Lstat(s.Listen[0].Path+".lock", &st))
-		if st.Mode != unix.S_IFREG|0600 || st.Uid != 0 {
+		if st.Mode != unix.S_IFREG|0o600 || st.Uid != 0 {
 			t.Errorf("the lock has mode %o, owner %d", st.Mode, st.Uid)
 		}
 		must(t, table.Listen("http"))
@@ -173,7 +173,7 @@ func TestNameIsTheRealOne(t *testing.T) {
 // TestPathsThatCannotBe are refused with what would be right.
 func TestPathsThatCannotBe(t *testing.T) {
 	dir := shortDir(t)
-	must(t, os.WriteFile(dir+"/file", nil, 0600))
+	must(t, os.WriteFile(dir+"/file", nil, 0o600))
 	for at, says := range map[string]string{
 		dir + "/none/x.sock":              dir + "/none: no such file or directory",
 		dir + "/file/x.sock":              dir + "/file: not a directory",
@@ -207,7 +207,7 @@ func TestSomebodyTookThePath(t *testing.T) {
 	must(t, table.Bind(spec("http", file(at))))
 	must(t, table.Listen("http"))
 	must(t, os.Remove(at))
-	must(t, os.WriteFile(at, []byte("theirs"), 0600))
+	must(t, os.WriteFile(at, []byte("theirs"), 0o600))
 	if err := table.Refuse("http"); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("Refuse: %v", err)
 	}
@@ -250,11 +250,11 @@ func TestHostileDirectory(t *testing.T) {
 		binds = n
 	}
 	dir := shortDir(t)
-	must(t, os.Mkdir(dir+"/target", 0700))
-	must(t, os.WriteFile(dir+"/target/x.sock", []byte("shadow\n"), 0600))
-	must(t, os.WriteFile(dir+"/shadow", []byte("shadow\n"), 0600))
-	must(t, os.Mkdir(dir+"/theirs", 0755))
-	must(t, os.Mkdir(dir+"/theirs/run", 0755))
+	must(t, os.Mkdir(dir+"/target", 0o700))
+	must(t, os.WriteFile(dir+"/target/x.sock", []byte("shadow\n"), 0o600))
+	must(t, os.WriteFile(dir+"/shadow", []byte("shadow\n"), 0o600))
+	must(t, os.Mkdir(dir+"/theirs", 0o755))
+	must(t, os.Mkdir(dir+"/theirs/run", 0o755))
 	for _, d := range []string{"/theirs", "/theirs/run"} {
 		must(t, os.Chown(dir+d, stranger, stranger))
 	}
@@ -264,7 +264,7 @@ func TestHostileDirectory(t *testing.T) {
 	begin(t, attacker)
 
 	s := spec("http", file(dir+"/theirs/run/x.sock"))
-	s.Mode, s.User, s.Group = 0666, strconv.Itoa(stranger), strconv.Itoa(stranger)
+	s.Mode, s.User, s.Group = 0o666, strconv.Itoa(stranger), strconv.Itoa(stranger)
 	bound := 0
 	for range binds {
 		table := NewTable(nil)
@@ -325,7 +325,7 @@ func flip(args []string) {
 func TestForeignDirectory(t *testing.T) {
 	needRoot(t, "it binds in another user's directory")
 	dir := shortDir(t)
-	must(t, os.Mkdir(dir+"/theirs", 0755))
+	must(t, os.Mkdir(dir+"/theirs", 0o755))
 	must(t, os.Chown(dir+"/theirs", stranger, stranger))
 	s := spec("http", file(dir+"/theirs/x.sock"))
 	s.User = strconv.Itoa(stranger)
@@ -346,8 +346,8 @@ func TestForeignDirectory(t *testing.T) {
 // TestLinkedDirectory: root's own links are followed, as in /var/run.
 func TestLinkedDirectory(t *testing.T) {
 	dir := shortDir(t)
-	must(t, os.Mkdir(dir+"/run", 0755))
-	must(t, os.Mkdir(dir+"/run/sub", 0755))
+	must(t, os.Mkdir(dir+"/run", 0o755))
+	must(t, os.Mkdir(dir+"/run/sub", 0o755))
 	must(t, os.Symlink("run/sub", dir+"/link"))
 	for _, at := range []string{"/link/x.sock", "/link/../sub/x.sock", "/run/./sub//x.sock"} {
 		table := NewTable(nil)
@@ -370,7 +370,7 @@ func TestInodeOfTheSocket(t *testing.T) {
 	dir := shortDir(t)
 	p, err := occupy(dir + "/x.sock")
 	must(t, err)
-	fd, err := p.bind(&unit.Socket{Name: "http", Mode: 0666, Listen: []unit.Address{file(p.path)}})
+	fd, err := p.bind(&unit.Socket{Name: "http", Mode: 0o666, Listen: []unit.Address{file(p.path)}})
 	must(t, err)
 	defer unix.Close(fd)
 	var st unix.Stat_t

@@ -217,8 +217,8 @@ func TestListenIsAllOrNothing(t *testing.T) {
 	must(t, table.Listen("http"))
 	must(t, table.Refuse("http"))
 	must(t, os.Remove(dir+"/x"))
-	must(t, os.Mkdir(dir+"/x", 0700))
-	must(t, os.WriteFile(dir+"/x/y", nil, 0600))
+	must(t, os.Mkdir(dir+"/x", 0o700))
+	must(t, os.WriteFile(dir+"/x/y", nil, 0o600))
 	if err := table.Listen("http"); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Fatal(err)
 	}
@@ -364,14 +364,14 @@ func TestOptionsOfALaterConfiguration(t *testing.T) {
 	must(t, table.Bind(s))
 	must(t, table.Listen("http"))
 	changed := *s
-	changed.Backlog, changed.Mode, changed.NoDelay, changed.KeepAlive, changed.ReceiveBuf, changed.SendBuf = 9, 0666, true, true, 1<<15, 1<<14
+	changed.Backlog, changed.Mode, changed.NoDelay, changed.KeepAlive, changed.ReceiveBuf, changed.SendBuf = 9, 0o666, true, true, 1<<15, 1<<14
 	must(t, table.Bind(&changed))
 	for _, status := range table.Status("http") {
 		if status.Limit != 9 && !noDiag.Load() || status.Err != nil {
 			t.Errorf("%s: limit %d, %v", status.Address, status.Limit, status.Err)
 		}
 	}
-	if st, err := os.Stat(dir + "/x"); err != nil || st.Mode().Perm() != 0666 {
+	if st, err := os.Stat(dir + "/x"); err != nil || st.Mode().Perm() != 0o666 {
 		t.Errorf("mode is %v, %v", st.Mode(), err)
 	}
 	files, err := table.Files("http")

@@ -53,7 +53,7 @@ func suspect(st fs.FileInfo) string {
 	switch uid := st.Sys().(*syscall.Stat_t).Uid; {
 	case uid != uint32(os.Geteuid()):
 		return fmt.Sprintf("its file belongs to uid %d", uid)
-	case st.Mode()&0077 != 0:
+	case st.Mode()&0o077 != 0:
 		return fmt.Sprintf("its file is open to others (mode %04o)", st.Mode().Perm())
 	case st.Size() > MaxSize:
 		return fmt.Sprintf("its file has %d bytes, more than %d", st.Size(), MaxSize)

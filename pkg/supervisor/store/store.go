@@ -62,13 +62,13 @@ func Open(runtimeDir string) (*Store, error) {
 }
 
 func (s *Store) open(path string) (err error) {
-	if s.runtime, err = safepath.MakeDir(path, 0711); err != nil {
+	if s.runtime, err = safepath.MakeDir(path, 0o711); err != nil {
 		return err
 	}
 	if s.lock, err = lock(s.runtime); err != nil {
 		return err
 	}
-	if s.state, err = s.runtime.Sub("state", 0700); err != nil {
+	if s.state, err = s.runtime.Sub("state", 0o700); err != nil {
 		return err
 	}
 	return s.sweep()
@@ -139,7 +139,7 @@ func (s *Store) encode(key string, v any) ([]byte, error) {
 func (s *Store) write(key string, text []byte) error {
 	defer s.turn()()
 	name := fmt.Sprintf(".%s.%d%s", key, s.writes.Add(1), temporary)
-	f, err := s.state.Open(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0600)
+	f, err := s.state.Open(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}

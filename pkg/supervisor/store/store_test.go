@@ -35,7 +35,7 @@ func scratch(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "store")
 	must(t, err)
-	must(t, os.Chmod(dir, 0755))
+	must(t, os.Chmod(dir, 0o755))
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	return dir + "/run"
 }
@@ -87,7 +87,7 @@ func TestValuesOutliveTheStore(t *testing.T) {
 	must(t, s.Delete("gone"))
 	must(t, s.Close())
 	for path, mode := range map[string]fs.FileMode{
-		"": 0711, "/state": 0700, "/supervisord.lock": 0600, "/state/api.json": 0600,
+		"": 0o711, "/state": 0o700, "/supervisord.lock": 0o600, "/state/api.json": 0o600,
 	} {
 		if st, err := os.Stat(dir + path); err != nil || st.Mode().Perm() != mode {
 			t.Errorf("%s has mode %v, not %v (%v)", path, st.Mode(), mode, err)
@@ -202,7 +202,7 @@ func TestRuntimeDirectoryOfSomebodyElse(t *testing.T) {
 		t.Skip("needs root: it makes a directory of another user")
 	}
 	dir := filepath.Dir(scratch(t))
-	must(t, os.Mkdir(dir+"/theirs", 0755))
+	must(t, os.Mkdir(dir+"/theirs", 0o755))
 	must(t, os.Chown(dir+"/theirs", stranger, stranger))
 	must(t, os.Symlink("theirs", dir+"/link"))
 	for _, path := range []string{"/theirs", "/theirs/run", "/link/run"} {
@@ -225,15 +225,15 @@ func TestForgedStateIsNotRead(t *testing.T) {
 	good := `{"boot":"` + s.boot + `","value":{"Name":"forged"}}`
 	write := func(key, text string) string {
 		name := dir + "/state/" + key + ".json"
-		must(t, os.WriteFile(name, []byte(text), 0600))
+		must(t, os.WriteFile(name, []byte(text), 0o600))
 		return name
 	}
 	for key, forge := range map[string]func(){
-		"open":     func() { must(t, os.Chmod(write("open", good), 0640)) },
+		"open":     func() { must(t, os.Chmod(write("open", good), 0o640)) },
 		"hardlink": func() { must(t, os.Link(write("hardlink", good), dir+"/state/other")) },
 		"symlink":  func() { must(t, os.Symlink(write("target", good), dir+"/state/symlink.json")) },
-		"fifo":     func() { must(t, unix.Mkfifo(dir+"/state/fifo.json", 0600)) },
-		"dir":      func() { must(t, os.Mkdir(dir+"/state/dir.json", 0700)) },
+		"fifo":     func() { must(t, unix.Mkfifo(dir+"/state/fifo.json", 0o600)) },
+		"dir":      func() { must(t, os.Mkdir(dir+"/state/dir.json", 0o700)) },
 		"huge":     func() { must(t, os.Truncate(write("huge", good), 4<<30)) },
 		"boot":     func() { write("boot", strings.Replace(good, s.boot, "another", 1)) },
 		"deep":     func() { write("deep", `{"boot":"","value":`+strings.Repeat("[", 5000)+strings.Repeat("]", 5000)+`}`) },
@@ -290,7 +290,7 @@ func TestOrdinaryUserDoesNotBelieveRoot(t *testing.T) {
 	for _, path := range []string{"", "/state", "/supervisord.lock"} {
 		must(t, os.Chown(dir+path, stranger, stranger))
 	}
-	must(t, os.Chmod(dir+"/state/api.json", 0644))
+	must(t, os.Chmod(dir+"/state/api.json", 0o644))
 	run(t, again(t, dir, func(c *exec.Cmd) {
 		c.SysProcAttr.Credential = &syscall.Credential{Uid: stranger, Gid: stranger}
 	}))
@@ -307,13 +307,13 @@ func TestEveryStepOfAWriteLeavesAWholeValue(t *testing.T) {
 	must(t, s.Close())
 	temp := dir + "/state/.api.1.tmp"
 	for cut := 0; cut <= len(text); cut++ {
-		must(t, os.WriteFile(temp, text[:cut], 0600))
+		must(t, os.WriteFile(temp, text[:cut], 0o600))
 		expectCount(t, dir, 1)
 		if _, err := os.Stat(temp); !errors.Is(err, fs.ErrNotExist) {
 			t.Fatalf("what the writer left is still there: %v", err)
 		}
 	}
-	must(t, os.WriteFile(temp, text, 0600))
+	must(t, os.WriteFile(temp, text, 0o600))
 	must(t, os.Rename(temp, dir+"/state/api.json"))
 	expectCount(t, dir, 2)
 }

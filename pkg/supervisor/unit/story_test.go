@@ -68,10 +68,12 @@ func tell(t *testing.T, text string) string {
 	return b.String()
 }
 
-var usual = Life{Type: Notify, Overlap: true, Restart: OnFailure, RestartSec: 100 * time.Millisecond, RestartMax: 30 * time.Second,
+var usual = Life{
+	Type: Notify, Overlap: true, Restart: OnFailure, RestartSec: 100 * time.Millisecond, RestartMax: 30 * time.Second,
 	RestartSteps: 8, ResetSec: 10 * time.Second, Interval: 10 * time.Second, Start: 90 * time.Second, Bake: time.Second,
 	Settle: 20 * time.Millisecond, Stop: 10 * time.Second, Abort: 3 * time.Second, Kill: 5 * time.Second, ExtendMax: time.Minute,
-	KillSignal: syscall.SIGTERM, KillMode: ControlGroup, MaxDraining: 2}
+	KillSignal: syscall.SIGTERM, KillMode: ControlGroup, MaxDraining: 2,
+}
 
 func (st *story) event(t *testing.T, f []string) Event {
 	id := func(i int) Invocation {
@@ -193,8 +195,10 @@ func parseExit(t *testing.T, s string) Exit {
 	return Exit{Kind: ByStatus, Code: code}
 }
 
-var signals = map[string]syscall.Signal{"SIGTERM": syscall.SIGTERM, "SIGKILL": syscall.SIGKILL, "SIGABRT": syscall.SIGABRT,
-	"SIGSEGV": syscall.SIGSEGV, "SIGHUP": syscall.SIGHUP, "SIGUSR1": syscall.SIGUSR1}
+var signals = map[string]syscall.Signal{
+	"SIGTERM": syscall.SIGTERM, "SIGKILL": syscall.SIGKILL, "SIGABRT": syscall.SIGABRT,
+	"SIGSEGV": syscall.SIGSEGV, "SIGHUP": syscall.SIGHUP, "SIGUSR1": syscall.SIGUSR1,
+}
 
 func (st *story) String() string {
 	s := st.s
