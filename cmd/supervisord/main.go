@@ -13,6 +13,8 @@ import (
 	"os"
 	"runtime/debug"
 
+	"golang.org/x/term"
+
 	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/process"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/socket"
@@ -120,7 +122,7 @@ func check(path string) int {
 }
 
 func load(path string) (*config.Config, []config.Problem) {
-	o := config.Options{Root: os.Geteuid() == 0, PID1: os.Getpid() == 1, Environ: os.Environ()}
+	o := config.Options{Root: os.Geteuid() == 0, PID1: os.Getpid() == 1, Environ: os.Environ(), Terminal: term.IsTerminal(int(os.Stdout.Fd()))}
 	return config.Load(path, o)
 }
 

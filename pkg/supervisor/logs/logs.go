@@ -73,7 +73,6 @@ type Sink struct {
 	mu     sync.Mutex
 	closed bool
 	spec   unit.Log
-	files  bool           // there is a directory, and spec wants files
 	disk   spool[errand]  // worked off by keep
 	screen spool[forward] // worked off by show
 	keep   keeper

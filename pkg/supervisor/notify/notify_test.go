@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -295,9 +294,4 @@ func openFDs(t *testing.T) int {
 	fds, err := os.ReadDir("/proc/self/fd")
 	must(t, err)
 	return len(fds)
-}
-
-func hasFD(fd int) bool {
-	_, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
-	return err == nil
 }

@@ -236,17 +236,3 @@ func copyFile(t *testing.T, to, from string, mode os.FileMode) {
 	}
 	os.Chmod(to, mode)
 }
-
-// dead parks until a process that may be anybody's child is gone.
-func dead(t *testing.T, pid int) {
-	t.Helper()
-	p, err := openPidfd(pid)
-	if err != nil {
-		return
-	}
-	defer p.close()
-	p.file.SetDeadline(time.Now().Add(patience))
-	if err := p.ended(); err != nil {
-		t.Fatalf("process %d lives on", pid)
-	}
-}

@@ -107,7 +107,10 @@ type (
 		version uint32
 		pid     int32
 	}
-	capData struct{ effective, permitted, inheritable uint32 }
+	capData struct {
+		_, _        uint32 // effective and permitted: what the kernel gave goes back
+		inheritable uint32
+	}
 )
 
 func capget() (data [2]capData, err error) {
