@@ -214,7 +214,7 @@ func TestSignals(t *testing.T) {
 	r.has(r.line("cannot take the configuration in"), "exec_strat")
 	r.signal(syscall.SIGUSR2)
 	r.line("refused SIGUSR2")
-	r.ctl(0, "status", "api")
+	r.ctl(0, "start", "api") // which it is, or about to be
 	r.stop()
 }
 
@@ -248,7 +248,7 @@ func TestSecondSupervisordIsTurnedAway(t *testing.T) {
 	second.launch()
 	r.has(second.line("cannot use"), fmt.Sprintf("another supervisord (pid %d) has it", r.cmd.Process.Pid))
 	second.end(1)
-	r.ctl(0, "status", "api")
+	r.ctl(0, "start", "api")
 	r.stop()
 }
 
