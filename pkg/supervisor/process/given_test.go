@@ -46,7 +46,7 @@ func TestProgramGetsWhatItIsToldAndNothingElse(t *testing.T) {
 	// What supervisord happens to have: open files, ignored signals, a umask, a nice value.
 	secret := secretFile(t)
 	for fd := 40; fd < 200; fd++ {
-		syscall.Dup2(rawFd(t, secret), fd) // passed on by any exec
+		unix.Dup3(rawFd(t, secret), fd, 0) // passed on by any exec
 		defer syscall.Close(fd)
 	}
 	signal.Ignore(syscall.SIGHUP, syscall.SIGUSR1)

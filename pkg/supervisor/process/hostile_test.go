@@ -56,7 +56,7 @@ func TestUserWhoStopsTheStage(t *testing.T) {
 func TestEnvironmentFileThatLeadsElsewhere(t *testing.T) {
 	needsRoot(t)
 	dir := openDir(t)
-	os.Chown(dir, alice, alice)
+	os.Chown(dir, int(alice), int(alice))
 	secret := filepath.Join(openDir(t), "secret")
 	os.WriteFile(secret, []byte("KEY=canary\ncanary line\n"), 0o600)
 	link := filepath.Join(dir, "env")
@@ -75,7 +75,7 @@ func TestEnvironmentFileThatLeadsElsewhere(t *testing.T) {
 	// The user's own file is read, though by the user.
 	os.Remove(link)
 	os.WriteFile(link, []byte("FROM=alice\nOVER=file\n"), 0o600)
-	os.Chown(link, alice, alice)
+	os.Chown(link, int(alice), int(alice))
 	task = as(alice, sh("echo $FROM $OVER"))
 	task.Program.EnvironmentFiles = []string{link}
 	task.Program.Environment = append(task.Program.Environment, "OVER=environment")
@@ -112,7 +112,7 @@ func TestEnvironmentFilesInOrder(t *testing.T) {
 	}
 	defer os.RemoveAll(trusted)
 	users := openDir(t)
-	os.Chown(users, alice, alice)
+	os.Chown(users, int(alice), int(alice))
 	write := func(path, text string, uid int) string {
 		os.WriteFile(path, []byte(text), 0o600)
 		os.Chown(path, uid, uid)
@@ -121,7 +121,7 @@ func TestEnvironmentFilesInOrder(t *testing.T) {
 	task := as(alice, sh("echo $A $B $C"))
 	task.Program.EnvironmentFiles = []string{
 		write(filepath.Join(trusted, "1"), "A=1\nB=1\nC=1\n", 0),
-		write(filepath.Join(users, "2"), "B=2\nC=2\n", alice),
+		write(filepath.Join(users, "2"), "B=2\nC=2\n", int(alice)),
 		"-" + filepath.Join(users, "missing"),
 		write(filepath.Join(trusted, "3"), "C=3\n", 0),
 	}

@@ -38,10 +38,11 @@ const hardened = "TEST_HARDENED"
 // patience ends tests that would hang; no test is right or wrong by it.
 const patience = 2 * time.Minute
 
-// Users of our own, so that signals to all of a user's processes hit no other test.
-const (
-	alice = 61231
-	bob   = 61232
+// Users of our own, so that signals to all of a user's processes hit no other
+// test, also none of this package that runs elsewhere.
+var (
+	alice = uint32(100_000 + 2*os.Getpid())
+	bob   = alice + 1
 )
 
 // each runs a test with cgroups, where they can be had, and without.

@@ -46,7 +46,7 @@ func TestAsOrdinaryUserWithACgroup(t *testing.T) {
 		t.Skip("needs a hybrid mount")
 	}
 	for _, name := range []string{dir, dir + "/cgroup.procs", dir + "/cgroup.threads", dir + "/cgroup.subtree_control"} {
-		os.Chown(name, alice, alice)
+		os.Chown(name, int(alice), int(alice))
 	}
 	fd, err := group.Open()
 	if err != nil {
