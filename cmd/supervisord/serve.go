@@ -218,20 +218,8 @@ func (d *assembly) addresses() []string {
 
 // summary is one line of what there is.
 func (d *assembly) summary() string {
-	st, err := d.manager.Status(nil)
-	if err != nil {
-		return err.Error()
-	}
-	active, failed := 0, 0
-	for _, u := range st.Services {
-		switch u.ActiveState {
-		case "active", "reloading":
-			active++
-		case "failed":
-			failed++
-		}
-	}
-	s := fmt.Sprintf("%d of %d services active", active, len(st.Services))
+	all, active, failed := d.manager.Count()
+	s := fmt.Sprintf("%d of %d services active", active, all)
 	if failed > 0 {
 		s += fmt.Sprintf(", %d failed", failed)
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // keptJobs is how many ended jobs can still be asked about.
-const keptJobs = 1024
+const keptJobs = 16384
 
 // jobs is the list of jobs asked for: those in progress and the last that ended.
 type jobs struct {
@@ -110,5 +110,13 @@ func (j *jobs) end(id unit.JobID, r unit.JobResult, why *ipc.Error) {
 	if j.old = append(j.old, id); len(j.old) > keptJobs {
 		delete(j.byID, j.old[0])
 		j.old = j.old[1:]
+	}
+}
+
+// finished is the event of a job's end, for who has missed it.
+func (j job) finished() ipc.Event {
+	return ipc.Event{
+		Type: "event", Time: j.Ended, Unit: j.Unit, Jobs: []string{j.ID}, Kind: unit.Finished,
+		Text: j.Verb + ": " + string(j.State), Generation: j.Generation, State: j.State, Error: j.Error,
 	}
 }

@@ -143,6 +143,14 @@ func (m *Manager) JobEvents(ctx context.Context, id string, since uint64, draine
 					return
 				}
 			}
+			if e.Type == "lost" && !ended {
+				if now, _, ok := m.jobs.find(id); ok && now.Ended != nil { // its end is among what was lost
+					ended = true
+					if !yield(now.finished()) {
+						return
+					}
+				}
+			}
 			ended = ended || mine && e.Kind == unit.Finished
 			if ended && (!drained || s == nil || !s.shown.Load().draining()) {
 				return

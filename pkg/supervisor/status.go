@@ -47,6 +47,22 @@ func (m *Manager) Status(names []string) (ipc.Status, error) {
 	return st, nil
 }
 
+// Count says how many services there are, and how many of them are active or
+// failed. It costs little enough to be asked after each event.
+func (m *Manager) Count() (all, active, failed int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.services {
+		switch s.shown.Load().state.ActiveState() {
+		case "active", "reloading":
+			active++
+		case "failed":
+			failed++
+		}
+	}
+	return len(m.services), active, failed
+}
+
 // needed says whether one of the services names the socket.
 func (m *Manager) needed(services []ipc.UnitStatus, socket string) bool {
 	return slices.ContainsFunc(services, func(u ipc.UnitStatus) bool { return slices.Contains(u.Sockets, socket) })
