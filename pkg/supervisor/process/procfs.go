@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,19 +24,31 @@ type stat struct {
 func (s stat) alive() bool { return s.state != 'Z' && s.state != 'X' && s.state != 0 }
 
 func readStat(pid int) (stat, error) {
-	fd, err := retry(func() (int, error) {
-		return unix.Open("/proc/"+strconv.Itoa(pid)+"/stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	})
+	text, err := slurp("/proc/"+strconv.Itoa(pid)+"/stat", 1024)
 	if err != nil {
 		return stat{}, err
+	}
+	return parseStat(text)
+}
+
+// slurp reads a file of /proc that has about size bytes. These are never waited
+// for, and os.ReadFile would ask the poller for each of them whether they are.
+func slurp(path string, size int) ([]byte, error) {
+	fd, err := retry(func() (int, error) { return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
+	if err != nil {
+		return nil, err
 	}
 	defer unix.Close(fd)
-	var text [1024]byte // it is shorter, and read at once
-	n, err := retry(func() (int, error) { return unix.Read(fd, text[:]) })
-	if err != nil {
-		return stat{}, err
+	text := make([]byte, 0, size)
+	for {
+		n, err := retry(func() (int, error) { return unix.Read(fd, text[len(text):cap(text)]) })
+		if err != nil || n == 0 {
+			return text, err
+		}
+		if text = text[:len(text)+n]; len(text) == cap(text) {
+			text = slices.Grow(text, size)
+		}
 	}
-	return parseStat(text[:n])
 }
 
 // parseStat reads the fields of proc_pid_stat(5). The name is in parentheses and
@@ -87,8 +100,8 @@ func children() (pids []int, err error) {
 		return nil, err
 	}
 	for _, task := range tasks {
-		text, err := os.ReadFile("/proc/self/task/" + strconv.Itoa(task) + "/children")
-		if os.IsNotExist(err) && task == os.Getpid() {
+		text, err := slurp("/proc/self/task/"+strconv.Itoa(task)+"/children", 512)
+		if err == unix.ENOENT && task == os.Getpid() {
 			return childrenByWalk() // a kernel without CONFIG_PROC_CHILDREN
 		}
 		for field := range bytes.FieldsSeq(text) {

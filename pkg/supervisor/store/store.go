@@ -129,11 +129,12 @@ func (s *Store) encode(key string, v any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := json.Marshal(record{Boot: s.boot, Value: value})
+	// A record, but Marshal would read the value a second time.
+	text := fmt.Appendf(nil, `{"boot":%q,"value":%s}`, s.boot, value)
 	if len(text) > MaxSize {
 		return nil, fmt.Errorf("it has %d bytes, more than %d", len(text), MaxSize)
 	}
-	return text, err
+	return text, nil
 }
 
 func (s *Store) write(key string, text []byte) error {
