@@ -110,10 +110,8 @@ func configure(services int, crowd string) (names []string, configuration string
 // running measures from the moment when all are ready.
 func (f *Figures) running(ctx context.Context, s *rig.Supervisor, names []string, start time.Time, idle time.Duration) error {
 	// Start of what is up is done at once, so this waits for those that are not.
-	for some := range slices.Chunk(names, 100) {
-		if _, err := s.Must(ctx, append([]string{"start"}, some...)...); err != nil {
-			return err
-		}
+	if _, err := s.Must(ctx, append([]string{"start"}, names...)...); err != nil {
+		return err
 	}
 	f.Start = time.Since(start).Seconds()
 	if err := f.status(ctx, s); err != nil {

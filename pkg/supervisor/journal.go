@@ -18,41 +18,54 @@ type journal struct {
 	mu   sync.Mutex
 	ring []ipc.Event
 	last uint64
-	wake chan struct{} // closed and made anew with each event
+	wake map[string]chan struct{} // by unit, closed with its next event; "": of any unit
 }
 
-func newJournal() *journal { return &journal{wake: make(chan struct{})} }
+func newJournal() *journal { return &journal{wake: map[string]chan struct{}{}} }
 
 // add numbers es and appends them.
 func (j *journal) add(es ...ipc.Event) {
-	if len(es) == 0 {
-		return
-	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, e := range es {
 		j.last++
 		e.Type, e.Seq = "event", j.last
 		j.ring = append(j.ring, e)
+		j.rouse(e.Unit)
+		j.rouse("")
 	}
 	if len(j.ring) > 2*keptEvents {
 		j.ring = append([]ipc.Event(nil), j.ring[len(j.ring)-keptEvents:]...)
 	}
-	close(j.wake)
-	j.wake = make(chan struct{})
 }
 
-// since returns the events after seq that are still there, how many are not, and
-// a channel that is closed when there are more.
-func (j *journal) since(seq uint64) (es []ipc.Event, lost uint64, more <-chan struct{}) {
+func (j *journal) rouse(unit string) {
+	if c := j.wake[unit]; c != nil {
+		close(c)
+		delete(j.wake, unit)
+	}
+}
+
+// since returns the events after seq that are still there, those of one unit or
+// all (""), how many of any unit are not, the number up to which this tells
+// everything, and a channel that is closed when there are more.
+func (j *journal) since(seq uint64, unit string) (es []ipc.Event, lost, upTo uint64, more <-chan struct{}) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.wake[unit] == nil {
+		j.wake[unit] = make(chan struct{})
+	}
 	if seq >= j.last {
-		return nil, 0, j.wake
+		return nil, 0, seq, j.wake[unit]
 	}
 	first := j.last - uint64(len(j.ring)) + 1
 	from := max(seq+1, first)
-	return append(es, j.ring[from-first:]...), from - seq - 1, j.wake
+	for _, e := range j.ring[from-first:] {
+		if unit == "" || e.Unit == unit {
+			es = append(es, e)
+		}
+	}
+	return es, from - seq - 1, j.last, j.wake[unit]
 }
 
 // end is the number of the last event.
@@ -62,12 +75,12 @@ func (j *journal) end() uint64 {
 	return j.last
 }
 
-// follow yields the events after seq as they come, until ctx is done or quit is
-// closed and all are told.
-func (j *journal) follow(ctx context.Context, seq uint64, quit <-chan struct{}) iter.Seq[ipc.Event] {
+// follow yields the events of a unit, or of all (""), after seq as they come,
+// until ctx is done or quit is closed and all are told.
+func (j *journal) follow(ctx context.Context, seq uint64, unit string, quit <-chan struct{}) iter.Seq[ipc.Event] {
 	return func(yield func(ipc.Event) bool) {
 		for {
-			es, lost, more := j.since(seq)
+			es, lost, upTo, more := j.since(seq, unit)
 			if lost > 0 && !yield(ipc.Event{Type: "lost", Lost: lost}) {
 				return
 			}
@@ -75,9 +88,9 @@ func (j *journal) follow(ctx context.Context, seq uint64, quit <-chan struct{}) 
 				if !yield(e) {
 					return
 				}
-				seq = e.Seq
 			}
-			if len(es) > 0 {
+			if seq < upTo {
+				seq = upTo
 				continue
 			}
 			select {

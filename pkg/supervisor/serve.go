@@ -136,7 +136,7 @@ func (m *Manager) JobEvents(ctx context.Context, id string, since uint64, draine
 	s := m.service(j.Unit)
 	return func(yield func(ipc.Event) bool) {
 		ended := false
-		for e := range m.journal.follow(ctx, max(since, j.began), m.quit) {
+		for e := range m.journal.follow(ctx, max(since, j.began), j.Unit, m.quit) {
 			mine := slices.Contains(e.Jobs, id)
 			if e.Type != "event" || mine || ended && e.Unit == j.Unit {
 				if !yield(e) {
@@ -171,7 +171,7 @@ func (m *Manager) Events(ctx context.Context, since uint64) iter.Seq[ipc.Event] 
 	if since == 0 {
 		since = m.journal.end()
 	}
-	return m.journal.follow(ctx, since, m.quit)
+	return m.journal.follow(ctx, since, "", m.quit)
 }
 
 // Kill sends a signal to processes of a service.
