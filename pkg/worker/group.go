@@ -1,0 +1,285 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	defaultDrain = 25 * time.Second
+
+	// lastSecond is what those get that are told that the drain time is over.
+	lastSecond = time.Second
+)
+
+// Serve serves srv until SIGTERM, SIGINT or the end of ctx, tells the supervisor
+// when it is ready and when it stops, and returns nil when it has left as the
+// package's description says. srv serves all inherited stream sockets; without
+// any it listens on srv.Addr. It serves TLS if srv.TLSConfig has certificates.
+//
+// It replaces Handler, BaseContext, ConnContext and ConnState of srv by functions
+// that call them. Do not use srv again.
+func Serve(ctx context.Context, srv *http.Server) error {
+	var g Group
+	g.HTTP(srv)
+	return g.Serve(ctx)
+}
+
+// A Group is what one process serves. Its zero value is ready to use; it must not
+// be changed once [Group.Serve] is called, which may be done once.
+type Group struct {
+	// Drain bounds how long the connections that are open may take to leave. It
+	// should be some seconds less than the supervisor waits before it sends
+	// SIGKILL. Zero means 25 s.
+	Drain time.Duration
+
+	// ErrorLog is told what went wrong and could be helped. Nil means the standard
+	// logger of package log.
+	ErrorLog *log.Logger
+
+	services  []*service
+	doors     []*door
+	accepting sync.WaitGroup // one for each door that does not accept yet
+	served    sync.WaitGroup // one for each door
+	failed    chan error     // the first failure of a door
+	leaving   atomic.Bool
+	conns     registry
+}
+
+// A protocol is how the connections of a service are served.
+type protocol interface {
+	serve(l net.Listener) error // until l is closed
+	leave()                     // asks clients to go, does not wait
+	shutdown(ctx context.Context) error
+}
+
+// A service is a protocol with the sockets that it is served on.
+type service struct {
+	protocol
+	listeners []net.Listener // nil: all that nobody else has, or address
+	address   string
+	network   string
+}
+
+// HTTP adds a server. Without listeners it gets all inherited stream sockets that
+// no other service of the group was given, or else listens on srv.Addr. See
+// [Serve] for what becomes of srv.
+func (g *Group) HTTP(srv *http.Server, listeners ...net.Listener) {
+	h := newHTTP(g, srv)
+	s := &service{protocol: h, listeners: listeners, network: "tcp", address: srv.Addr}
+	if s.address == "" {
+		s.address = h.defaultAddress()
+	}
+	g.services = append(g.services, s)
+}
+
+// Serve serves the group until SIGTERM, SIGINT or the end of ctx, tells the
+// supervisor READY=1 when each of its sockets is accepted from, and STOPPING=1
+// when it leaves. It returns nil when all connections have left, or the drain
+// time is over. A second SIGINT ends the process.
+//
+// If one service of the group fails, the others leave and Serve returns the error.
+func (g *Group) Serve(ctx context.Context) error {
+	if err := g.open(); err != nil {
+		return err
+	}
+	ctx, stop := untilSignal(ctx)
+	defer stop()
+	g.start()
+	if err := g.untilReady(ctx); err != nil {
+		g.leave()
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		g.leave()
+		return nil
+	case err := <-g.failed:
+		g.leave()
+		return err
+	}
+}
+
+// untilSignal is done at the first SIGTERM or SIGINT. Further SIGTERMs are
+// ignored, since a supervisor may repeat itself; SIGINT is as it was.
+func untilSignal(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	term, interrupt := make(chan os.Signal, 1), make(chan os.Signal, 1)
+	signal.Notify(term, syscall.SIGTERM)
+	signal.Notify(interrupt, os.Interrupt)
+	go func() {
+		select {
+		case <-term:
+		case <-interrupt:
+		case <-ctx.Done():
+		}
+		signal.Stop(interrupt)
+		cancel()
+	}()
+	return ctx, func() { cancel(); signal.Stop(term) }
+}
+
+// open finds the sockets of each service.
+func (g *Group) open() error {
+	if len(g.services) == 0 {
+		return errors.New("cannot serve: the group has no service")
+	}
+	sockets, err := Inherited()
+	if err != nil {
+		return err
+	}
+	taken := make(map[net.Listener]bool)
+	for _, s := range g.services {
+		for _, l := range s.listeners {
+			taken[l] = true
+		}
+	}
+	for _, s := range g.services {
+		if s.listeners != nil {
+			continue
+		}
+		if err := s.open(sockets, taken); err != nil {
+			return err
+		}
+	}
+	for _, s := range g.services {
+		for _, l := range s.listeners {
+			g.doors = append(g.doors, newDoor(g, s, l, sockets.nameOf(l)))
+		}
+	}
+	return nil
+}
+
+func (s *service) open(sockets *Sockets, taken map[net.Listener]bool) error {
+	if len(sockets.sockets) == 0 {
+		l, err := net.Listen(s.network, s.address)
+		if err != nil {
+			return sockets.explain(err)
+		}
+		s.listeners = []net.Listener{l}
+		return nil
+	}
+	all, err := sockets.Listeners()
+	if err != nil {
+		return err
+	}
+	for _, l := range all {
+		if !taken[l] {
+			taken[l] = true
+			s.listeners = append(s.listeners, l)
+		}
+	}
+	if s.listeners == nil {
+		return fmt.Errorf("cannot serve: no stream socket is left for %s; %s", s.address, sockets.inventory())
+	}
+	return nil
+}
+
+func (g *Group) start() {
+	g.failed = make(chan error, 1)
+	g.accepting.Add(len(g.doors))
+	for _, d := range g.doors {
+		g.served.Go(func() {
+			if err := d.service.serve(d); !d.closed.Load() {
+				g.fail(fmt.Errorf("cannot serve %s: %w", d.Addr(), err))
+			}
+		})
+	}
+}
+
+// fail keeps the first failure.
+func (g *Group) fail(err error) {
+	select {
+	case g.failed <- err:
+	default:
+	}
+}
+
+// untilReady says READY=1 as soon as each door accepts. That it is told to leave
+// before that is no error.
+func (g *Group) untilReady(ctx context.Context) error {
+	ready := make(chan struct{})
+	go func() {
+		g.accepting.Wait()
+		close(ready)
+	}()
+	select {
+	case err := <-g.failed:
+		return err
+	case <-ctx.Done():
+		return nil
+	case <-ready:
+	}
+	if err := Ready(); err != nil {
+		g.logf("%v", err)
+	}
+	return nil
+}
+
+// leave ends everything within the drain time and lastSecond.
+func (g *Group) leave() {
+	if err := Stopping(); err != nil {
+		g.logf("%v", err)
+	}
+	over := time.NewTimer(g.drain())
+	defer over.Stop()
+	g.leaving.Store(true)
+	for _, d := range g.doors {
+		d.shut()
+	}
+	g.served.Wait() // whatever was accepted is known from here on
+	gone := g.conns.gone()
+	for _, s := range g.services {
+		s.leave()
+	}
+	stop := g.conns.spread(g.drain() * 4 / 5)
+	defer stop()
+	select {
+	case <-gone:
+	case <-over.C:
+	}
+	g.finish(gone)
+}
+
+// finish is for those who did not leave in time.
+func (g *Group) finish(gone <-chan struct{}) {
+	ctx, cancel := context.WithTimeout(context.Background(), lastSecond)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, s := range g.services {
+		all.Go(func() { s.shutdown(ctx) })
+	}
+	all.Wait()
+	select {
+	case <-gone:
+	case <-ctx.Done():
+		if n := g.conns.kill(); n > 0 {
+			g.logf("closed %d connections that had not left after %v", n, g.drain())
+		}
+	}
+}
+
+func (g *Group) drain() time.Duration {
+	if g.Drain > 0 {
+		return g.Drain
+	}
+	return defaultDrain
+}
+
+func (g *Group) logf(format string, args ...any) {
+	if g.ErrorLog != nil {
+		g.ErrorLog.Printf("worker: "+format, args...)
+		return
+	}
+	log.Printf("worker: "+format, args...)
+}

@@ -1,0 +1,99 @@
+package worker
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// spreadStep is how far apart clients are asked to go if there are few.
+const spreadStep = 10 * time.Millisecond
+
+// A registry knows the connections that are open.
+type registry struct {
+	mu    sync.Mutex
+	conns map[*conn]struct{}
+	empty chan struct{} // not nil: to be closed when the last one leaves
+}
+
+func (r *registry) add(c *conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.conns == nil {
+		r.conns = make(map[*conn]struct{})
+	}
+	r.conns[c] = struct{}{}
+}
+
+// forget takes out a connection whose descriptor is closed.
+func (r *registry) forget(c *conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.conns[c]; !ok {
+		return
+	}
+	delete(r.conns, c)
+	if r.empty != nil && len(r.conns) == 0 {
+		close(r.empty)
+	}
+}
+
+// gone returns a channel that is closed when there is no connection any more. It
+// is called once, when none is added any more.
+func (r *registry) gone() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.empty = make(chan struct{})
+	if len(r.conns) == 0 {
+		close(r.empty)
+	}
+	return r.empty
+}
+
+func (r *registry) all() []*conn {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := make([]*conn, 0, len(r.conns))
+	for c := range r.conns {
+		all = append(all, c)
+	}
+	return all
+}
+
+// kill closes all that are left and returns their number.
+func (r *registry) kill() int {
+	all := r.all()
+	for _, c := range all {
+		c.kill()
+	}
+	return len(all)
+}
+
+// spread asks those to leave who want to know, one after the other, so that they
+// do not all come back in one moment: the last after d at the latest. The
+// returned function ends that.
+func (r *registry) spread(d time.Duration) (stop func()) {
+	var asked []*conn
+	for _, c := range r.all() {
+		if c.wantsToKnow() {
+			asked = append(asked, c)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	if len(asked) == 0 {
+		return cancel
+	}
+	ticker := time.NewTicker(max(1, min(spreadStep, d/time.Duration(len(asked)))))
+	go func() {
+		defer ticker.Stop()
+		for _, c := range asked {
+			c.tell()
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+		}
+	}()
+	return cancel
+}
