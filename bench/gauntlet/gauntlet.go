@@ -6,12 +6,9 @@ package gauntlet
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
-	"fmt"
-	"net"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -20,68 +17,14 @@ import (
 	"github.com/supervisord-go/supervisord/bench/rig"
 )
 
-// Options say what is run. Zero values of durations, counts and lists are the
-// defaults that Fill gives them.
-type Options struct {
-	Reloads int      // how many
-	Bad     float64  // share of them that is of a broken build
-	Worker  string   // the good build: "plain" or "stock"
-	Broken  []string // the broken builds, by turns
-	Modes   []load.Mode
-	Clients int           // of each mode
-	Pause   time.Duration // of a client between two requests
-	Body    int           // bytes of a POST
-	Bake    time.Duration
-	Say     func(format string, args ...any) // progress, a line at a time
-}
-
-// The broken builds of which none accepts a connection, so that not one request
-// may be lost to them.
-var Broken = []string{"never-ready", "exits-at-start", "exits-in-bake"}
-
 // What the service of a gauntlet is given. A broken build that never becomes
-// ready costs startTimeout each time; a good one must be quicker than that, also
-// on a machine that is busy with this.
+// ready costs startTimeout each time, one that hangs stopTimeout; a good one must
+// be quicker than that, also on a machine that is busy with this.
 const (
 	startTimeout   = 5 * time.Second
+	stopTimeout    = 12 * time.Second
 	requestTimeout = 30 * time.Second
 )
-
-// Fill gives each option that is not set its default.
-func (o Options) Fill() Options {
-	if o.Worker == "" {
-		o.Worker = "plain"
-	}
-	if o.Broken == nil {
-		o.Broken = Broken
-	}
-	if o.Modes == nil {
-		o.Modes = load.Modes
-	}
-	if o.Clients == 0 {
-		o.Clients = 32
-	}
-	if o.Body == 0 {
-		o.Body = 200
-	}
-	if o.Bake == 0 {
-		o.Bake = 300 * time.Millisecond
-	}
-	if o.Say == nil {
-		o.Say = func(string, ...any) {}
-	}
-	return o
-}
-
-// broken says whether the reload with this number is of a broken build, and
-// which. Bad ones are spread evenly; the first reload of a half is good.
-func (o Options) broken(n int) (build string, bad bool) {
-	before, after := int(float64(n)*o.Bad), int(float64(n+1)*o.Bad)
-	if after == before || len(o.Broken) == 0 {
-		return o.Worker, false
-	}
-	return o.Broken[before%len(o.Broken)], true
-}
 
 // Run does it all, in directories of its own that are gone when it returns.
 // The error is for a gauntlet that could not be run; what it found is in the
@@ -111,22 +54,30 @@ type gauntlet struct {
 	dir        string
 	releases   rig.Releases
 	supervisor *rig.Supervisor
-	tcp, unix  string
+	addresses  map[load.Socket]string
+	trust      *tls.Config
+	phase      load.Phase
+	trace      *load.Trace
 	report     *Report
 }
 
-func (g *gauntlet) run(ctx context.Context, binaries rig.Binaries) error {
+func (g *gauntlet) run(ctx context.Context, binaries rig.Binaries) (err error) {
 	if err := g.releases.Deploy(g.Worker); err != nil {
 		return err
 	}
-	configuration, err := g.configuration()
-	if err != nil {
+	if g.trust, err = rig.Certify(g.certificate()); err != nil {
 		return err
 	}
-	if g.supervisor, err = rig.Start(ctx, binaries, g.dir, configuration); err != nil {
+	if g.addresses, err = addresses(g.dir); err != nil {
+		return err
+	}
+	if g.supervisor, err = rig.Start(ctx, binaries, g.dir, g.configuration()); err != nil {
 		return err
 	}
 	err = g.underLoad(ctx)
+	if err == nil && g.Rounds > 0 {
+		err = g.throughput(ctx)
+	}
 	if stop := g.supervisor.Stop(); stop != nil {
 		g.report.problem("%v", stop)
 	}
@@ -145,10 +96,13 @@ func (g *gauntlet) underLoad(ctx context.Context) error {
 	defer enough()
 	var clients sync.WaitGroup
 	results := make([]*load.Result, len(g.Modes))
+	start := time.Now()
+	if g.Trace > 0 {
+		g.trace = load.NewTrace(g.Trace)
+	}
 	for i, m := range g.Modes {
 		clients.Go(func() { results[i] = load.Run(asking, g.load(m)) })
 	}
-	start := time.Now()
 	err := g.reloads(ctx)
 	if err == nil {
 		_, err = g.supervisor.Must(ctx, "status", "api")
@@ -157,27 +111,37 @@ func (g *gauntlet) underLoad(ctx context.Context) error {
 	clients.Wait()
 	g.report.Seconds = time.Since(start).Seconds()
 	g.report.Modes = results
+	if g.trace != nil {
+		g.report.samples = g.trace.Samples()
+	}
 	return err
 }
 
 func (g *gauntlet) load(m load.Mode) load.Options {
-	network, address := "tcp", g.tcp
-	if m.Unix {
-		network, address = "unix", g.unix
+	network := "tcp"
+	if m.Socket == load.Unix {
+		network = "unix"
 	}
 	return load.Options{
-		Mode: m, Network: network, Address: address,
-		Clients: g.Clients, Pause: g.Pause, Body: g.Body, Timeout: requestTimeout,
+		Mode: m, Network: network, Address: g.addresses[m.Socket], TLS: g.trust,
+		Clients: g.Clients, Pause: g.Pause, Rate: g.Rate, Body: g.Body, Timeout: requestTimeout,
+		Phase: &g.phase, Trace: g.trace,
 	}
 }
 
 func (g *gauntlet) reloads(ctx context.Context) error {
 	for n := range g.Reloads {
+		if err := wait(ctx, g.Gap); err != nil {
+			return err
+		}
 		if err := g.reload(ctx, n); err != nil {
 			return err
 		}
+		if n%10 == 9 {
+			g.Say("%d of %d reloads", n+1, g.Reloads)
+		}
 	}
-	return nil
+	return wait(ctx, g.Gap)
 }
 
 // reload deploys a build, good or broken, and judges what superctl makes of it.
@@ -186,7 +150,14 @@ func (g *gauntlet) reload(ctx context.Context, n int) error {
 	if err := g.releases.Deploy(build); err != nil {
 		return err
 	}
-	answer, err := g.supervisor.Call(ctx, "reload", "api")
+	verb := "reload"
+	if g.Restart {
+		verb = "restart"
+	}
+	g.phase.Begin()
+	defer g.phase.End()
+	start := time.Now()
+	answer, err := g.supervisor.Call(ctx, verb, "api")
 	if err != nil {
 		return err
 	}
@@ -199,35 +170,23 @@ func (g *gauntlet) reload(ctx context.Context, n int) error {
 		g.report.problem("reload %d, of build %s: superctl exited with status %d, not %d: %s%s",
 			n+1, build, answer.Status, want, answer.Stdout, answer.Stderr)
 	}
-	if n%10 == 9 {
-		g.Say("%d of %d reloads", n+1, g.Reloads)
+	if g.trace != nil {
+		g.report.marks = append(g.report.marks, mark{g.trace.Since(start), g.trace.Since(time.Now()), bad})
 	}
-	return nil
+	return wait(ctx, g.Drain)
 }
 
-func (g *gauntlet) configuration() (string, error) {
-	port, err := freePort()
-	if err != nil {
-		return "", err
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
 	}
-	g.tcp, g.unix = port, filepath.Join(g.dir, "api.sock")
-	return fmt.Sprintf(`[socket.http]
-listen_stream = [%q, %q]
-
-[service.api]
-exec_start = [%q, "-ledger", %q]
-type = "notify"
-sockets = ["http"]
-restart = "no"
-timeout_start_sec = %q
-timeout_stop_sec = "30s"
-
-[service.api.reload]
-bake = %q
-`, g.tcp, g.unix, g.releases.Current(), g.ledger(), startTimeout, g.Bake), nil
 }
 
-func (g *gauntlet) ledger() string { return filepath.Join(g.dir, "ledger") }
+func (g *gauntlet) ledger() string      { return filepath.Join(g.dir, "ledger") }
+func (g *gauntlet) certificate() string { return filepath.Join(g.dir, "certificate.pem") }
 
 func (g *gauntlet) account() error {
 	entries, err := ledger.Read(g.ledger())
@@ -236,28 +195,4 @@ func (g *gauntlet) account() error {
 	}
 	g.report.account(entries)
 	return nil
-}
-
-// freePort is one that was free a moment ago. The clients need to know it
-// before the socket is bound.
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
-}
-
-// Parse returns the modes with these names, separated by commas.
-func Parse(names string) ([]load.Mode, error) {
-	var modes []load.Mode
-	for name := range strings.SplitSeq(names, ",") {
-		i := slices.IndexFunc(load.Modes, func(m load.Mode) bool { return m.Name == name })
-		if i < 0 {
-			return nil, fmt.Errorf("no mode is called %q", name)
-		}
-		modes = append(modes, load.Modes[i])
-	}
-	return modes, nil
 }

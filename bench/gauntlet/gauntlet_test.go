@@ -34,7 +34,7 @@ func TestBrokenBuildsAreSpreadAndTakeTurns(t *testing.T) {
 
 // A report with one start and one reload, of which nothing is missing.
 func whole() (*Report, []ledger.Entry) {
-	r := newReport(Options{Worker: "plain"})
+	r := newReport(Options{Worker: "plain", Modes: load.Modes[:1]})
 	r.reload("plain", false, 1)
 	r.Modes = []*load.Result{{Mode: "new", Attempts: 5, OK: 5}}
 	var entries []ledger.Entry
@@ -67,13 +67,13 @@ func TestEachBrokenPromiseIsAProblem(t *testing.T) {
 		{"a second copy ran", "3 processes of the good build ran, for one start and 1 reloads", func(_ *Report, e []ledger.Entry) []ledger.Entry {
 			return append(e, ledger.Entry{PID: 3, Build: "plain", Event: ledger.Began}, ledger.Entry{PID: 3, Build: "plain", Event: ledger.Left})
 		}},
-		{"a request was lost", "1 requests were lost, and 0 may have been", func(r *Report, e []ledger.Entry) []ledger.Entry {
+		{"a request was lost", "socket http: 1 requests were lost, and 0 may have been", func(r *Report, e []ledger.Entry) []ledger.Entry {
 			r.Modes[0].Failed = 1
 			return e
 		}},
-		{"more was lost than was accepted", "3 requests were lost, and 2 may have been", func(r *Report, e []ledger.Entry) []ledger.Entry {
+		{"more was lost than was accepted", "socket http: 3 requests were lost, and 2 may have been", func(r *Report, e []ledger.Entry) []ledger.Entry {
 			r.Modes[0].Failed = 3
-			return append(e, ledger.Entry{PID: 9, Build: "dies-accepting", Event: ledger.Died, Open: 2})
+			return append(e, ledger.Entry{PID: 9, Build: "dies-accepting", Event: ledger.Died, Open: map[string]int64{"http": 2, "tls": 9}})
 		}},
 		{"a mode was never served", "not one request was answered", func(r *Report, e []ledger.Entry) []ledger.Entry {
 			r.Modes[0].OK = 0
@@ -92,7 +92,7 @@ func TestEachBrokenPromiseIsAProblem(t *testing.T) {
 
 func TestWhatNetHTTPLosesIsNoProblemOfOurs(t *testing.T) {
 	r, entries := whole()
-	r.Worker, r.Modes[0].Failed = "stock", 7
+	r.Worker, r.options.Worker, r.Modes[0].Failed = "stock", "stock", 7
 	for i := range entries {
 		entries[i].Build = "stock"
 	}
@@ -100,7 +100,7 @@ func TestWhatNetHTTPLosesIsNoProblemOfOurs(t *testing.T) {
 		t.Errorf("problems: %q", r.Problems)
 	}
 	var out strings.Builder
-	if r.Print(&out); !strings.Contains(out.String(), "7 requests were lost to net/http's Shutdown") {
+	if r.Print(&out); !strings.Contains(out.String(), "\n7 requests were lost in modes of which nothing is promised") {
 		t.Errorf("the report does not say whose loss it is:\n%s", &out)
 	}
 }

@@ -1,12 +1,12 @@
 package gauntlet
 
 import (
+	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
+	"math"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/supervisord-go/supervisord/bench/ledger"
@@ -21,23 +21,38 @@ type Report struct {
 	Bad     int            `json:"bad"`
 	Broken  map[string]int `json:"broken"` // bad reloads by build
 	Clients int            `json:"clients"`
+	Rate    float64        `json:"rate"` // of each mode; 0: each request follows the last
 	Seconds float64        `json:"seconds"`
 
-	Modes []*load.Result `json:"modes"`
+	Modes []*load.Result `json:"-"` // as MarshalJSON has them
 
-	Processes int   `json:"processes"` // of good builds; each left by its own Shutdown, or is a problem
-	Killed    int   `json:"killed"`    // of good builds, those that did not
-	Accepted  int64 `json:"accepted"`  // connections that died with broken builds
-	Allowed   int64 `json:"allowed"`   // requests that may be lost; -1: nothing is promised
+	Processes int              `json:"processes"` // of good builds; each left by its own Shutdown, or is a problem
+	Killed    int              `json:"killed"`    // of good builds, those that did not
+	Accepted  map[string]int64 `json:"accepted"`  // connections that died with broken builds, by socket
 
 	GoodTook load.Histogram `json:"good_reload"` // what superctl took
 	BadTook  load.Histogram `json:"bad_reload"`
 
+	Throughput *Throughput `json:"throughput,omitempty"`
+
 	Problems []string `json:"problems"` // promises that were not kept
+
+	options Options
+	samples []load.Sample
+	marks   []mark
+}
+
+// A mark is one reload, in time since the trace's start.
+type mark struct {
+	from, to time.Duration
+	bad      bool
 }
 
 func newReport(o Options) *Report {
-	return &Report{Worker: o.Worker, Clients: o.Clients, Broken: map[string]int{}, Problems: []string{}}
+	return &Report{
+		Worker: o.Worker, Clients: o.Clients, Rate: o.Rate, options: o,
+		Broken: map[string]int{}, Accepted: map[string]int64{}, Problems: []string{},
+	}
 }
 
 func (r *Report) problem(format string, args ...any) {
@@ -70,7 +85,9 @@ func (r *Report) account(entries []ledger.Entry) {
 	for _, e := range entries {
 		switch {
 		case e.Event == ledger.Died:
-			r.Accepted += e.Open
+			for socket, n := range e.Open {
+				r.Accepted[socket] += n
+			}
 		case e.Build != r.Worker:
 		case e.Event == ledger.Began:
 			r.Processes++
@@ -91,75 +108,85 @@ func (r *Report) account(entries []ledger.Entry) {
 	r.judge()
 }
 
-// judge compares what was lost with what may be. A worker that calls Shutdown at
-// once is promised nothing: what is lost is net/http's doing.
+// judge compares what was lost with what may be: on each socket, what broken
+// builds had accepted, and nothing else.
 func (r *Report) judge() {
-	r.Allowed = r.Accepted
-	if r.Worker == "stock" {
-		r.Allowed = -1
+	lost := map[load.Socket]int64{}
+	for i, m := range r.options.Modes {
+		result := r.Modes[i]
+		if r.options.Promised(m) {
+			lost[m.Socket] += result.Failed
+		}
+		if result.OK == 0 {
+			r.problem("mode %s: not one request was answered", m.Name)
+		}
 	}
-	if lost := r.Failed(); r.Allowed >= 0 && lost > r.Allowed {
-		r.problem("%d requests were lost, and %d may have been", lost, r.Allowed)
-	}
-	for _, m := range r.Modes {
-		if m.OK == 0 {
-			r.problem("mode %s: not one request was answered", m.Mode)
+	for _, s := range slices.Sorted(maps.Keys(lost)) {
+		if may := r.Accepted[string(s)]; lost[s] > may {
+			r.problem("socket %s: %d requests were lost, and %d may have been", s, lost[s], may)
 		}
 	}
 }
 
-// Print writes it for people.
-func (r *Report) Print(w io.Writer) {
-	fmt.Fprintf(w, "%d reloads in %.0f s, %d of them of a broken build%s; worker %s, %d clients a mode\n\n",
-		r.Reloads, r.Seconds, r.Bad, r.brokenBuilds(), r.Worker, r.Clients)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprint(t, "mode\tattempts\tok\tfailed\treconnects\tp50\tp99\tp99.9\tmax\t\n")
-	for _, m := range r.Modes {
-		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%v\t%v\t%v\t%v\t%s\n", m.Mode, m.Attempts, m.OK, m.Failed, m.Reconnects,
-			m.Latency.Quantile(0.5), m.Latency.Quantile(0.99), m.Latency.Quantile(0.999), m.Latency.Max().Round(time.Microsecond), failures(m))
-	}
-	t.Flush()
-	fmt.Fprintf(w, "\n%d processes of the good build, %d of them did not leave by their own Shutdown\n", r.Processes, r.Killed)
-	fmt.Fprintf(w, "reload of a good build: p50 %v, max %v", r.GoodTook.Quantile(0.5), r.GoodTook.Max().Round(time.Millisecond))
-	if r.Bad > 0 {
-		fmt.Fprintf(w, "; of a broken one: p50 %v, max %v", r.BadTook.Quantile(0.5), r.BadTook.Max().Round(time.Millisecond))
-	}
-	fmt.Fprintln(w)
-	r.printVerdict(w)
+// A row is what a reader of the JSON gets of a mode.
+type row struct {
+	Mode       string                 `json:"mode"`
+	Promised   bool                   `json:"promised"` // that nothing is lost
+	Attempts   int64                  `json:"attempts"`
+	OK         int64                  `json:"ok"`
+	Failed     int64                  `json:"failed"`
+	Failures   map[load.Failure]int64 `json:"failures"`
+	First      string                 `json:"first_failure,omitempty"`
+	Reconnects int64                  `json:"reconnects"`
+	Resent     int64                  `json:"resent"`
+
+	P50Steady  int64 `json:"p50_steady_us"`
+	P99Steady  int64 `json:"p99_steady_us"`
+	P999Steady int64 `json:"p99.9_steady_us"`
+	MaxSteady  int64 `json:"max_steady_us"`
+
+	P50Reload  int64 `json:"p50_reload_us"`
+	P99Reload  int64 `json:"p99_reload_us"`
+	P999Reload int64 `json:"p99.9_reload_us"`
+	MaxReload  int64 `json:"max_reload_us"`
+
+	Ratio float64 `json:"p99_ratio"` // reload to steady; 0 if there are too few requests to say
 }
 
-func (r *Report) printVerdict(w io.Writer) {
-	switch lost := r.Failed(); {
-	case r.Allowed < 0:
-		fmt.Fprintf(w, "%d requests were lost to net/http's Shutdown, which closes connections that it takes for idle\n", lost)
-	case r.Accepted > 0:
-		fmt.Fprintf(w, "%d requests were lost; the broken builds died with %d connections that they had accepted\n", lost, r.Accepted)
-	default:
-		fmt.Fprintf(w, "%d requests were lost\n", lost)
-	}
-	for _, p := range r.Problems {
-		fmt.Fprintf(w, "PROBLEM: %s\n", p)
+func (r *Report) row(i int) row {
+	m, result := r.options.Modes[i], r.Modes[i]
+	q := func(h *load.Histogram, q float64) int64 { return h.Quantile(q).Microseconds() }
+	steady, reload := &result.Steady, &result.Reload
+	return row{
+		Mode: m.Name, Promised: r.options.Promised(m),
+		Attempts: result.Attempts, OK: result.OK, Failed: result.Failed, Failures: result.Failures,
+		First: result.First, Reconnects: result.Reconnects, Resent: result.Resent,
+		P50Steady: q(steady, 0.5), P99Steady: q(steady, 0.99), P999Steady: q(steady, 0.999), MaxSteady: q(steady, 1),
+		P50Reload: q(reload, 0.5), P99Reload: q(reload, 0.99), P999Reload: q(reload, 0.999), MaxReload: q(reload, 1),
+		Ratio: ratio(reload, steady),
 	}
 }
 
-func (r *Report) brokenBuilds() string {
-	var parts []string
-	for _, build := range slices.Sorted(maps.Keys(r.Broken)) {
-		parts = append(parts, fmt.Sprintf("%s %d", build, r.Broken[build]))
+// enough is how many requests it takes for the slowest hundredth to mean something.
+const enough = 1000
+
+func ratio(reload, steady *load.Histogram) float64 {
+	a, b := reload.Quantile(0.99), steady.Quantile(0.99)
+	if b == 0 || min(reload.Count(), steady.Count()) < enough {
+		return 0
 	}
-	if parts == nil {
-		return ""
-	}
-	return " (" + strings.Join(parts, ", ") + ")"
+	return math.Round(100*float64(a)/float64(b)) / 100
 }
 
-func failures(m *load.Result) string {
-	var parts []string
-	for _, f := range slices.Sorted(maps.Keys(m.Failures)) {
-		parts = append(parts, fmt.Sprintf("%s %d", f, m.Failures[f]))
+// MarshalJSON writes the report with a row for each mode.
+func (r *Report) MarshalJSON() ([]byte, error) {
+	type plain Report
+	rows := make([]row, len(r.Modes))
+	for i := range rows {
+		rows[i] = r.row(i)
 	}
-	if parts == nil {
-		return ""
-	}
-	return " " + strings.Join(parts, ", ") + " (" + m.First + ")"
+	return json.Marshal(struct {
+		Modes []row `json:"modes"`
+		*plain
+	}{rows, (*plain)(r)})
 }

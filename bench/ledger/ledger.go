@@ -21,14 +21,12 @@ const (
 
 // An Entry is one line.
 type Entry struct {
-	PID   int    `json:"pid"`
-	Build string `json:"build"`
-	Event string `json:"event"`
-
-	Accepted int64  `json:"accepted,omitempty"` // connections, since it began
-	Answered int64  `json:"answered,omitempty"` // requests, since it began
-	Open     int64  `json:"open,omitempty"`     // connections that end with it: each can cost one request
-	Error    string `json:"error,omitempty"`    // what Shutdown returned
+	PID      int              `json:"pid"`
+	Build    string           `json:"build"`
+	Event    string           `json:"event"`
+	Answered int64            `json:"answered,omitempty"` // requests, since it began
+	Open     map[string]int64 `json:"open,omitempty"`     // connections that end with it, by socket: each can cost one request
+	Error    string           `json:"error,omitempty"`    // what Shutdown returned
 }
 
 // Append adds one line to the file. The kernel keeps lines whole: each is one

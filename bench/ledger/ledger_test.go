@@ -14,7 +14,7 @@ func TestWritersDoNotMixTheirLines(t *testing.T) {
 	var writers sync.WaitGroup
 	for pid := range 20 {
 		writers.Go(func() {
-			if err := Append(path, Entry{PID: pid, Event: Left, Build: "plain", Accepted: int64(pid)}); err != nil {
+			if err := Append(path, Entry{PID: pid, Event: Left, Build: "plain", Answered: int64(pid)}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -26,7 +26,7 @@ func TestWritersDoNotMixTheirLines(t *testing.T) {
 	}
 	seen := map[int]bool{}
 	for _, e := range entries {
-		if e.Accepted != int64(e.PID) || seen[e.PID] {
+		if e.Answered != int64(e.PID) || seen[e.PID] {
 			t.Errorf("entry %+v", e)
 		}
 		seen[e.PID] = true

@@ -1,66 +1,147 @@
 package load
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"os"
-	"strconv"
-	"syscall"
+	"strings"
 	"time"
 )
 
 // A client asks one request after the other.
 type client struct {
 	Options
+	wire   wire
 	index  int
 	body   []byte
-	conn   net.Conn // nil: to be made
-	read   *bufio.Reader
-	met    bool // it has had a connection before
+	want   []byte // behind an answer's first line
+	met    bool   // it has had a connection before
+	mark   int64  // of the phase in which the last request was due
 	result Result
 }
 
 func newClient(o Options, index int) *client {
-	c := &client{Options: o, index: index, result: *newResult(o.Mode.Name)}
+	c := &client{Options: o, wire: newWire(o.Mode.Protocol), index: index, result: *newResult(o.Mode.Name)}
 	if o.Mode.Method == "POST" {
 		c.body = bytes.Repeat([]byte{'a' + byte(index%26)}, o.Body)
+		c.want = c.body
+	}
+	if o.Mode.Streams {
+		c.want = []byte(strings.Repeat(Part, int(o.Mode.Takes/Beat)))
 	}
 	return c
 }
 
-func (c *client) run(ctx context.Context) {
-	defer c.hangUp()
-	pause := time.NewTimer(0)
-	defer pause.Stop()
+func (c *client) run(ctx context.Context, start time.Time) {
+	defer c.wire.hangUp()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	interval := c.Interval()
+	due := start.Add(interval * time.Duration(c.index) / time.Duration(c.Clients))
 	for n := int64(0); c.Requests == 0 || n < c.Requests; n++ {
+		timer.Reset(time.Until(due))
 		select {
 		case <-ctx.Done():
 			return
-		case <-pause.C:
+		case <-timer.C:
 		}
-		c.request(n)
-		pause.Reset(c.Pause)
+		c.request(n, due)
+		due = c.next(due, interval)
 	}
 }
 
-// request makes one attempt and records how it ended.
-func (c *client) request(n int64) {
-	start := time.Now()
-	path := fmt.Sprintf("/%s/%d/%d", c.Mode.Name, c.index, n)
-	answer, err := c.exchange(path, start.Add(c.Timeout))
-	if err == nil {
-		var pid string
-		if pid, err = c.check(answer, path); err == nil {
-			c.result.ok(pid, time.Since(start))
-			return
-		}
+// next is when the next request is due. At a rate, that does not depend on how
+// long the last one took: what is late is asked at once.
+func (c *client) next(due time.Time, interval time.Duration) time.Time {
+	if interval > 0 {
+		return due.Add(interval)
 	}
-	c.hangUp()
+	return time.Now().Add(c.Pause)
+}
+
+// request makes one attempt and records how it ended. Its time counts from when
+// it was due, if that was fixed before.
+func (c *client) request(n int64, due time.Time) {
+	start := time.Now()
+	if c.Rate == 0 || !behind(due, start) {
+		c.mark = c.Phase.mark()
+	}
+	q := question{
+		method: c.Mode.Method, body: c.body, keep: c.Mode.Keep, want: c.want,
+		target: fmt.Sprintf("/%s/%d/%d%s", c.Mode.Name, c.index, n, c.Mode.Query),
+	}
+	a, pid, err := c.attempt(q, start.Add(c.Timeout))
+	if err != nil {
+		c.lost(err)
+		return
+	}
+	if c.Rate > 0 {
+		start = due
+	}
+	took := c.beyond(a, time.Since(start))
+	c.result.ok(pid, took, c.Phase.disturbed(c.mark))
+	c.Trace.add(start, took)
+}
+
+// behind says whether a request had to wait for the one before it. What disturbed
+// that one then disturbs this one too.
+func behind(due, start time.Time) bool { return start.Sub(due) > time.Millisecond }
+
+// beyond is what an answer took beyond what it takes by itself. Of one that comes
+// in parts it is the longest silence beyond the beat in which they come.
+func (c *client) beyond(a answer, took time.Duration) time.Duration {
+	if c.Mode.Streams {
+		return max(a.silence-Beat, 0)
+	}
+	return max(took-c.Mode.Takes, 0)
+}
+
+// A worker that is asked for a stream sends a Part at each Beat.
+const (
+	Beat = 50 * time.Millisecond
+	Part = "and so on\n"
+)
+
+func (c *client) attempt(q question, by time.Time) (a answer, pid string, err error) {
+	for {
+		if err := c.connect(by); err != nil {
+			return a, "", err
+		}
+		a, err = c.wire.exchange(q, by)
+		if !errors.Is(err, errUnprocessed) {
+			break
+		}
+		c.wire.hangUp() // and so each turn makes a connection, until by
+		c.result.Resent++
+	}
+	if err == nil {
+		pid, err = a.check(q)
+	}
+	if !c.Mode.Keep {
+		c.wire.hangUp()
+	}
+	return a, pid, err
+}
+
+// connect makes a connection, unless there is one for another request.
+func (c *client) connect(by time.Time) error {
+	if c.wire.connected() {
+		return nil
+	}
+	c.wire.hangUp()
+	if err := c.wire.connect(&c.Options, by); err != nil {
+		return err
+	}
+	if c.met && c.Mode.Keep {
+		c.result.Reconnects++
+	}
+	c.met = true
+	return nil
+}
+
+func (c *client) lost(err error) {
+	c.wire.hangUp()
 	var lost *lostError
 	if !errors.As(err, &lost) {
 		lost = lose(Malformed, err)
@@ -68,144 +149,5 @@ func (c *client) request(n int64) {
 	c.result.fail(lost.how, lost.why)
 }
 
-func (c *client) exchange(path string, by time.Time) ([]byte, error) {
-	if err := c.connect(by); err != nil {
-		return nil, err
-	}
-	if err := c.send(path, by); err != nil {
-		return nil, err
-	}
-	a, err := readAnswer(c.read)
-	if err != nil {
-		return nil, err
-	}
-	if a.close || !c.Mode.Keep {
-		c.hangUp()
-	}
-	if a.status != 200 {
-		return nil, lose(Status, fmt.Errorf("status %d", a.status))
-	}
-	return a.body, nil
-}
-
-// connect makes a connection, unless there is one that the server has not
-// closed meanwhile.
-func (c *client) connect(by time.Time) error {
-	if c.conn != nil && ended(c.conn) {
-		c.hangUp()
-	}
-	if c.conn != nil {
-		return nil
-	}
-	conn, err := (&net.Dialer{Deadline: by}).Dial(c.Network, c.Address)
-	if err != nil {
-		return lose(connectFailure(err), err)
-	}
-	if c.met && c.Mode.Keep {
-		c.result.Reconnects++
-	}
-	c.conn, c.read, c.met = conn, bufio.NewReader(conn), true
-	return nil
-}
-
-func (c *client) send(path string, by time.Time) error {
-	c.conn.SetDeadline(by)
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: bench\r\n", c.Mode.Method, path)
-	if !c.Mode.Keep {
-		b.WriteString("Connection: close\r\n")
-	}
-	if c.Mode.Method == "POST" {
-		fmt.Fprintf(&b, "Content-Length: %d\r\n", len(c.body))
-	}
-	b.WriteString("\r\n")
-	b.Write(c.body)
-	if _, err := c.conn.Write(b.Bytes()); err != nil {
-		return lose(early(err), err)
-	}
-	return nil
-}
-
-// check compares an answer with what a worker of the bench says: its pid, the
-// request, and the body.
-func (c *client) check(answer []byte, path string) (pid string, err error) {
-	head, rest, _ := bytes.Cut(answer, []byte("\n"))
-	id, asked, _ := bytes.Cut(head, []byte(" "))
-	if _, err := strconv.Atoi(string(id)); err != nil || string(asked) != c.Mode.Method+" "+path || !bytes.Equal(rest, c.body) {
-		return "", lose(Body, fmt.Errorf("asked %s %s, got %.80q", c.Mode.Method, path, answer))
-	}
-	return string(id), nil
-}
-
-func (c *client) hangUp() {
-	if c.conn != nil {
-		c.conn.Close()
-		c.conn = nil
-	}
-}
-
-// ended says whether the server has closed a connection that nothing is asked
-// on. It looks and takes nothing.
-func ended(conn net.Conn) bool {
-	raw, err := conn.(syscall.Conn).SyscallConn()
-	if err != nil {
-		return true
-	}
-	var n int
-	var look error
-	err = raw.Read(func(fd uintptr) bool {
-		var one [1]byte
-		n, _, look = syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		return true
-	})
-	return err != nil || look == nil && n == 0 || look != nil && look != syscall.EAGAIN && look != syscall.EINTR
-}
-
-// A lostError is an error with the way in which it lost the request.
-type lostError struct {
-	how Failure
-	why error
-}
-
-func lose(how Failure, why error) *lostError { return &lostError{how, why} }
-func (e *lostError) Error() string           { return e.why.Error() }
-func (e *lostError) Unwrap() error           { return e.why }
-
-func connectFailure(err error) Failure {
-	for _, e := range []syscall.Errno{syscall.EADDRNOTAVAIL, syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
-		if errors.Is(err, e) {
-			return Local
-		}
-	}
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded), isTimeout(err):
-		return TimedOut
-	case errors.Is(err, syscall.ECONNRESET):
-		return Reset
-	}
-	return Refused // ECONNREFUSED; of a unix socket also ENOENT, EAGAIN
-}
-
-// early is the failure of a request of which no byte of an answer was read.
-func early(err error) Failure {
-	switch {
-	case isTimeout(err):
-		return TimedOut
-	case errors.Is(err, io.EOF):
-		return Closed
-	}
-	return Reset
-}
-
-// late is the failure of a request whose answer had begun.
-func late(err error) Failure {
-	if isTimeout(err) {
-		return TimedOut
-	}
-	return CutShort
-}
-
-func isTimeout(err error) bool {
-	var t net.Error
-	return errors.As(err, &t) && t.Timeout()
-}
+// short is the beginning of what came, for people.
+func short(b []byte) string { return fmt.Sprintf("%.80q", b) }

@@ -60,6 +60,17 @@ func answered(body, headers string) string {
 	return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%s\r\n%s", len(body), headers, body)
 }
 
+// chunked is an answer whose body comes in chunks, of two bytes each.
+func chunked(body string) string {
+	var b strings.Builder
+	b.WriteString("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+	for ; body != ""; body = body[min(2, len(body)):] {
+		part := body[:min(2, len(body))]
+		fmt.Fprintf(&b, "%x\r\n%s\r\n", len(part), part)
+	}
+	return b.String() + "0\r\n\r\n"
+}
+
 func TestEveryWayToLoseARequestHasItsName(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -97,6 +108,17 @@ func TestEveryWayToLoseARequestHasItsName(t *testing.T) {
 			asked(r)
 			fmt.Fprint(c, "220 mail.example ESMTP\r\n")
 		}},
+		{"length and chunks", Malformed, func(c net.Conn, r *bufio.Reader) {
+			fmt.Fprint(c, answered(asked(r), "Transfer-Encoding: chunked\r\n"))
+		}},
+		{"end in the chunks", CutShort, func(c net.Conn, r *bufio.Reader) {
+			all := chunked(asked(r))
+			fmt.Fprint(c, all[:len(all)-7]) // the last chunk is missing
+		}},
+		{"end before the last empty line", CutShort, func(c net.Conn, r *bufio.Reader) {
+			all := chunked(asked(r))
+			fmt.Fprint(c, all[:len(all)-2])
+		}},
 		{"endless headers", Malformed, func(c net.Conn, r *bufio.Reader) {
 			asked(r)
 			fmt.Fprint(c, "HTTP/1.1 200 OK\r\n"+strings.Repeat("X: y\r\n", 200))
@@ -110,6 +132,14 @@ func TestEveryWayToLoseARequestHasItsName(t *testing.T) {
 				t.Errorf("got %d attempts, failures %v (%s), want one %s", got.Attempts, got.Failures, got.First, test.want)
 			}
 		})
+	}
+}
+
+func TestChunksAreOneAnswer(t *testing.T) {
+	o := server(t, func(c net.Conn, r *bufio.Reader) { fmt.Fprint(c, chunked(asked(r))) })
+	o.Mode = post
+	if got := Run(context.Background(), o); got.OK != 1 {
+		t.Errorf("%v (%s)", got.Failures, got.First)
 	}
 }
 
@@ -164,11 +194,11 @@ func TestIdleConnectionThatEndedIsAReconnect(t *testing.T) {
 		}
 	}()
 	c := newClient(Options{Mode: get, Network: "tcp", Address: l.Addr().String(), Timeout: time.Minute}, 0)
-	defer c.hangUp()
+	defer c.wire.hangUp()
 	for n := range int64(2) {
-		c.request(n)
+		c.request(n, time.Time{})
 		<-closed
-		for c.conn != nil && !ended(c.conn) { // the end is on its way over loopback
+		for c.wire.connected() { // the end is on its way over loopback
 		}
 	}
 	if c.result.OK != 2 || c.result.Reconnects != 1 {

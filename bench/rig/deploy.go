@@ -11,7 +11,7 @@ import (
 )
 
 // Builds are the names that the bench's worker knows, see bench/worker.
-var Builds = []string{"plain", "stock", "never-ready", "exits-at-start", "exits-in-bake", "dies-accepting", "deaf"}
+var Builds = []string{"plain", "stock", "never-ready", "exits-at-start", "exits-in-bake", "dies-accepting", "hangs", "deaf"}
 
 // Files are builds that no worker is needed for: none of them can run.
 var Files = []string{"missing", "not-executable", "wrong-machine", "cut-off"}
@@ -58,6 +58,9 @@ const machine = 18
 
 // Current is the path that a service has in exec_start.
 func (r Releases) Current() string { return filepath.Join(r.dir, "current") }
+
+// Path is the file of one build.
+func (r Releases) Path(build string) string { return filepath.Join(r.dir, build) }
 
 // Deploy lets Current name another build, as deploys do: from one to the other
 // in one step.

@@ -1,6 +1,6 @@
-// Worker is the program that the bench has supervised: a web server on plain
-// go-systemd, good or broken in one way. Which way is in the name of its file,
-// as a deploy exchanges files and nothing else.
+// Worker is the program that the bench has supervised: a server of HTTP/1.1,
+// HTTP/2, WebSockets and messages over TCP, good or broken in one way. Which way
+// is in the name of its file, as a deploy exchanges files and nothing else.
 //
 //	plain           stops accepting, answers with Connection: close until its
 //	                connections are gone (at most 5 s), then calls Shutdown
@@ -9,7 +9,11 @@
 //	exits-at-start  exits with status 1 before it is ready
 //	exits-in-bake   is ready, accepts nothing, exits with status 3
 //	dies-accepting  is ready, accepts and answers, exits with status 4
+//	hangs           is ready, says that it stops, does nothing on SIGTERM
 //	deaf            serves, and does nothing on SIGTERM
+//
+// What it serves on a socket is in the socket's name: tls, tcp (messages), or else
+// HTTP.
 package main
 
 import (
@@ -37,6 +41,7 @@ var builds = map[string]func(*worker){
 	"exits-at-start": (*worker).exitsAtStart,
 	"exits-in-bake":  (*worker).exitsInBake,
 	"dies-accepting": (*worker).diesAccepting,
+	"hangs":          (*worker).hangs,
 	"deaf":           (*worker).deaf,
 }
 
@@ -47,19 +52,18 @@ const (
 
 func main() {
 	log.SetFlags(0)
-	record := flag.String("ledger", "", "`file` to keep the record in")
+	w := &worker{terminate: make(chan os.Signal, 1)}
+	flag.StringVar(&w.record, "ledger", "", "`file` to keep the record in")
+	flag.StringVar(&w.certificate, "certificate", "", "`file` with a certificate and its key, for the socket tls")
+	flag.StringVar(&w.listen, "listen", "", "`address` to serve HTTP on, if nobody passes sockets")
 	flag.Parse()
-	build, err := self()
-	if err != nil {
+	var err error
+	if w.build, err = self(); err != nil {
 		log.Fatal(err)
 	}
-	behave, ok := builds[build]
+	behave, ok := builds[w.build]
 	if !ok {
-		log.Fatalf("no build is called %q", build)
-	}
-	w := &worker{build: build, record: *record, terminate: make(chan os.Signal, 1)}
-	if w.listeners, err = activation.Listeners(); err != nil {
-		log.Fatal(err)
+		log.Fatalf("no build is called %q", w.build)
 	}
 	w.note(ledger.Entry{Event: ledger.Began})
 	behave(w)
@@ -73,10 +77,11 @@ func self() (string, error) {
 }
 
 type worker struct {
-	build     string
-	record    string
-	listeners []net.Listener
-	terminate chan os.Signal
+	build       string
+	record      string
+	certificate string
+	listen      string
+	terminate   chan os.Signal
 }
 
 func (w *worker) plain() {
@@ -118,29 +123,55 @@ func (w *worker) diesAccepting() {
 	s := w.up()
 	time.Sleep(life)
 	s.close()
-	e := s.count()
-	e.Event = ledger.Died
-	w.note(e)
+	w.note(ledger.Entry{Event: ledger.Died, Open: s.open(), Answered: s.answered.Load()})
 	os.Exit(4)
+}
+
+// hangs costs its supervisor all the time that a process is given to stop.
+func (w *worker) hangs() {
+	signal.Ignore(syscall.SIGTERM)
+	w.ready()
+	w.notify(daemon.SdNotifyStopping)
+	time.Sleep(time.Hour)
 }
 
 func (w *worker) up() *server {
 	signal.Notify(w.terminate, syscall.SIGTERM)
-	s := serve(w.listeners)
+	s, err := serve(w.listeners(), w.certificate)
+	if err != nil {
+		log.Fatal(err)
+	}
 	w.ready()
 	return s
 }
 
+// listeners are those that were passed, by name; or one of its own.
+func (w *worker) listeners() map[string][]net.Listener {
+	listeners, err := activation.ListenersWithNames()
+	if err == nil && len(listeners) == 0 && w.listen != "" {
+		var l net.Listener
+		l, err = net.Listen("tcp", w.listen)
+		listeners = map[string][]net.Listener{"http": {l}}
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+	return listeners
+}
+
 func (w *worker) ready() {
 	w.note(ledger.Entry{Event: ledger.Ready})
-	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+	w.notify(daemon.SdNotifyReady)
+}
+
+func (w *worker) notify(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
 		log.Fatal(err)
 	}
 }
 
 func (w *worker) left(s *server, err error) {
-	e := s.count()
-	e.Event = ledger.Left
+	e := ledger.Entry{Event: ledger.Left, Answered: s.answered.Load()}
 	if err != nil {
 		e.Error = err.Error()
 	}

@@ -1,82 +1,87 @@
 package main
 
 import (
-	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
-	"fmt"
-	"io"
 	"log"
 	"net"
 	"net/http"
-	"os"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/supervisord-go/supervisord/bench/ledger"
+	"github.com/supervisord-go/supervisord/bench/message"
 )
 
-// largest is how much of a request's body is answered.
-const largest = 1 << 20
-
-// A server is an http.Server that counts. It leaves as examples/hello does.
+// A server serves an app by net/http, and leaves as examples/hello does.
 type server struct {
-	http.Server
-	listeners []net.Listener
+	app
+	http      http.Server
+	move      context.CancelFunc
+	sockets   []*socket
 	accepting sync.WaitGroup
-	leaving   atomic.Bool
-
-	accepted, answered, open atomic.Int64
 }
 
-func serve(listeners []net.Listener) *server {
-	s := &server{listeners: listeners}
-	s.Handler = http.HandlerFunc(s.echo)
-	s.ConnState = s.track
-	for _, l := range listeners {
-		s.accepting.Go(func() {
-			err := s.Serve(l)
-			if !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
-				log.Fatal(err)
-			}
-		})
+// serve begins to serve all listeners; what each, is in its name.
+func serve(listeners map[string][]net.Listener, certificate string) (*server, error) {
+	s := new(server)
+	s.moving, s.move = context.WithCancel(context.Background())
+	s.http.Handler = &s.app
+	s.http.Protocols = new(http.Protocols)
+	s.http.Protocols.SetHTTP1(true)
+	s.http.Protocols.SetHTTP2(true)
+	s.http.Protocols.SetUnencryptedHTTP2(true)
+	if certificate != "" {
+		pair, err := tls.LoadX509KeyPair(certificate, certificate)
+		if err != nil {
+			return nil, err
+		}
+		s.http.TLSConfig = &tls.Config{Certificates: []tls.Certificate{pair}}
 	}
-	return s
+	for name, all := range listeners {
+		for _, l := range all {
+			s.serve(&socket{Listener: l, name: name})
+		}
+	}
+	return s, nil
 }
 
-func (s *server) track(_ net.Conn, state http.ConnState) {
-	switch state {
-	case http.StateNew:
-		s.accepted.Add(1)
-		s.open.Add(1)
-	case http.StateClosed, http.StateHijacked:
-		s.open.Add(-1)
-	}
+func (s *server) serve(l *socket) {
+	s.sockets = append(s.sockets, l)
+	s.accepting.Go(func() {
+		var err error
+		switch l.name {
+		case "tls":
+			err = s.http.ServeTLS(l, "", "")
+		case "tcp":
+			err = s.serveMessages(l)
+		default:
+			err = s.http.Serve(l)
+		}
+		if !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
+			log.Fatal(err)
+		}
+	})
 }
 
-// echo answers with who it is and with what it was asked, so that a client can
-// tell its own answer from any other.
-func (s *server) echo(w http.ResponseWriter, r *http.Request) {
-	var answer bytes.Buffer
-	fmt.Fprintf(&answer, "%d %s %s\n", os.Getpid(), r.Method, r.URL.Path)
-	if _, err := io.Copy(&answer, http.MaxBytesReader(w, r.Body, largest)); err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
+func (s *server) serveMessages(l net.Listener) error {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer conn.Close()
+			s.messages(s.moving, message.Framed(conn))
+		}()
 	}
-	if s.leaving.Load() {
-		w.Header().Set("Connection", "close")
-	}
-	w.Header().Set("Content-Length", strconv.Itoa(answer.Len()))
-	w.Write(answer.Bytes())
-	s.answered.Add(1)
 }
 
 // close stops accepting. When it returns, each connection that was accepted is
 // counted.
 func (s *server) close() {
-	for _, l := range s.listeners {
+	for _, l := range s.sockets {
 		l.Close()
 	}
 	s.accepting.Wait()
@@ -84,8 +89,9 @@ func (s *server) close() {
 
 func (s *server) leave(patience time.Duration) error {
 	s.leaving.Store(true)
+	s.move()
 	s.close()
-	for end := time.Now().Add(patience); s.open.Load() > 0 && time.Now().Before(end); {
+	for end := time.Now().Add(patience); s.busy() && time.Now().Before(end); {
 		time.Sleep(5 * time.Millisecond)
 	}
 	return s.shutdown()
@@ -96,13 +102,66 @@ func (s *server) leave(patience time.Duration) error {
 func (s *server) shutdown() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	return s.Shutdown(ctx)
+	return s.http.Shutdown(ctx)
 }
 
-func (s *server) count() ledger.Entry {
-	return ledger.Entry{
-		Accepted: s.accepted.Load(),
-		Answered: s.answered.Load(),
-		Open:     s.open.Load(),
+// open counts the connections of each socket.
+func (s *server) open() map[string]int64 {
+	open := map[string]int64{}
+	for _, l := range s.sockets {
+		open[l.class()] += l.open.Load()
 	}
+	return open
+}
+
+func (s *server) busy() bool {
+	for _, n := range s.open() {
+		if n > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// A socket is a listener that counts the connections it has open.
+type socket struct {
+	net.Listener
+	name string
+	open atomic.Int64
+}
+
+// class is what clients call it: a unix socket may have HTTP's name.
+func (l *socket) class() string {
+	if l.Addr().Network() == "unix" {
+		return "unix"
+	}
+	return l.name
+}
+
+func (l *socket) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.open.Add(1)
+	return &conn{Conn: c, socket: l}, nil
+}
+
+type conn struct {
+	net.Conn
+	socket *socket
+	closed sync.Once
+}
+
+func (c *conn) Close() error {
+	c.closed.Do(func() { c.socket.open.Add(-1) })
+	return c.Conn.Close()
+}
+
+// CloseWrite is for net/http, which lets a client read before it closes.
+func (c *conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
 }

@@ -1,0 +1,56 @@
+package gauntlet
+
+import (
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+
+	"github.com/supervisord-go/supervisord/bench/load"
+)
+
+// sockets are those of the service, in the order of its configuration.
+var sockets = []load.Socket{load.Plain, load.Unix, load.TLS, load.TCP}
+
+// addresses are what each socket listens on: ports that were free a moment ago,
+// since the clients need to know them before they are bound.
+func addresses(dir string) (map[load.Socket]string, error) {
+	a := map[load.Socket]string{load.Unix: filepath.Join(dir, "api.sock")}
+	for _, s := range sockets {
+		if s == load.Unix {
+			continue
+		}
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close() // when all are known, or two could be the same
+		a[s] = l.Addr().String()
+	}
+	return a, nil
+}
+
+func (g *gauntlet) configuration() string {
+	var b strings.Builder
+	for _, s := range sockets {
+		fmt.Fprintf(&b, "[socket.%s]\nlisten_stream = [%q]\n\n", s, g.addresses[s])
+	}
+	fmt.Fprintf(&b, `[service.api]
+exec_start = [%q, "-ledger", %q, "-certificate", %q]
+type = "notify"
+sockets = [%s]
+restart = "no"
+timeout_start_sec = %q
+timeout_stop_sec = %q
+`, g.releases.Current(), g.ledger(), g.certificate(), quoted(sockets), startTimeout, stopTimeout)
+	fmt.Fprintf(&b, "\n[service.api.reload]\nbake = %q\n", g.Bake)
+	return b.String()
+}
+
+func quoted(sockets []load.Socket) string {
+	var q []string
+	for _, s := range sockets {
+		q = append(q, fmt.Sprintf("%q", s))
+	}
+	return strings.Join(q, ", ")
+}

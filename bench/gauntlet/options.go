@@ -1,0 +1,95 @@
+package gauntlet
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/supervisord-go/supervisord/bench/load"
+)
+
+// Options say what is run. Zero values of counts and lists are the defaults that
+// Fill gives them; of the rest they mean none.
+type Options struct {
+	Reloads int      // how many
+	Bad     float64  // share of them that is of a broken build
+	Worker  string   // the good build, one of Workers
+	Broken  []string // the broken builds, by turns
+	Restart bool     // stop and start instead of reloads
+
+	Modes   []load.Mode
+	Clients int           // of each mode
+	Pause   time.Duration // of a client between two requests
+	Rate    float64       // requests of each mode that are due a second; 0: each follows the last
+	Body    int           // bytes of a POST
+
+	Bake  time.Duration
+	Drain time.Duration // after a reload, for which latencies still count as its own
+	Gap   time.Duration // from there to the next reload
+
+	Rounds int           // of the comparison with a bare worker
+	Trace  time.Duration // for how long latencies are kept with their times
+	Say    func(format string, args ...any)
+}
+
+// Workers are the good builds.
+var Workers = []string{"plain", "stock"}
+
+// The broken builds of which none accepts a connection, so that not one request
+// may be lost to them.
+var Broken = []string{"never-ready", "exits-at-start", "exits-in-bake", "hangs"}
+
+// Fill gives each option that needs one its default.
+func (o Options) Fill() Options {
+	if o.Worker == "" {
+		o.Worker = "plain"
+	}
+	if o.Broken == nil {
+		o.Broken = Broken
+	}
+	if o.Modes == nil {
+		o.Modes = load.Modes
+	}
+	if o.Clients == 0 {
+		o.Clients = 32
+	}
+	if o.Body == 0 {
+		o.Body = 200
+	}
+	if o.Bake == 0 {
+		o.Bake = 300 * time.Millisecond
+	}
+	if o.Say == nil {
+		o.Say = func(string, ...any) {}
+	}
+	return o
+}
+
+// broken says whether the reload with this number is of a broken build, and
+// which. Bad ones are spread evenly; the first reload of a half is good.
+func (o Options) broken(n int) (build string, bad bool) {
+	before, after := int(float64(n)*o.Bad), int(float64(n+1)*o.Bad)
+	if after == before || len(o.Broken) == 0 {
+		return o.Worker, false
+	}
+	return o.Broken[before%len(o.Broken)], true
+}
+
+// Promised says whether a mode may lose nothing, besides what a broken build had
+// accepted itself. A worker that calls Shutdown at once is promised nothing: what
+// is lost is net/http's doing.
+func (o Options) Promised(load.Mode) bool { return o.Worker != "stock" && !o.Restart }
+
+// Parse returns the modes with these names, separated by commas.
+func Parse(names string) ([]load.Mode, error) {
+	var modes []load.Mode
+	for name := range strings.SplitSeq(names, ",") {
+		i := slices.IndexFunc(load.Modes, func(m load.Mode) bool { return m.Name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("no mode is called %q", name)
+		}
+		modes = append(modes, load.Modes[i])
+	}
+	return modes, nil
+}
