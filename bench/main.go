@@ -10,6 +10,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,6 +20,7 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -54,14 +56,14 @@ func main() {
 }
 
 // outputs are where the report goes, besides stdout.
-type outputs struct{ json, page string }
+type outputs struct{ json, chart, page string }
 
 func parse(args []string) (o gauntlet.Options, out outputs, err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	var modes, broken string
 	flags.IntVar(&o.Reloads, "reloads", 200, "how many")
 	flags.Float64Var(&o.Bad, "bad", 0.5, "`share` of them that is of a broken build")
-	flags.StringVar(&o.Worker, "worker", "plain", "the good build: plain, or stock (calls Shutdown at once)")
+	flags.StringVar(&o.Worker, "worker", "library", "the good build: library (pkg/worker), plain (its own lame duck), or stock (calls Shutdown at once)")
 	flags.StringVar(&broken, "broken", strings.Join(gauntlet.Broken, ","), "the broken `builds`, by turns; also dies-accepting")
 	flags.StringVar(&modes, "modes", names(load.Modes), "what clients do")
 	flags.IntVar(&o.Clients, "clients", 8, "clients of each mode")
@@ -73,14 +75,21 @@ func parse(args []string) (o gauntlet.Options, out outputs, err error) {
 	flags.IntVar(&o.Rounds, "throughput", 10, "`rounds` of the comparison with a bare worker")
 	flags.IntVar(&o.Body, "body", 200, "`bytes` of a POST")
 	flags.StringVar(&out.json, "json", "", "`file` to write the figures to")
+	flags.StringVar(&out.chart, "svg", "", "`file` to draw the latency of the first minute to")
 	flags.StringVar(&out.page, "w", "", "page, a `file`, in whose block the report is to stand")
 	if err := flags.Parse(args); err != nil {
 		return o, out, err
 	}
 	o.Broken = strings.Split(broken, ",")
 	o.Say = log.Printf
+	if out.chart != "" {
+		o.Trace = time.Minute
+	}
 	if flags.NArg() > 0 {
 		return o, out, fmt.Errorf("%q is no option", flags.Arg(0))
+	}
+	if !slices.Contains(gauntlet.Workers, o.Worker) {
+		return o, out, fmt.Errorf("no worker is called %q", o.Worker)
 	}
 	if o.Bad < 0 || o.Bad > 1 {
 		return o, out, fmt.Errorf("-bad %v is no share: it is from 0 to 1", o.Bad)
@@ -100,17 +109,32 @@ func names(modes []load.Mode) string {
 func (o outputs) write(report *gauntlet.Report) error {
 	var text strings.Builder
 	report.Print(io.MultiWriter(os.Stdout, &text))
-	if o.page != "" {
-		if err := page.Insert(o.page, "go run ./bench", text.String()); err != nil {
-			return err
-		}
-	}
-	if o.json == "" {
+	return errors.Join(
+		o.writePage(text.String()),
+		writeTo(o.json, func(w io.Writer) error {
+			e := json.NewEncoder(w)
+			e.SetIndent("", "  ")
+			return e.Encode(report)
+		}),
+		writeTo(o.chart, report.WriteChart),
+	)
+}
+
+func (o outputs) writePage(text string) error {
+	if o.page == "" {
 		return nil
 	}
-	b, err := json.MarshalIndent(report, "", "  ")
-	if err != nil {
+	return page.Insert(o.page, "go run ./bench", text)
+}
+
+// writeTo has a file written, if it has a name.
+func writeTo(file string, write func(io.Writer) error) error {
+	if file == "" {
+		return nil
+	}
+	var b bytes.Buffer
+	if err := write(&b); err != nil {
 		return err
 	}
-	return os.WriteFile(o.json, append(b, '\n'), 0o644)
+	return os.WriteFile(file, b.Bytes(), 0o644)
 }

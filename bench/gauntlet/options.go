@@ -34,7 +34,7 @@ type Options struct {
 }
 
 // Workers are the good builds.
-var Workers = []string{"plain", "stock"}
+var Workers = []string{"library", "plain", "stock"}
 
 // The broken builds of which none accepts a connection, so that not one request
 // may be lost to them.

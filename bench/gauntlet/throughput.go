@@ -67,6 +67,7 @@ var keptGet = load.Modes[1]
 // A bareWorker runs on its own.
 type bareWorker struct {
 	address string
+	ready   *rig.Ready // it says there, too, that it stops
 	cmd     *exec.Cmd
 	exited  chan struct{}
 }
@@ -77,22 +78,21 @@ func (g *gauntlet) bare(ctx context.Context) (*bareWorker, error) {
 		return nil, err
 	}
 	b := &bareWorker{address: a[load.Plain], exited: make(chan struct{})}
-	ready, err := rig.ListenReady(filepath.Join(g.dir, "bare"))
-	if err != nil {
+	if b.ready, err = rig.ListenReady(filepath.Join(g.dir, "bare")); err != nil {
 		return nil, err
 	}
-	defer ready.Close()
 	b.cmd = exec.Command(g.releases.Path(g.Worker), "-listen", b.address)
-	b.cmd.Env = append(os.Environ(), ready.Env())
+	b.cmd.Env = append(os.Environ(), b.ready.Env())
 	b.cmd.Stderr = os.Stderr
 	if err := b.cmd.Start(); err != nil {
+		b.ready.Close()
 		return nil, err
 	}
 	go func() {
 		b.cmd.Wait()
 		close(b.exited)
 	}()
-	if err := ready.Wait(ctx, b.exited); err != nil {
+	if err := b.ready.Wait(ctx, b.exited); err != nil {
 		return nil, errors.Join(err, b.stop())
 	}
 	return b, nil
@@ -100,6 +100,7 @@ func (g *gauntlet) bare(ctx context.Context) (*bareWorker, error) {
 
 // stop ends it, the hard way if need be.
 func (b *bareWorker) stop() error {
+	defer b.ready.Close()
 	b.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-b.exited:

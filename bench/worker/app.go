@@ -23,8 +23,10 @@ const largest = 1 << 20
 // own answer from any other.
 type app struct {
 	answered atomic.Int64
-	leaving  atomic.Bool     // answers end their HTTP connections
-	moving   context.Context // is done when those who send messages are to move
+	leaving  atomic.Bool // answers end their HTTP connections
+
+	// moving returns a context that is done when a WebSocket is to move.
+	moving func(*http.Request) context.Context
 }
 
 func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -85,7 +87,7 @@ func (a *app) webSocket(w http.ResponseWriter, r *http.Request) {
 		return // the client has its answer
 	}
 	defer conn.Close()
-	a.messages(a.moving, m)
+	a.messages(a.moving(r), m)
 }
 
 // messages answers each message until the client ends the connection. When moving

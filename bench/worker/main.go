@@ -2,6 +2,7 @@
 // HTTP/2, WebSockets and messages over TCP, good or broken in one way. Which way
 // is in the name of its file, as a deploy exchanges files and nothing else.
 //
+//	library         is served by pkg/worker
 //	plain           stops accepting, answers with Connection: close until its
 //	                connections are gone (at most 5 s), then calls Shutdown
 //	stock           calls Shutdown at once, as most programs do
@@ -35,6 +36,7 @@ import (
 
 // builds says what each build does. None of them returns before it is to exit.
 var builds = map[string]func(*worker){
+	"library":        (*worker).library,
 	"plain":          (*worker).plain,
 	"stock":          (*worker).stock,
 	"never-ready":    (*worker).neverReady,
@@ -87,13 +89,13 @@ type worker struct {
 func (w *worker) plain() {
 	s := w.up()
 	<-w.terminate
-	w.left(s, s.leave(patience))
+	w.left(&s.app, s.leave(patience))
 }
 
 func (w *worker) stock() {
 	s := w.up()
 	<-w.terminate
-	w.left(s, s.shutdown())
+	w.left(&s.app, s.shutdown())
 }
 
 func (w *worker) deaf() {
@@ -170,8 +172,8 @@ func (w *worker) notify(state string) {
 	}
 }
 
-func (w *worker) left(s *server, err error) {
-	e := ledger.Entry{Event: ledger.Left, Answered: s.answered.Load()}
+func (w *worker) left(a *app, err error) {
+	e := ledger.Entry{Event: ledger.Left, Answered: a.answered.Load()}
 	if err != nil {
 		e.Error = err.Error()
 	}

@@ -18,6 +18,7 @@ import (
 type server struct {
 	app
 	http      http.Server
+	moved     context.Context // is done when those who send messages are to move
 	move      context.CancelFunc
 	sockets   []*socket
 	accepting sync.WaitGroup
@@ -26,18 +27,14 @@ type server struct {
 // serve begins to serve all listeners; what each, is in its name.
 func serve(listeners map[string][]net.Listener, certificate string) (*server, error) {
 	s := new(server)
-	s.moving, s.move = context.WithCancel(context.Background())
-	s.http.Handler = &s.app
-	s.http.Protocols = new(http.Protocols)
-	s.http.Protocols.SetHTTP1(true)
-	s.http.Protocols.SetHTTP2(true)
-	s.http.Protocols.SetUnencryptedHTTP2(true)
+	s.moved, s.move = context.WithCancel(context.Background())
+	s.moving = func(*http.Request) context.Context { return s.moved }
+	s.http.Handler, s.http.Protocols = &s.app, protocols()
 	if certificate != "" {
-		pair, err := tls.LoadX509KeyPair(certificate, certificate)
-		if err != nil {
+		var err error
+		if s.http.TLSConfig, err = secure(certificate); err != nil {
 			return nil, err
 		}
-		s.http.TLSConfig = &tls.Config{Certificates: []tls.Certificate{pair}}
 	}
 	for name, all := range listeners {
 		for _, l := range all {
@@ -45,6 +42,19 @@ func serve(listeners map[string][]net.Listener, certificate string) (*server, er
 		}
 	}
 	return s, nil
+}
+
+func protocols() *http.Protocols {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	p.SetHTTP2(true)
+	p.SetUnencryptedHTTP2(true)
+	return p
+}
+
+func secure(certificate string) (*tls.Config, error) {
+	pair, err := tls.LoadX509KeyPair(certificate, certificate)
+	return &tls.Config{Certificates: []tls.Certificate{pair}}, err
 }
 
 func (s *server) serve(l *socket) {
@@ -73,7 +83,7 @@ func (s *server) serveMessages(l net.Listener) error {
 		}
 		go func() {
 			defer conn.Close()
-			s.messages(s.moving, message.Framed(conn))
+			s.messages(s.moved, message.Framed(conn))
 		}()
 	}
 }
