@@ -22,16 +22,19 @@ const (
 type conn struct {
 	net.Conn
 	door   *door
+	state  []byte // what came with it from another process
 	closed atomic.Bool
 	ended  atomic.Bool // the client sends no more
+	moved  atomic.Bool // it is another process's now
 
 	mu      sync.Mutex
 	leave   context.Context // nil: nobody has asked for it
 	leaving context.CancelFunc
 	told    bool
+	rest    rest
 }
 
-func newConn(d *door, c net.Conn) *conn { return &conn{Conn: c, door: d} }
+func newConn(d *door, c net.Conn) *conn { return &conn{Conn: c, door: d, rest: newRest()} }
 
 // connOf finds the conn below whatever net/http made of it, nil if there is none.
 func connOf(c net.Conn) *conn {
@@ -58,17 +61,6 @@ func (c *conn) SyscallConn() (syscall.RawConn, error) {
 	return nil, errors.ErrUnsupported
 }
 
-func (c *conn) Read(p []byte) (int, error) {
-	if c.closed.Load() {
-		return 0, net.ErrClosed
-	}
-	n, err := c.Conn.Read(p)
-	if err != nil && !isTimeout(err) {
-		c.ended.Store(true)
-	}
-	return n, err
-}
-
 // ReadFrom lets a TCP connection use sendfile and splice.
 func (c *conn) ReadFrom(r io.Reader) (int64, error) { return io.Copy(c.Conn, r) }
 
@@ -82,12 +74,12 @@ func (c *conn) CloseWrite() error {
 
 // Close closes the connection. While the group leaves it lingers: a socket that
 // is closed with bytes unread is reset, and the reset destroys what the client
-// has not read yet of the last answer.
+// has not read yet of the last answer. What has moved is closed here only.
 func (c *conn) Close() error {
 	if c.closed.Swap(true) {
 		return net.ErrClosed
 	}
-	if c.door.group.leaving.Load() && !c.ended.Load() && c.CloseWrite() == nil {
+	if c.door.group.leaving.Load() && !c.ended.Load() && !c.moved.Load() && c.CloseWrite() == nil {
 		go c.linger()
 		return nil
 	}

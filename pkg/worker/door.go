@@ -15,10 +15,11 @@ type door struct {
 	name    string // as it was passed, or empty
 	asked   sync.Once
 	closed  atomic.Bool
+	inbox   *inbox // what came from other processes
 }
 
 func newDoor(g *Group, s *service, l net.Listener, name string) *door {
-	return &door{Listener: l, group: g, service: s, name: name}
+	return &door{Listener: l, group: g, service: s, name: name, inbox: newInbox(l)}
 }
 
 // Accept returns a *conn. The first call makes the door count as accepting.
@@ -41,4 +42,41 @@ func (d *door) enter(c net.Conn) *conn {
 func (d *door) shut() {
 	d.closed.Store(true)
 	d.Listener.Close()
+}
+
+// An inbox is a listener for connections that were accepted elsewhere. It has the
+// address of the door that it belongs to, and stays open while the group leaves:
+// a connection that waits in it may have to be served after all.
+type inbox struct {
+	net.Listener
+	conns  chan *conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+func newInbox(l net.Listener) *inbox {
+	return &inbox{Listener: l, conns: make(chan *conn), closed: make(chan struct{})}
+}
+
+func (i *inbox) Accept() (net.Conn, error) {
+	select {
+	case c := <-i.conns:
+		return c, nil
+	case <-i.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// put passes c to whoever accepts, or closes it if nobody will.
+func (i *inbox) put(c *conn) {
+	select {
+	case i.conns <- c:
+	case <-i.closed:
+		c.Close()
+	}
+}
+
+func (i *inbox) Close() error {
+	i.once.Do(func() { close(i.closed) })
+	return nil
 }

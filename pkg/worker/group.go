@@ -54,12 +54,16 @@ type Group struct {
 	failed    chan error     // the first failure of a door
 	leaving   atomic.Bool
 	conns     registry
+	taker     *taker // nil: no handover
+	giver     *giver
 }
 
 // A protocol is how the connections of a service are served.
 type protocol interface {
 	serve(l net.Listener) error // until l is closed
 	leave()                     // asks clients to go, does not wait
+	takes() kind                // of connections that are handed over, 0 for none
+	patience() time.Duration    // with a client that asks for nothing, 0 for ever
 	shutdown(ctx context.Context) error
 }
 
@@ -161,6 +165,9 @@ func (g *Group) open() error {
 }
 
 func (s *service) open(sockets *Sockets, taken map[net.Listener]bool) error {
+	if len(sockets.sockets) == 0 && s.network == "" {
+		return errors.New("cannot serve: no socket was passed to this process")
+	}
 	if len(sockets.sockets) == 0 {
 		l, err := net.Listen(s.network, s.address)
 		if err != nil {
@@ -180,7 +187,7 @@ func (s *service) open(sockets *Sockets, taken map[net.Listener]bool) error {
 		}
 	}
 	if s.listeners == nil {
-		return fmt.Errorf("cannot serve: no stream socket is left for %s; %s", s.address, sockets.inventory())
+		return fmt.Errorf("cannot serve: a service without listeners finds no stream socket left; %s", sockets.inventory())
 	}
 	return nil
 }
@@ -188,6 +195,12 @@ func (s *service) open(sockets *Sockets, taken map[net.Listener]bool) error {
 func (g *Group) start() {
 	g.failed = make(chan error, 1)
 	g.accepting.Add(len(g.doors))
+	if p := inherited().pair; p != nil {
+		g.taker, g.giver = newTaker(g, p.in), newGiver(p.out)
+		for _, d := range g.doors {
+			go d.service.serve(d.inbox)
+		}
+	}
 	for _, d := range g.doors {
 		g.served.Go(func() {
 			if err := d.service.serve(d); !d.closed.Load() {
@@ -223,6 +236,9 @@ func (g *Group) untilReady(ctx context.Context) error {
 	if err := Ready(); err != nil {
 		g.logf("%v", err)
 	}
+	if g.taker != nil {
+		g.taker.start()
+	}
 	return nil
 }
 
@@ -237,18 +253,37 @@ func (g *Group) leave() {
 	for _, d := range g.doors {
 		d.shut()
 	}
-	g.served.Wait() // whatever was accepted is known from here on
-	gone := g.conns.gone()
+	g.served.Wait()
+	if g.taker != nil {
+		g.taker.stop()
+	}
+	gone := g.conns.gone() // whatever was accepted is known from here on
 	for _, s := range g.services {
 		s.leave()
 	}
 	stop := g.conns.spread(g.drain() * 4 / 5)
 	defer stop()
+	gave := g.give()
 	select {
 	case <-gone:
 	case <-over.C:
 	}
+	gave()
 	g.finish(gone)
+}
+
+// give begins to hand connections over. The returned function ends that.
+func (g *Group) give() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	if g.giver == nil {
+		return cancel
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		g.giver.run(ctx, min(helloTime, g.drain()/8), g.conns.wake)
+	}()
+	return func() { cancel(); <-done }
 }
 
 // finish is for those who did not leave in time.
@@ -260,6 +295,12 @@ func (g *Group) finish(gone <-chan struct{}) {
 		all.Go(func() { s.shutdown(ctx) })
 	}
 	all.Wait()
+	for _, d := range g.doors {
+		d.inbox.Close()
+	}
+	for _, c := range g.conns.all() {
+		c.Close()
+	}
 	select {
 	case <-gone:
 	case <-ctx.Done():

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"time"
 )
 
 // connKey is the key under which a request's context has its *conn.
@@ -89,6 +90,21 @@ func (h *httpProtocol) defaultAddress() string {
 	return ":http"
 }
 
+// takes is what may be handed over: without TLS, whose keys are here.
+func (h *httpProtocol) takes() kind {
+	if h.secure() {
+		return 0
+	}
+	return idleHTTP1
+}
+
+func (h *httpProtocol) patience() time.Duration {
+	if h.srv.IdleTimeout != 0 {
+		return h.srv.IdleTimeout
+	}
+	return h.srv.ReadTimeout
+}
+
 func (h *httpProtocol) serve(l net.Listener) error {
 	if h.secure() {
 		return h.srv.ServeTLS(l, "", "")
@@ -99,8 +115,11 @@ func (h *httpProtocol) serve(l net.Listener) error {
 // ServeHTTP serves a request. A client that is told "Connection: close" sends
 // nothing more there, so that closing loses nothing; to HTTP/2 it means GOAWAY.
 func (h *httpProtocol) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if h.group.leaving.Load() {
-		w.Header().Set("Connection", "close")
+	if c, ok := r.Context().Value(connKey{}).(*conn); ok {
+		c.asked(r.ProtoMajor)
+		if c.stays() {
+			w.Header().Set("Connection", "close")
+		}
 	}
 	h.handler.ServeHTTP(w, r)
 }
@@ -109,6 +128,11 @@ func (h *httpProtocol) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h *httpProtocol) state(c net.Conn, state http.ConnState) {
 	if h.group.leaving.Load() && state == http.StateActive && isHTTP2(c) {
 		h.leave() // it came in while the others were told
+	}
+	if state == http.StateIdle {
+		if in, ok := c.(*conn); ok {
+			in.answered()
+		}
 	}
 	if h.connState != nil {
 		h.connState(plainConn(c), state)
@@ -138,8 +162,11 @@ func (h *httpProtocol) shutdown(ctx context.Context) error {
 // plainListener and plainConn give the user's functions what they would get
 // without this package, if that is a plain one.
 func plainListener(l net.Listener) net.Listener {
-	if d, ok := l.(*door); ok {
-		return d.Listener
+	switch l := l.(type) {
+	case *door:
+		return l.Listener
+	case *inbox:
+		return l.Listener
 	}
 	return l
 }

@@ -53,9 +53,7 @@ func takeEnd(fd int) (*net.UnixConn, error) {
 
 // unixConn owns fd, which is a unix socket and closed also if this fails.
 func unixConn(fd int) (*net.UnixConn, error) {
-	f := os.NewFile(uintptr(fd), "handover")
-	defer f.Close()
-	c, err := net.FileConn(f)
+	c, err := fileConn(fd)
 	if err != nil {
 		return nil, err
 	}
@@ -65,6 +63,13 @@ func unixConn(fd int) (*net.UnixConn, error) {
 		return nil, net.UnknownNetworkError(c.LocalAddr().Network())
 	}
 	return u, nil
+}
+
+// fileConn makes a connection of a socket. It owns fd.
+func fileConn(fd int) (net.Conn, error) {
+	f := os.NewFile(uintptr(fd), "handover")
+	defer f.Close()
+	return net.FileConn(f)
 }
 
 // isSocket reports whether fd is a socket of this kind that does not listen.

@@ -129,7 +129,6 @@ type spec struct {
 	role    string
 	sockets []socket
 	pair    []int // of the handover, or nil
-	extra   []socket
 	env     []string
 }
 

@@ -60,6 +60,13 @@ func (r *registry) all() []*conn {
 	return all
 }
 
+// wake lets each connection that rests find out that it may move.
+func (r *registry) wake() {
+	for _, c := range r.all() {
+		c.wake()
+	}
+}
+
 // kill closes all that are left and returns their number.
 func (r *registry) kill() int {
 	all := r.all()

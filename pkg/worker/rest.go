@@ -1,0 +1,242 @@
+package worker
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A connection may move to another process when it is at rest: its server waits
+// for a request of which this process has not read one byte. That is known
+// exactly, from what the server asks of the connection:
+//
+//   - It has read nothing yet, or it has said http.StateIdle and has read nothing
+//     since, and its requests are HTTP/1.x.
+//   - The read that it is in is into its whole buffer. One into a part of it comes
+//     after bytes of the next request, which the client has sent ahead.
+//
+// The rest is a race against the next request, which the kernel decides: a read
+// that is interrupted has either got bytes, and the connection is not at rest,
+// or none, and then the bytes stay in the kernel and move along.
+
+// A rest is what is known of that, under the connection's mutex.
+type rest struct {
+	read     bool      // something was read, ever
+	idle     bool      // nothing was read since the server was idle
+	http1    bool      // a request was HTTP/1.x
+	buffer   int       // size of the server's buffer
+	waiting  bool      // in a read, at rest
+	woken    bool      // and the deadline is in the past to end that read
+	deadline time.Time // what the server wants the deadline to be
+	tried    *session  // which did not take it
+	refused  bool      // and would not take it another time
+}
+
+// newRest begins with the size of buffer that a server has unless it says so.
+func newRest() rest { return rest{idle: true, buffer: bufio.NewReader(nil).Size()} }
+
+// Read reads. A connection at rest may move instead, which looks like its end.
+func (c *conn) Read(p []byte) (int, error) {
+	for {
+		if c.closed.Load() || c.moved.Load() {
+			return 0, net.ErrClosed
+		}
+		if s := c.lieDown(len(p)); s != nil {
+			if c.move(s, idleHTTP1, nil) == nil {
+				return 0, io.EOF
+			}
+			continue
+		}
+		n, err := c.Conn.Read(p)
+		if c.getUp(n > 0, err) {
+			continue
+		}
+		return n, err
+	}
+}
+
+// lieDown notes that a read into a buffer of n bytes begins. If the connection is
+// at rest and somebody takes it, it returns who.
+func (c *conn) lieDown(n int) *session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := &c.rest
+	r.buffer = max(r.buffer, n)
+	r.waiting = c.movable() && r.idle && (!r.read || r.http1 && n == r.buffer)
+	if !r.waiting || r.refused || !c.door.group.leaving.Load() {
+		return nil
+	}
+	s, _ := c.door.group.giver.current()
+	if s == nil || s == r.tried {
+		return nil
+	}
+	r.waiting = false
+	return s
+}
+
+// getUp notes how a read has ended, and reports whether only to move.
+func (c *conn) getUp(read bool, err error) (again bool) {
+	if err != nil && !isTimeout(err) {
+		c.ended.Store(true)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := &c.rest
+	if read {
+		r.read, r.idle = true, false
+	}
+	again = r.woken && !read && errors.Is(err, os.ErrDeadlineExceeded)
+	if r.woken {
+		c.Conn.SetReadDeadline(r.deadline)
+	}
+	r.waiting, r.woken = false, false
+	return again
+}
+
+// wake ends a read at rest.
+func (c *conn) wake() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.rest.waiting && !c.rest.woken {
+		c.rest.woken = true
+		c.Conn.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// move gives the connection to s. If that fails, it is as it was.
+func (c *conn) move(s *session, k kind, state []byte) error {
+	sc, ok := c.Conn.(syscall.Conn)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	err := s.give(k, c.door.name, state, sc)
+	if err == nil {
+		c.moved.Store(true)
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rest.tried = s
+	c.rest.refused = errors.Is(err, errRefused)
+	return err
+}
+
+// movable reports whether the connection is of a kind that can move.
+func (c *conn) movable() bool {
+	return c.door.group.giver != nil && c.door.name != "" && c.door.service.takes() == idleHTTP1
+}
+
+// stays reports whether the client should be told that this answer is the last.
+func (c *conn) stays() bool {
+	if !c.door.group.leaving.Load() {
+		return false
+	}
+	if !c.movable() {
+		return true
+	}
+	_, hope := c.door.group.giver.current()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !hope || c.rest.refused || !c.rest.http1
+}
+
+// asked notes that a request came.
+func (c *conn) asked(protoMajor int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rest.http1 = protoMajor == 1
+}
+
+// answered notes that the server waits for the next request.
+func (c *conn) answered() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rest.idle = true
+}
+
+// SetReadDeadline is the server's. It waits until a read that wake has ended is
+// over.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rest.deadline = t
+	if c.rest.woken {
+		return nil
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+// SetDeadline is the server's.
+func (c *conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.Conn.SetWriteDeadline(t))
+}
+
+// arrive puts a connection that came from another process where it belongs.
+func (c *conn) arrive() {
+	if c.door.service.takes() == idleHTTP1 {
+		go c.park()
+		return
+	}
+	go c.door.inbox.put(c)
+}
+
+// park waits for the first byte before a server gets the connection. The server
+// would take it for a new one and its client for a slow one: the time that a
+// request may take would begin now.
+func (c *conn) park() {
+	if patience := c.door.service.patience(); patience > 0 {
+		c.SetReadDeadline(time.Now().Add(patience))
+	}
+	for {
+		s := c.lieDown(0)
+		if s != nil && c.move(s, idleHTTP1, nil) == nil {
+			break
+		}
+		if s != nil {
+			continue
+		}
+		n, err := peek(c.Conn)
+		if c.getUp(false, err) {
+			continue
+		}
+		if n == 0 {
+			break
+		}
+		c.SetReadDeadline(time.Time{})
+		c.door.inbox.put(c)
+		return
+	}
+	c.Close()
+}
+
+// peek waits until c can be read, and returns 0 if there is no byte to come.
+func peek(c net.Conn) (n int, err error) {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return 0, errors.ErrUnsupported
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var one [1]byte
+	var inner error
+	err = raw.Read(func(fd uintptr) bool {
+		for {
+			n, _, inner = unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+			if inner != unix.EINTR {
+				return inner != unix.EAGAIN
+			}
+		}
+	})
+	if err != nil {
+		return 0, err
+	}
+	return max(n, 0), inner
+}
