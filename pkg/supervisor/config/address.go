@@ -48,7 +48,7 @@ func parseAddress(s string) (unit.Address, string) {
 		return unit.Address{}, `is neither an address nor an absolute path; write one like "127.0.0.1:8080" or "/run/api.sock"`
 	case s[0] == '/' || s[0] == '@':
 		return parseUnix(s)
-	case strings.Trim(s, "0123456789") == "":
+	case strings.Trim(strings.ReplaceAll(s, unit.Placeholder, ""), "0123456789") == "":
 		return parseTCP("", s)
 	}
 	i := strings.LastIndexByte(s, ':')
@@ -75,11 +75,13 @@ func parseUnix(s string) (unit.Address, string) {
 
 func parseTCP(host, port string) (unit.Address, string) {
 	a := unit.Address{Network: "tcp"}
-	n, err := strconv.ParseUint(port, 10, 16)
+	n, err := strconv.ParseUint(strings.ReplaceAll(port, unit.Placeholder, "0"), 10, 16)
 	if err != nil {
 		return a, "has no port from 0 to 65535 at its end"
 	}
-	a.Port = int(n)
+	if a.Port = int(n); strings.Contains(port, unit.Placeholder) {
+		a.Port, a.PortOf = 0, port
+	}
 	if host == "" {
 		return a, ""
 	}

@@ -14,6 +14,10 @@ import (
 // defaultGroup may read logs, where there is such a group.
 const defaultGroup = "adm"
 
+// emptyWait is how much longer than settle an old process is left alone while
+// connections are on their way to it.
+const emptyWait = 10 * time.Second
+
 // killWait is how long SIGKILL may take before a process counts as stuck.
 const killWait = 5 * time.Second
 
@@ -31,13 +35,14 @@ func (l *load) complete() {
 		s.complete()
 		l.config.Sockets = append(l.config.Sockets, &s.Socket)
 	}
-	checkAddresses(slices.SortedFunc(maps.Values(l.sockets), byPlace))
 	for _, name := range slices.Sorted(maps.Keys(l.services)) {
 		s := l.services[name]
 		s.complete(l.o)
 		l.checkSockets(s)
 		l.config.Services = append(l.config.Services, &s.Spec)
 	}
+	l.share()
+	checkAddresses(slices.SortedFunc(maps.Values(l.sockets), byPlace))
 	l.checkTrust()
 }
 
@@ -72,6 +77,7 @@ func (s *socket) complete() {
 	setDefault(&s.FDName, s.Name)
 	s.Mode = uint32(s.mode)
 	s.ReceiveBuf, s.SendBuf = int(s.receiveBuf), int(s.sendBuf)
+	s.Steer = s.steer == "connections"
 	if s.ipv6Only == "both" || s.ipv6Only == "ipv6-only" {
 		only := s.ipv6Only == "ipv6-only"
 		s.IPv6Only = &only
@@ -85,6 +91,9 @@ func (s *socket) complete() {
 	}
 	c := s.set["listen_stream"]
 	for i, a := range s.Listen {
+		if s.Steer && a.Network == "unix" {
+			c.element(i, nil).doubtful("a unix socket cannot be steered: all processes accept from one queue there")
+		}
 		if strings.HasPrefix(a.Path, "@") {
 			c.element(i, nil).doubtful("everybody on this machine can connect to an abstract socket, and take its name first; a path has an owner and a mode")
 		}
@@ -152,7 +161,7 @@ func (s *service) setDirectory(o Options) {
 
 func (s *service) setTimes(o Options) {
 	l := &s.Life
-	l.Kill = killWait
+	l.Kill, l.Empty = killWait, emptyWait
 	if !s.set.has("timeout_start_sec") {
 		l.Start = 90 * time.Second
 		if l.Type == unit.Oneshot {

@@ -46,7 +46,7 @@ exec_start = "/srv/api/api"
 		Services: []*unit.Spec{{
 			Name: "api", Boot: true, Notify: unit.NotifyAll,
 			Life: unit.Life{
-				Type: unit.Exec, Restart: unit.OnFailure,
+				Type: unit.Exec, Restart: unit.OnFailure, Instances: 1, Surge: 1, Settle: time.Second, Empty: 10 * time.Second,
 				RestartSec: 100 * time.Millisecond, RestartMax: 30 * time.Second, RestartSteps: 8,
 				ResetSec: 10 * time.Second, Interval: 10 * time.Second,
 				Start: 90 * time.Second, Bake: time.Second, Stop: 90 * time.Second, Abort: 90 * time.Second,
@@ -81,7 +81,7 @@ func TestEveryKeyArrives(t *testing.T) {
 	service := &unit.Spec{
 		Name: "api", Sockets: []string{"http"}, Notify: unit.NotifyMain,
 		Life: unit.Life{
-			Type: unit.Notify, Restart: unit.Always,
+			Type: unit.Notify, Restart: unit.Always, Instances: 1, Surge: 1, Settle: time.Second, Empty: 10 * time.Second,
 			RestartSec: time.Second, RestartMax: time.Minute, RestartSteps: 4, ResetSec: time.Minute, Burst: 3, Interval: time.Hour,
 			Success: unit.Statuses{Codes: []int{143, 0}, Signals: []syscall.Signal{syscall.SIGUSR1, 37}},
 			Start:   5 * time.Minute, Stop: unit.Infinity, Abort: 90 * time.Second, Watchdog: 1500 * time.Millisecond,
@@ -257,5 +257,40 @@ func TestDiff(t *testing.T) {
 	}
 	if d := cmp.Diff(Changes{}, Diff(before, before)); d != "" {
 		t.Error(d)
+	}
+}
+
+func TestSteeredInstances(t *testing.T) {
+	c := decoded(t, Options{Root: true}, `
+[socket.http]
+listen_stream = ["127.0.0.1:8080"]
+steer = "connections"
+[socket.admin]
+listen_stream = ["127.0.0.1:90{instance}0", "/run/admin-{instance}.sock"]
+[service.api]
+exec_start = ["/srv/api/api", "-name", "api-{instance}"]
+sockets = ["http", "admin"]
+type = "notify"
+instances = 3
+handover = true
+[service.api.reload]
+canary = "5%"
+settle = "50ms"
+max_surge = 2
+max_draining = 4
+`)
+	http, admin, api := c.Sockets[1], c.Sockets[0], c.Services[0]
+	if !http.Steer || http.Shards != 3+2+4 || http.PerInstance() {
+		t.Errorf("%+v", http)
+	}
+	of2, err := admin.Of(2)
+	if want := []unit.Address{{Network: "tcp", Host: "127.0.0.1", Port: 9020}, {Network: "unix", Path: "/run/admin-2.sock"}}; err != nil || !cmp.Equal(of2.Listen, want) {
+		t.Errorf("%+v, %v", of2, err)
+	}
+	if l := api.Life; !api.Hand || !l.Steer || l.Instances != 3 || l.Surge != 2 || l.Canary != 5 || l.Settle != 50*time.Millisecond {
+		t.Errorf("%+v", api)
+	}
+	if p := api.Program.Of(1); p.Argv[2] != "api-1" || api.Program.Argv[2] != "api-{instance}" {
+		t.Errorf("%q", p.Argv)
 	}
 }

@@ -49,8 +49,9 @@ type socket struct {
 	from                cursor
 	set                 set
 	mode                int
-	ipv6Only            string
+	ipv6Only, steer     string
 	receiveBuf, sendBuf int64
+	instances           int // of the service that has it, if each has its own
 }
 
 // A service is a service that is being read.

@@ -143,7 +143,10 @@ var keys = []key{
 		in: "socket", name: "send_buffer", is: into(sized(1, 1<<30), func(t *target) *int64 { return &t.s.sendBuf }), when: "the kernel's", like: "SendBuffer=",
 		unit: "bytes", says: "`SO_SNDBUF`.", eg: `"256K"`,
 	},
-	{in: "socket", name: "steer", says: "Let supervisord choose which process gets a new connection."},
+	{
+		in: "socket", name: "steer", is: into(choice([]string{"off", "connections"}, "quic", "current"), func(t *target) *string { return &t.s.steer }), def: `"off"`,
+		says: "With `connections`, each process has a queue of its own at every TCP address, and supervisord says, in the kernel, who gets a new connection: a process that has yet to prove itself gets none, or `canary` of them, and an old one gets none before it is told to go. With `off`, all processes accept from one queue. Unix sockets, and those that systemd gives, are always shared.",
+	},
 	{in: "socket", name: "per_worker", says: "A socket for each process."},
 
 	{
@@ -301,11 +304,17 @@ var keys = []key{
 	{in: "service", name: "limit_nice", is: limit(rlimitNICE, counted), when: "supervisord's own", like: "LimitNICE=", says: "20 less the nice value that it may give itself: from 1 to 40."},
 	{in: "service", name: "limit_rtprio", is: limit(rlimitRTPRIO, counted), when: "supervisord's own", like: "LimitRTPRIO=", says: "The real-time priority that it may give itself."},
 
-	{in: "service", name: "instances", says: "How many processes it has side by side."},
+	{
+		in: "service", name: "instances", is: into(integer(1, 1000), func(t *target) *int { return &t.u.Life.Instances }), def: `1`,
+		unit: "processes", says: "How many it has side by side, from 0 on: `{instance}` in arguments, the environment, `working_directory`, and in ports and paths of its sockets is the number of each. `superctl scale` changes it until the configuration says another number.",
+	},
 	{in: "service", name: "after", like: "After=", says: "What must be started before it."},
 	{in: "service", name: "requires", like: "Requires=", says: "What must run for it to run."},
 	{in: "service", name: "idle_timeout", says: "When a service that was started on demand stops again."},
-	{in: "service", name: "handover", says: "Let an old process pass connections on to the new one."},
+	{
+		in: "service", name: "handover", is: into(boolean, func(t *target) *bool { return &t.u.Hand }), def: `false`,
+		says: "Let an old process pass idle connections on to the new one, so that clients do not even reconnect. The program must do it: Go programs by `pkg/worker`.",
+	},
 	{in: "service", name: "supplementary_groups", like: "SupplementaryGroups=", says: "More groups that it is in."},
 	{in: "service", name: "ambient_capabilities", like: "AmbientCapabilities=", says: "Capabilities that it has without being root."},
 	{in: "service", name: "capability_bounding_set", like: "CapabilityBoundingSet=", says: "Capabilities that it can have at most."},
@@ -337,9 +346,18 @@ var keys = []key{
 		in: "service.reload", name: "max_draining", is: into(integer(1, 1000), func(t *target) *int { return &t.u.Life.MaxDraining }), def: `8`,
 		unit: "processes", says: "How many old processes may still be ending when one more reload begins.",
 	},
-	{in: "service.reload", name: "canary", says: "The share of new connections for a process that has yet to prove itself."},
-	{in: "service.reload", name: "settle", says: "How long to wait between the switch of connections and the kill signal."},
-	{in: "service.reload", name: "max_surge", says: "How many processes more than `instances` there may be."},
+	{
+		in: "service.reload", name: "canary", is: into(percent, func(t *target) *int { return &t.u.Life.Canary }), def: `"0%"`,
+		says: "The share of its instance's new connections that a new process gets while it bakes. For steered sockets.",
+	},
+	{
+		in: "service.reload", name: "settle", is: into(duration, func(t *target) *time.Duration { return &t.u.Life.Settle }), def: `"1s"`,
+		says: "How long an old process has, at least, between its last new connection and the kill signal. It gets up to ten seconds more while connections are still on their way to it. For steered sockets.",
+	},
+	{
+		in: "service.reload", name: "max_surge", is: into(integer(1, 1000), func(t *target) *int { return &t.u.Life.Surge }), def: `1`,
+		unit: "processes", says: "How many instances are replaced at a time. The first one always tries a build alone.",
+	},
 	{in: "service.reload", name: "signal", like: "ReloadSignal=", says: "The signal of mode `signal`."},
 	{in: "service.reload", name: "exec", says: "The command of mode `exec`."},
 

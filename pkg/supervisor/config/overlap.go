@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"strings"
 
@@ -32,16 +33,38 @@ func checkAddresses(sockets []*socket) {
 	ports := map[unit.Address]*port{}
 	for _, s := range sockets {
 		for i, a := range s.Listen {
-			if a.Network == "" || a.Network == "tcp" && a.Port == 0 {
-				continue
+			from := s.set["listen_stream"].element(i, nil)
+			for _, a := range s.each(a, from) {
+				if a.Network == "" || a.Network == "tcp" && a.Port == 0 {
+					continue
+				}
+				key := unit.Address{Network: a.Network, Port: a.Port, Path: a.Path}
+				if ports[key] == nil {
+					ports[key] = &port{map[netip.Addr]bound{}, map[bool]bound{}, map[bool]bound{}}
+				}
+				ports[key].add(bound{a, from, s.IPv6Only != nil && *s.IPv6Only})
 			}
-			key := unit.Address{Network: a.Network, Port: a.Port, Path: a.Path}
-			if ports[key] == nil {
-				ports[key] = &port{map[netip.Addr]bound{}, map[bool]bound{}, map[bool]bound{}}
-			}
-			ports[key].add(bound{a, s.set["listen_stream"].element(i, nil), s.IPv6Only != nil && *s.IPv6Only})
 		}
 	}
+}
+
+// each is what an address is in each instance.
+func (s *socket) each(a unit.Address, from cursor) (all []unit.Address) {
+	if !a.PerInstance() {
+		return []unit.Address{a}
+	}
+	for i := range max(1, s.instances) {
+		b, err := a.Of(i)
+		if err == nil && len(b.Path) > maxSunPath {
+			err = fmt.Errorf("%s has %d bytes; a unix socket's path has at most %d", b.Path, len(b.Path), maxSunPath)
+		}
+		if err != nil {
+			from.wrong("%v", err)
+			return nil
+		}
+		all = append(all, b)
+	}
+	return all
 }
 
 func (p *port) add(b bound) {

@@ -5,14 +5,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
 var argv = kind[[]string]{"list of strings, or a string", func(c cursor) []string {
 	args := readArgv(c)
-	for _, arg := range args {
-		if strings.Contains(arg, "{instance}") {
-			c.wrong("{instance} is known, not in this version; leave it out")
-		}
+	if len(args) > 0 && strings.Contains(args[0], unit.Placeholder) {
+		c.wrong("all instances run the same program: {instance} can be in its arguments, not in its name")
 	}
 	return args
 }}

@@ -50,10 +50,11 @@ var shapes = map[string]schema{
 	"duration":             matching(`^` + aDuration + `$`),
 	"duration or infinity": matching(`^(` + infinity + `|` + aDuration + `)$`),
 	"size":                 number.or(matching(`^` + aSize + `$`)),
+	"per cent":             matching(`^(100|[0-9]?[0-9])%$`),
 	"signal":               from(1, 64).or(matching(`^[A-Z0-9+-]+$`)),
 	"list of strings":      listOf(anyString),
 	"list of names":        listOf(anyString),
-	"list of addresses":    listOf(matching(`^[/@]|[0-9]$`)),
+	"list of addresses":    listOf(matching(`^[/@]|[0-9}]$`)),
 
 	"list of strings, or a string":           anyString.or(listOf(anyString)),
 	"path, or list of paths":                 anyString.or(listOf(anyString)),

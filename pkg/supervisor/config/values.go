@@ -31,6 +31,7 @@ var (
 	timeout  = kind[time.Duration]{"duration or infinity", func(c cursor) time.Duration { return readDuration(c, 1, true) }}
 	octal    = kind[int]{"octal string", readOctal}
 	signal   = kind[syscall.Signal]{"signal", readSignal}
+	percent  = kind[int]{"per cent", readPercent}
 	strs     = kind[[]string]{"list of strings", func(c cursor) []string { return each(c, readText) }}
 )
 
@@ -95,6 +96,19 @@ func readInt(c cursor, lo, hi int64) int {
 		c.wrong("%s is not a whole number; write one, without quotes, like %d", show(c.value), likely(c.value, lo, hi))
 	case n < lo || n > hi:
 		c.wrong("%d is out of range; it can be from %d to %d", n, lo, hi)
+	}
+	return int(n)
+}
+
+func readPercent(c cursor) int {
+	s, ok := c.value.(string)
+	digits, percent := strings.CutSuffix(s, "%")
+	n, err := strconv.ParseUint(digits, 10, 32)
+	switch {
+	case !ok || !percent || err != nil:
+		c.wrong("%s is no share; write a whole number of per cent, like \"%d%%\"", show(c.value), likely(c.value, 0, 100))
+	case n > 100:
+		c.wrong("%s is more than all; it can be from \"0%%\" to \"100%%\"", s)
 	}
 	return int(n)
 }

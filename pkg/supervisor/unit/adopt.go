@@ -14,6 +14,10 @@ func (t *turn) adopt(alive []Invocation) {
 			t.tell(p.ID, Gone{p.ID})
 		}
 	}
+	t.effects = slices.DeleteFunc(t.effects, func(f Effect) bool { // one end may make others leave, that have ended as well
+		sig, ok := f.(Signal)
+		return ok && t.Find(sig.ID).ID == 0
+	})
 	for i := range t.Inst {
 		for k := range t.Inst[i].Old {
 			t.repeat(&t.Inst[i].Old[k])

@@ -24,7 +24,7 @@ func TestCrashLoopsSpread(t *testing.T) {
 	for i := range 50 {
 		l := usual
 		spec := &Spec{Name: fmt.Sprint("api", i), Life: l}
-		s, _ := Step(Service{Inst: make([]Instance, 1)}, now, Asks{Job{ID: 1, Verb: Start}, &Build{Spec: spec}})
+		s, _ := Step(Service{Inst: make([]Instance, 1)}, now, Asks{Job{ID: 1, Verb: Start}, &Build{Spec: spec}, 0})
 		for range 3 { // the first is made good at once, the others wait
 			for s.Inst[0].Main.ID == 0 {
 				s, _ = Step(s, s.Deadline(), Elapsed{})

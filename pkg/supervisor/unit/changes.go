@@ -25,6 +25,7 @@ const (
 	IsReady   ChangeKind = "ready"     // it can serve
 	HasBaked  ChangeKind = "baked"     // and goes on to
 	Switched  ChangeKind = "switched"  // Next is Main
+	Waits     ChangeKind = "waits"     // it has settled, and connections are still on their way to it
 	Leaving   ChangeKind = "leaving"   // it settles, or was asked or told to go: see its Phase
 	Ended     ChangeKind = "exited"    // its main process
 	IsStuck   ChangeKind = "stuck"     // it outlived SIGKILL
@@ -65,7 +66,7 @@ func Changes(before, after Service, effects []Effect) (cs []Change) {
 		}
 	}
 	for i, in := range after.Inst {
-		if in.Due != 0 && in.Again > before.Inst[i].Again {
+		if i < len(before.Inst) && in.Due != 0 && in.Again > before.Inst[i].Again {
 			cs = append(cs, Change{Kind: Scheduled, Inst: i, Due: in.Due})
 		}
 	}
@@ -108,6 +109,8 @@ func processChanges(was, is Change, known bool) (cs []Change) {
 		tell(HasBaked)
 	case q.Phase == Stuck:
 		tell(IsStuck)
+	case q.Phase == Emptying:
+		tell(Waits)
 	case q.Phase >= Told, q.Phase >= Settling && q.Exit.Kind == NotExited: // else it has left already, as far as anyone knows
 		tell(Leaving)
 	}

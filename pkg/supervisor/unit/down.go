@@ -6,11 +6,14 @@ package unit
 func (t *turn) start(b *Build) {
 	t.Want = Up
 	if t.Current == 0 || !t.serving() {
-		t.Current = t.mint(b)
+		t.current(t.mint(b))
 	}
 	t.Job.Gen = t.Current
 	for i := range t.Inst {
 		in := &t.Inst[i]
+		if in.Surplus {
+			continue
+		}
 		in.Crashes, in.Again, in.Window, in.Starts = 0, 0, 0, 0
 		if in.Main.Stopping {
 			t.leave(in, in.Main)
@@ -38,7 +41,8 @@ func (t *turn) stop() {
 	for i := range t.Inst {
 		in := &t.Inst[i]
 		for k := range in.Old {
-			if in.Old[k].Phase == Settling {
+			if in.Old[k].Phase.settles() {
+				in.Old[k].Quiet = true
 				t.press(&in.Old[k])
 			}
 		}

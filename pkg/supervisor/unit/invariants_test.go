@@ -15,13 +15,14 @@ var invariants = []func(s Service, e Event, to Service, effects []Effect) string
 
 func mainUntouched(s Service, e Event, to Service, effects []Effect) string {
 	for i, in := range s.Inst {
-		if in.Main.ID == 0 || to.Inst[i].Main.ID == in.Main.ID {
+		if in.Main.ID == 0 || i < len(to.Inst) && to.Inst[i].Main.ID == in.Main.ID {
 			continue
 		}
 		a, asked := e.(Asks)
 		_, found := e.(Found)
 		switch {
 		case asked && (a.Job.Verb == Stop || a.Job.Verb == Restart || in.Main.Stopping):
+		case to.Size > 0 && i >= to.Size && (asked && a.Job.Verb == Scale || to.Size != s.Size):
 		case to.Inst[i].Done && about(e) == in.Next.ID: // a oneshot's work is its bake
 		case to.Inst[i].Main.ID != 0 && to.Inst[i].Main.ID == in.Next.ID && in.Next.Phase == Baking:
 		case in.Main.due(now), found, about(e) == in.Main.ID:
@@ -64,7 +65,10 @@ func effectsNameTheLiving(_ Service, _ Event, to Service, effects []Effect) stri
 		case Signal:
 			id = f.ID
 		case Steer:
-			id = f.ID
+			if !sharesAreGood(to, f.Shares) {
+				return "only those who can serve get new connections, once each"
+			}
+			continue
 		default:
 			continue
 		}
@@ -73,6 +77,17 @@ func effectsNameTheLiving(_ Service, _ Event, to Service, effects []Effect) stri
 		}
 	}
 	return ""
+}
+
+func sharesAreGood(to Service, shares []Share) bool {
+	var seen tally
+	for _, h := range shares {
+		p := to.Find(h.ID)
+		if seen.add(h.ID); seen.of(h.ID) > 1 || h.Weight <= 0 || p.ID == 0 || p.Phase != Baking && p.Phase != Serving {
+			return false
+		}
+	}
+	return len(shares) > 0
 }
 
 func procsAreKept(s Service, e Event, to Service, effects []Effect) string {
@@ -196,7 +211,7 @@ func currentIsGood(_ Service, _ Event, to Service, _ []Effect) string {
 
 func nextHasItsTurn(_ Service, _ Event, to Service, _ []Effect) string {
 	for i, in := range to.Inst {
-		if in.Next.ID != 0 && (to.turnOf() != i || in.Next.Gen != to.goal()) {
+		if in.Next.ID != 0 && (!to.hasTurn(i) || in.Next.Gen != to.goal()) {
 			return "Next is what the rollout waits for"
 		}
 	}
@@ -316,15 +331,32 @@ func answersAreTrue(s Service, e Event, to Service, effects []Effect) string {
 		switch {
 		case f.Result == Done && verb == Stop && len(slices.Collect(to.Procs())) > 0:
 			return "stopped is stopped"
-		case f.Result == Done && verb != Stop && to.Target == 0 && (to.Want != Up || !to.up()):
+		case f.Result == Done && verb == Scale:
+			for i, in := range to.Inst {
+				if a, ok := e.(Asks); ok && in.Surplus != (i >= a.Size) {
+					return "scaled is scaled"
+				}
+			}
+		case f.Result == Done && verb != Stop && to.Target == 0 && (to.Want != Up || !to.up() && (verb != Reload || to.Size == 0 || !switched(s, to))):
 			return "up is up"
 		case f.Result == Done && verb == Reload && (to.Current != s.Target || !to.Build(to.Current).Baked || to.Inst[0].Gen != s.Target):
 			return "reloaded is reloaded, and baked"
-		case f.Result == Failed && verb == Reload && s.Current != 0 && s.Build(s.Current).Baked && to.Current != s.Current:
+		case f.Result == Failed && verb == Reload && s.Current != 0 && s.Build(s.Current).Baked && to.Current != s.Current && to.Current != s.Target:
 			return "what failed is not kept"
 		}
 	}
 	return ""
+}
+
+// switched: where Next was, it is Main and serves. Instances that a reload adds
+// come up after it.
+func switched(s, to Service) bool {
+	for i, in := range s.Inst {
+		if in.Next.ID != 0 && i < to.Size && !(to.Inst[i].Done || to.Inst[i].Main.ID == in.Next.ID && to.serves(to.Inst[i].Main)) {
+			return false
+		}
+	}
+	return true
 }
 
 func crashIsMadeGood(s Service, e Event, to Service, _ []Effect) string {
@@ -335,7 +367,7 @@ func crashIsMadeGood(s Service, e Event, to Service, _ []Effect) string {
 	for i, in := range s.Inst {
 		l := s.life(in.Gen)
 		if x.ID == in.Main.ID && in.Main.Phase == Serving && in.Main.Since == 1 && l.Restart == OnFailure &&
-			l.Burst == 0 && !to.alone(in.Gen, in.Gen) && !(to.turnOf() == i && to.alone(in.Gen, to.goal())) && len(in.Old) <= l.MaxDraining && to.Inst[i].Main.ID == 0 {
+			l.Burst == 0 && !to.alone(in.Gen, to.Inst[i].Gen) && !(to.hasTurn(i) && to.alone(in.Gen, to.goal())) && len(in.Old) <= l.MaxDraining && to.Inst[i].Main.ID == 0 {
 			return "the first crash after health is made good at once, however many drain"
 		}
 	}

@@ -2,12 +2,13 @@ package unit
 
 // What becomes of a request, by what is in progress. A request never waits
 // behind one that it makes pointless, and every id gets a result once.
-var merge = [...][5]move{
-	//        none    start    stop     restart  reload
-	Start:   {begin, join, replace, join, join},
-	Stop:    {begin, replace, join, replace, replace},
-	Restart: {begin, absorb, replace, join, replace},
-	Reload:  {begin, queue, refuse, queue, queue},
+var merge = [...][6]move{
+	//        none    start    stop     restart  reload  scale
+	Start:   {begin, join, replace, join, join, join},
+	Stop:    {begin, replace, join, replace, replace, replace},
+	Restart: {begin, absorb, replace, join, replace, absorb},
+	Reload:  {begin, queue, refuse, queue, queue, queue},
+	Scale:   {begin, join, refuse, join, join, join},
 }
 
 type move uint8
@@ -26,7 +27,11 @@ var superseded = map[Verb]Reason{Start: WhyStart, Stop: WhyStop, Restart: WhyRes
 
 func (t *turn) ask(e Asks) {
 	j := e.Job
-	if j.Verb == Start && t.active() {
+	if j.Verb == Scale {
+		t.Size, t.Scaled = max(1, e.Size), t.LastGen
+		t.fit()
+	}
+	if j.Verb == Start && t.active() || j.Verb == Scale && (t.Want == Down || t.up()) {
 		t.end(j, Done, "") // also in the middle of a reload, whose result says nothing of it
 		return
 	}
@@ -103,6 +108,8 @@ func (t *turn) judge() bool {
 		return t.judgeStop()
 	case t.Target != 0:
 		return t.judgeRoll()
+	case t.Job.Verb == Scale:
+		return t.judgeScale()
 	case t.up():
 		return t.finish(Done, "")
 	case t.held():

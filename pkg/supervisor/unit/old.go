@@ -25,7 +25,20 @@ func (t *turn) old(in *Instance, id Invocation, e Event) {
 	case Exited:
 		p.Exit = e.Exit
 		t.oldExited(p)
+	case Quiet:
+		t.quiet(p)
 	case Elapsed:
+		t.press(p)
+	}
+}
+
+// quiet: nothing is on its way to p any more. It has its time to settle all the
+// same: clients that have just connected may not have asked yet.
+func (t *turn) quiet(p *Proc) {
+	switch p.Phase {
+	case Settling:
+		p.Quiet = true
+	case Emptying:
 		t.press(p)
 	}
 }
@@ -34,7 +47,7 @@ func (t *turn) old(in *Instance, id Invocation, e Event) {
 // was for the main process alone, the rest of its tree has had its time.
 func (t *turn) oldExited(p *Proc) {
 	mixed := t.life(p.Gen).KillMode == Mixed && p.Phase < Told
-	if p.Phase == Settling || mixed {
+	if p.Phase.settles() || mixed {
 		t.press(p)
 	}
 }
@@ -48,6 +61,8 @@ func (t *turn) press(p *Proc) {
 func (t *turn) onward(p *Proc) {
 	l := t.life(p.Gen)
 	switch {
+	case p.Phase == Settling && !p.Quiet && p.due(t.now) && p.Exit.Kind == NotExited && l.Empty > 0:
+		t.enter(p, Emptying, l.Empty)
 	case p.Phase == Told, p.Phase == Stuck:
 		t.enter(p, Stuck, Infinity)
 	case p.Phase == Asked, p.Phase == Aborted, l.KillMode == Mixed && p.Exit.Kind != NotExited:
@@ -98,6 +113,8 @@ func (t *turn) retire(in *Instance, p Proc) {
 	p.Ping = 0
 	in.Old = append(in.Old, p)
 }
+
+func (f Phase) settles() bool { return f == Settling || f == Emptying }
 
 func (t *turn) forget(p Proc) Proc {
 	t.do(Forget{p.ID})

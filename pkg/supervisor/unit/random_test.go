@@ -36,7 +36,7 @@ func (w *world) randomLife(r *rand.Rand, n int) int {
 		w.check(s, e, to, effects)
 		s = to
 	}
-	end, _ := Step(s, now, Asks{Job{ID: 1, Verb: Stop}, nil})
+	end, _ := Step(s, now, Asks{Job{ID: 1, Verb: Stop}, nil, 0})
 	if end = drive(end, true); end.SubState() != "dead" || len(processes(end)) > 0 {
 		w.fail(s, Elapsed{}, end, nil, "stop ends down")
 	}
@@ -81,8 +81,8 @@ func (w *world) randomAsk(r *rand.Rand) Event {
 	case 1:
 		return Kills{syscall.SIGUSR1, KillAll}
 	}
-	verbs := []Verb{Start, Start, Reload, Reload, Reload, Reload, Restart, Stop}
-	return Asks{Job{ID: JobID(r.Uint64()>>1 + 1), Verb: verbs[r.IntN(len(verbs))]}, &Build{Spec: &Spec{Name: "api", Life: w.randomLives(r)}}}
+	verbs := []Verb{Start, Start, Reload, Reload, Reload, Reload, Restart, Stop, Scale}
+	return Asks{Job{ID: JobID(r.Uint64()>>1 + 1), Verb: verbs[r.IntN(len(verbs))]}, &Build{Spec: &Spec{Name: "api", Life: w.randomLives(r)}}, 1 + r.IntN(4)}
 }
 
 // randomLives draws a Life. Whether it is a oneshot is the service's own affair,
@@ -94,7 +94,8 @@ func (w *world) randomLives(r *rand.Rand) Life {
 	l.Overlap, l.Steer, l.RemainAfterExit = r.IntN(3) > 0, r.IntN(3) == 0, r.IntN(2) == 0
 	l.Restart = []Policy{No, Always, OnSuccess, OnFailure, OnAbnormal, OnAbort, OnWatchdog}[r.IntN(7)]
 	l.KillMode = []KillMode{ControlGroup, Mixed, ProcessOnly}[r.IntN(3)]
-	l.Burst = r.IntN(2) * 3
+	l.Burst, l.Empty = r.IntN(2)*3, time.Duration(r.IntN(2))*time.Second
+	l.Canary, l.Surge, l.Instances = r.IntN(3)*50, r.IntN(4), r.IntN(5)
 	l.Watchdog = time.Duration(r.IntN(2)) * time.Second
 	l.Runtime = time.Duration(r.IntN(2)) * time.Minute
 	return l
@@ -124,6 +125,8 @@ func (w *world) randomNews(r *rand.Rand, p Proc) Event {
 		if p.Phase == Spawning {
 			return NotStarted{p.ID, Exit{Kind: NotRun}}
 		}
+	case 8:
+		return Quiet{p.ID}
 	}
 	return Gone{p.ID}
 }

@@ -2,9 +2,10 @@ package unit
 
 import "slices"
 
-// A rollout takes the instances to Target one at a time, each through its bake.
-// When one fails, those that were replaced go back to Current the same way. In
-// what cannot overlap, Main leaves first, and Next has the place alone.
+// A rollout takes the instances to Target, each through its bake: the first
+// alone, then as many at once as surge lets. When one fails, those that were
+// replaced go back to Current the same way. In what cannot overlap, Main leaves
+// first, and Next has the place alone.
 
 // reload begins a rollout; b is nil if the build has waited in the queue.
 func (t *turn) reload(b *Build) {
@@ -24,7 +25,7 @@ func (t *turn) reload(b *Build) {
 // idle: there is nothing that a reload could replace, or start again.
 func (s Service) idle() bool {
 	return s.Want == Down || !slices.ContainsFunc(s.Inst, func(in Instance) bool {
-		return in.Main.ID != 0 || in.Due != 0 || in.Result != Success || in.Done && s.life(in.Gen).RemainAfterExit
+		return !in.Surplus && (in.Main.ID != 0 || in.Due != 0 || in.Result != Success || in.Done && s.life(in.Gen).RemainAfterExit)
 	})
 }
 
@@ -36,27 +37,44 @@ func (s Service) goal() Generation {
 	return s.Target
 }
 
-// turnOf is the instance whose turn it is, -1 when all are there.
-func (s Service) turnOf() int {
+// turns are the instances whose turn it is; none when all are there. The first
+// that is to try a build tries it alone.
+func (s Service) turns() (turns []int) {
 	if s.Target == 0 || s.Roll == Halt {
-		return -1
+		return nil
 	}
-	return slices.IndexFunc(s.Inst, func(in Instance) bool { return in.Gen != s.goal() })
+	most, tried := max(1, s.life(s.goal()).Surge), s.Roll == Back
+	for i, in := range s.Inst {
+		switch {
+		case in.Surplus:
+		case in.Gen == s.goal():
+			tried = true
+		case len(turns) < most:
+			turns = append(turns, i)
+		}
+	}
+	if len(turns) > 1 && (!tried || s.alone(s.Current, s.Target)) {
+		turns = turns[:1]
+	}
+	return turns
 }
+
+func (s Service) hasTurn(i int) bool { return slices.Contains(s.turns(), i) }
 
 // roll starts Next where it is due.
 func (t *turn) roll() {
-	i := t.turnOf()
-	if i < 0 || t.Inst[i].Next.ID != 0 {
-		return
-	}
-	in := &t.Inst[i]
-	if t.alone(in.Gen, t.goal()) && in.Main.ID != 0 {
-		t.leave(in, in.Main)
-		in.Main, in.Due = Proc{}, t.now // if Next fails, Main is started again
-	}
-	if t.room(*in, t.goal()) {
-		in.Next = t.spawn(i, t.goal())
+	for _, i := range t.turns() {
+		in := &t.Inst[i]
+		if in.Next.ID != 0 {
+			continue
+		}
+		if t.alone(in.Gen, t.goal()) && in.Main.ID != 0 {
+			t.leave(in, in.Main)
+			in.Main, in.Due = Proc{}, t.now // if Next fails, Main is started again
+		}
+		if t.room(*in, t.goal()) {
+			in.Next = t.spawn(i, t.goal())
+		}
 	}
 }
 
@@ -86,15 +104,15 @@ func (t *turn) back(p Proc, why Reason) {
 // judgeRoll: a rollout succeeds with the last switch. One that fails ends when
 // the process that failed has left, so that its last words are known by then.
 func (t *turn) judgeRoll() bool {
-	i := t.turnOf()
+	turns := t.turns()
 	switch {
-	case i >= 0 && t.Inst[i].Next.ID == 0 && t.stuck(t.Inst[i], t.goal()):
+	case slices.ContainsFunc(turns, func(i int) bool { return t.Inst[i].Next.ID == 0 && t.stuck(t.Inst[i], t.goal()) }):
 		t.back(Proc{}, WhyStuck)
 		return t.judgeRoll()
-	case i >= 0:
+	case len(turns) > 0:
 		return false
 	case t.Roll == Forward:
-		t.Current = t.Target
+		t.current(t.Target)
 		return t.endRoll(Done, "")
 	}
 	if p := t.Find(t.Job.Who.ID); p.ID != 0 && p.Phase != Stuck {

@@ -1,8 +1,10 @@
 package unit
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -20,6 +22,7 @@ type Spec struct {
 	Name    string
 	Boot    bool         // start it with supervisord; else only when asked
 	Sockets []string     // names of socket units, in the order of the fds
+	Hand    bool         // its processes pass connections on to each other
 	Notify  NotifyAccess // whose notify messages count
 	Life    Life
 	Program Program
@@ -30,6 +33,8 @@ type Spec struct {
 type Life struct {
 	Type            Type
 	RemainAfterExit bool // oneshot: active after its program has ended well
+	Instances       int  // how many there are to be; 0 counts as 1
+	Surge           int  // how many of them a rollout replaces at once; 0 counts as 1
 	Overlap         bool // two of its processes may run side by side
 	Steer           bool // we decide who gets new connections
 	Canary          int  // percent of them for Next while it bakes
@@ -45,7 +50,8 @@ type Life struct {
 
 	Start     time.Duration // to become ready
 	Bake      time.Duration // to stay ready, before it counts as good
-	Settle    time.Duration // steered: between the switch and the kill signal
+	Settle    time.Duration // steered: between the switch and the kill signal, at least
+	Empty     time.Duration // and how much longer, for connections that are on their way
 	Stop      time.Duration // between the kill signal and SIGKILL
 	Abort     time.Duration // the same after the watchdog's signal
 	Kill      time.Duration // between SIGKILL and Stuck
@@ -164,6 +170,8 @@ type Socket struct {
 	SendBuf     int
 
 	WhenDown WhenDown
+	Steer    bool // each process has queues of its own, and supervisord says who gets new connections
+	Shards   int  // steered: how many processes can have them at a time; 0: 11
 }
 
 // WhenDown says what clients meet while every service of a socket is dead or failed.
@@ -179,21 +187,23 @@ type Address struct {
 	Network string // "tcp": Host may be v4 or v6, or empty for [::]; "unix"
 	Host    string // an IP address without a zone, or empty
 	Port    int    // 0: any that is free
+	PortOf  string `json:",omitempty"` // the port with [Placeholder] in it, if there is one
 	Path    string // unix: absolute, or "@name" in the abstract namespace
 }
 
 // String is the address as a configuration may have it.
 func (a Address) String() string {
+	port := cmp.Or(a.PortOf, strconv.Itoa(a.Port))
 	switch {
 	case a.Network == "unix":
 		return a.Path
 	case a.Host == "":
-		return fmt.Sprintf("[::]:%d", a.Port)
+		return "[::]:" + port
 	}
 	for _, c := range a.Host {
 		if c == ':' {
-			return fmt.Sprintf("[%s]:%d", a.Host, a.Port)
+			return "[" + a.Host + "]:" + port
 		}
 	}
-	return fmt.Sprintf("%s:%d", a.Host, a.Port)
+	return a.Host + ":" + port
 }

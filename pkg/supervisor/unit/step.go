@@ -47,6 +47,8 @@ func (t *turn) event(e Event) {
 		t.tell(e.ID, e)
 	case Gone:
 		t.tell(e.ID, e)
+	case Quiet:
+		t.tell(e.ID, e)
 	}
 }
 
@@ -80,8 +82,10 @@ func (t *turn) tell(id Invocation, e Event) {
 // follow does what the state calls for, whatever the event was. So no rule has
 // to remember what may have waited for it.
 func (t *turn) follow() {
+	t.fit()
 	for t.dequeue() || t.judge() {
 	}
+	t.fit() // a reload that has succeeded may bring another number
 	t.fill()
 	t.roll()
 }
@@ -191,7 +195,7 @@ func (t *turn) baked(p *Proc) {
 func (t *turn) proven(g Generation) {
 	t.Build(g).Baked = true
 	if !t.Build(t.Current).Baked {
-		t.Current = g
+		t.current(g)
 	}
 }
 

@@ -18,7 +18,8 @@ var update = flag.Bool("update", false, "rewrite the answers in testdata")
 // it, indented. Time moves by "wait" and "elapse" only.
 //
 //	instances N         life KEY[=VALUE]…        (of the builds that come after it)
-//	ask ID VERB         started|ready|stopping|ping|trigger|gone ID
+//	ask ID VERB [SIZE]  quiet ID
+//	                    started|ready|stopping|ping|trigger|gone ID
 //	notstarted ID       exited ID [STATUS|SIGNAL]   found [ID…]
 //	extend ID DURATION  kill SIGNAL WHOM            clear
 //	wait DURATION       elapse                      (to the deadline)
@@ -96,8 +97,9 @@ func (st *story) event(t *testing.T, f []string) Event {
 		return Elapsed{}
 	case "ask":
 		l := st.life
-		verb := map[string]Verb{"start": Start, "stop": Stop, "restart": Restart, "reload": Reload}[f[2]]
-		return Asks{Job{ID: JobID(id(1)), Verb: verb}, &Build{Spec: &Spec{Name: "api", Life: l}}}
+		verb := map[string]Verb{"start": Start, "stop": Stop, "restart": Restart, "reload": Reload, "scale": Scale}[f[2]]
+		size, _ := strconv.Atoi(append(f, "")[3])
+		return Asks{Job{ID: JobID(id(1)), Verb: verb}, &Build{Spec: &Spec{Name: "api", Life: l}}, size}
 	case "clear":
 		return Clears{}
 	case "kill":
@@ -124,6 +126,8 @@ func (st *story) event(t *testing.T, f []string) Event {
 		return Exited{id(1), parseExit(t, append(f, "1")[2])}
 	case "gone":
 		return Gone{id(1)}
+	case "quiet":
+		return Quiet{id(1)}
 	case "found":
 		var alive []Invocation
 		for i := range f[1:] {
@@ -160,6 +164,12 @@ func parseLife(t *testing.T, words []string) Life {
 			l.Overlap = false
 		case "steer":
 			l.Steer = true
+		case "empty":
+			l.Empty = duration(t, v)
+		case "surge":
+			l.Surge, _ = strconv.Atoi(v)
+		case "instances":
+			l.Instances, _ = strconv.Atoi(v)
 		case "canary":
 			l.Canary, _ = strconv.Atoi(v)
 		case "restart":
@@ -218,6 +228,9 @@ func (st *story) String() string {
 			b += st.proc(p) + ", "
 		}
 		b = strings.TrimRight(b, "-, ") + "]"
+		if in.Surplus {
+			b += " surplus"
+		}
 		if in.Due != 0 {
 			b += fmt.Sprintf(" due %v", time.Duration(in.Due-st.now).Round(time.Millisecond))
 		}
@@ -228,7 +241,7 @@ func (st *story) String() string {
 	return b
 }
 
-var phases = []string{"spawning", "starting", "baking", "serving", "settling", "aborted", "asked", "told", "stuck"}
+var phases = []string{"spawning", "starting", "baking", "serving", "settling", "emptying", "aborted", "asked", "told", "stuck"}
 
 func (st *story) proc(p Proc) string {
 	if p.ID == 0 {
@@ -244,12 +257,22 @@ func (st *story) proc(p Proc) string {
 	if p.Stopping {
 		b += " stopping"
 	}
+	if p.Quiet && p.Phase == Settling {
+		b += " quiet"
+	}
 	return b
 }
 
 func (f Spawn) String() string  { return fmt.Sprintf("spawn %d/g%d in %d", f.ID, f.Gen, f.Inst) }
-func (f Steer) String() string  { return fmt.Sprintf("steer %d%% of %d to %d", f.Share, f.Inst, f.ID) }
 func (f Forget) String() string { return fmt.Sprintf("forget %d", f.ID) }
+func (f Steer) String() string {
+	var to []string
+	for _, h := range f.Shares {
+		to = append(to, fmt.Sprintf("%d: %d", h.ID, h.Weight))
+	}
+	return "steer to " + strings.Join(to, ", ")
+}
+
 func (f Signal) String() string {
 	for name, sig := range signals {
 		if sig == f.Signal {

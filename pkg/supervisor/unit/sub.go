@@ -27,7 +27,10 @@ var activeStates = map[SubState]ActiveState{
 // SubState is that of the instance that is of least use.
 func (s Service) SubState() SubState {
 	least := 0
-	for i := range s.Inst {
+	for i, in := range s.Inst {
+		if in.Surplus && s.Want == Up {
+			continue
+		}
 		least = max(least, slices.Index(subStates, s.Sub(i)))
 	}
 	return subStates[least]
@@ -42,7 +45,7 @@ func (s Service) Sub(i int) SubState {
 	switch {
 	case in.Next.Phase == Baking:
 		return "bake"
-	case in.Next.ID != 0, s.turnOf() == i && in.Main.ID == 0:
+	case in.Next.ID != 0, in.Main.ID == 0 && s.hasTurn(i):
 		return "reload"
 	case in.Main.Stopping:
 		return "stop-sigterm"
@@ -64,7 +67,7 @@ func (s Service) subDown(in Instance) SubState {
 		return "exited"
 	case in.Due != 0 && s.room(in, in.Gen):
 		return "auto-restart"
-	case has(Settling, Aborted, Asked):
+	case has(Settling, Emptying, Aborted, Asked):
 		return "stop-sigterm"
 	case has(Told):
 		return "stop-sigkill"
@@ -95,13 +98,13 @@ func (s Service) Deadline() (d Time) {
 
 // up: every instance has a Main that can serve, or has done its work.
 func (s Service) up() bool {
-	return !slices.ContainsFunc(s.Inst, func(in Instance) bool { return !in.Done && !s.serves(in.Main) })
+	return !slices.ContainsFunc(s.Inst, func(in Instance) bool { return !in.Surplus && !in.Done && !s.serves(in.Main) })
 }
 
 // active: up, and a start would change nothing.
 func (s Service) active() bool {
 	return !slices.ContainsFunc(s.Inst, func(in Instance) bool {
-		return !s.serves(in.Main) && !(in.Done && s.life(in.Gen).RemainAfterExit)
+		return !in.Surplus && !s.serves(in.Main) && !(in.Done && s.life(in.Gen).RemainAfterExit)
 	})
 }
 
@@ -113,7 +116,7 @@ func (s Service) serves(p Proc) bool {
 // held: an instance has no Main and will not get one soon.
 func (s Service) held() bool {
 	return slices.ContainsFunc(s.Inst, func(in Instance) bool {
-		return in.Main.ID == 0 && !in.Done && (in.Due == 0 || s.stuck(in, in.Gen))
+		return !in.Surplus && in.Main.ID == 0 && !in.Done && (in.Due == 0 || s.stuck(in, in.Gen))
 	})
 }
 
@@ -160,40 +163,41 @@ func (s Service) stuck(in Instance, g Generation) bool {
 // place alone, Main waits for what becomes of it.
 func (s Service) mayFill(i int) bool {
 	in := s.Inst[i]
-	return in.Main.ID == 0 && s.room(in, in.Gen) && !(s.turnOf() == i && s.alone(in.Gen, s.goal()))
+	return in.Main.ID == 0 && s.room(in, in.Gen) && !(s.alone(in.Gen, s.goal()) && s.hasTurn(i))
 }
 
 // steering is what changed in who gets new connections. It is derived, so that
 // no rule can forget it, and comes first, so that nobody is signalled before.
-func steering(before, after Service) (effects []Effect) {
-	for i := range after.Inst {
-		if f := after.front(i); f.ID != 0 && f != before.front(i) {
-			effects = append(effects, f)
+func steering(before, after Service) []Effect {
+	shares := after.Shares()
+	if len(shares) == 0 || slices.Equal(shares, before.Shares()) {
+		return nil
+	}
+	return []Effect{Steer{shares}}
+}
+
+// Shares says who gets new connections; none: whoever did so last. Instances
+// share alike. In each, Main gets them, less what Next is tried with.
+func (s Service) Shares() (shares []Share) {
+	give := func(p Proc, weight int) {
+		if s.life(p.Gen).Steer && weight > 0 {
+			shares = append(shares, Share{p.ID, weight})
 		}
 	}
-	return effects
-}
-
-// front says who of instance i gets new connections.
-func (s Service) front(i int) Steer {
-	in := s.Inst[i]
-	ready, baking := in.Main.Phase >= Baking, in.Next.Phase == Baking
-	switch {
-	case baking && !ready:
-		return s.steer(i, in.Next, 100)
-	case baking && s.life(in.Next.Gen).Canary > 0:
-		return s.steer(i, in.Next, s.life(in.Next.Gen).Canary)
-	case ready:
-		return s.steer(i, in.Main, 100)
+	for _, in := range s.Inst {
+		ready, baking := in.Main.Phase >= Baking, in.Next.Phase == Baking
+		switch {
+		case baking && !ready:
+			give(in.Next, 100)
+		case baking:
+			canary := s.life(in.Next.Gen).Canary
+			give(in.Main, 100-canary)
+			give(in.Next, canary)
+		case ready:
+			give(in.Main, 100)
+		}
 	}
-	return Steer{}
-}
-
-func (s Service) steer(i int, p Proc, share int) Steer {
-	if !s.life(p.Gen).Steer {
-		return Steer{}
-	}
-	return Steer{i, p.ID, share}
+	return shares
 }
 
 // Procs yields those that may speak against others first.

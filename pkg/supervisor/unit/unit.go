@@ -32,7 +32,9 @@ type Build struct {
 type Service struct {
 	Want    Want
 	Inst    []Instance // one is not special
+	Size    int        // how many of them there are to be; 0: nobody has said
 	Builds  []Build    // those still named below
+	Scaled  Generation // builds up to this one no longer say how many: scale came later
 	Current Generation // where a rollout that fails goes back to
 	Target  Generation // where a rollout goes; 0: none
 	Roll    Roll
@@ -73,6 +75,7 @@ type Instance struct {
 	Window  Time       // when the interval of the start limit began
 	Starts  int        // automatic restarts in it
 	Done    bool       // oneshot: its program has ended well
+	Surplus bool       // there are to be fewer: it goes when its processes have
 }
 
 // A Proc is one invocation, from the wish to start it until its whole tree is
@@ -88,6 +91,7 @@ type Proc struct {
 	Since    Time // when it became ready
 	Exit     Exit // its main process is gone, its tree not yet
 	Stopping bool // it said so itself
+	Quiet    bool // settling: no connection is on its way to it any more
 }
 
 // Phase is where a Proc is in its life.
@@ -98,7 +102,8 @@ const (
 	Starting
 	Baking
 	Serving
-	Settling // leaving: Old
+	Settling // leaving: Old. It gets no new connections
+	Emptying // the same: it has settled for long enough, but some are still on their way to it
 	Aborted  // by the watchdog's signal
 	Asked    // by the kill signal
 	Told     // by SIGKILL
@@ -123,11 +128,12 @@ const (
 	Stop
 	Restart
 	Reload
+	Scale // to another number of instances
 )
 
 // String is the word for v in a command line.
 func (v Verb) String() string {
-	return [...]string{"", "start", "stop", "restart", "reload"}[v]
+	return [...]string{"", "start", "stop", "restart", "reload", "scale"}[v]
 }
 
 // Result says how an invocation ended, in systemd's words.
@@ -207,6 +213,7 @@ type (
 	Asks struct { // an operator, the boot, a shutdown
 		Job   Job
 		Build *Build // start, restart, reload: what to run; Gen is given to it here
+		Size  int    // scale: how many instances, at least one
 	}
 	Clears struct{} // an operator: reset-failed
 	Kills  struct { // an operator: kill
@@ -230,6 +237,7 @@ type (
 		Exit Exit
 	}
 	Gone    struct{ ID Invocation }      // its whole tree
+	Quiet   struct{ ID Invocation }      // no connection is on its way to what settles
 	Elapsed struct{}                     // the [Deadline] has passed
 	Found   struct{ Alive []Invocation } // first after a restore: whose trees live
 )
@@ -262,6 +270,7 @@ func (NotStarted) event() {}
 func (Said) event()       {}
 func (Exited) event()     {}
 func (Gone) event()       {}
+func (Quiet) event()      {}
 func (Elapsed) event()    {}
 func (Found) event()      {}
 
@@ -279,11 +288,7 @@ type (
 		Signal syscall.Signal
 		Mode   KillMode
 	}
-	Steer struct { // ID gets Share percent of an instance's new connections, Main the rest
-		Inst  int
-		ID    Invocation
-		Share int
-	}
+	Steer  struct{ Shares []Share } // who gets new connections from now on; nobody else does
 	Forget struct{ ID Invocation }
 	Finish struct {
 		Jobs   []JobID
@@ -292,6 +297,12 @@ type (
 		Proc   Proc // the one that failed, as it was then; zero: none
 	}
 )
+
+// A Share is a process's part of new connections: Weight of the sum of all.
+type Share struct {
+	ID     Invocation
+	Weight int
+}
 
 func (Spawn) effect()  {}
 func (Signal) effect() {}

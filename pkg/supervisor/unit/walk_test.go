@@ -28,6 +28,8 @@ func TestWalk(t *testing.T) {
 		{name: "oneshot", n: 1, old: 2, life: Life{Type: Oneshot, Restart: OnFailure, MaxDraining: 1}},
 		{name: "oneshot that remains, overlap", n: 1, old: 2, life: Life{Type: Oneshot, RemainAfterExit: true, Overlap: true, Restart: No, MaxDraining: 1}},
 		{name: "two instances", n: 2, old: 1, sample: 23, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, MaxDraining: 1}, lazy: true},
+		{name: "two at once, steered", n: 2, old: 1, sample: 23, life: Life{Type: Exec, Overlap: true, Steer: true, Surge: 2, Restart: OnFailure, MaxDraining: 1}, lazy: true},
+		{name: "one or two", n: 1, old: 1, sample: 23, scale: 2, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, MaxDraining: 1}, lazy: true},
 		{name: "two, no overlap", n: 2, old: 2, sample: 23, life: Life{Type: Exec, Restart: OnFailure, MaxDraining: 1}, lazy: true},
 	} {
 		t.Run(w.name, func(t *testing.T) {
@@ -54,6 +56,7 @@ type world struct {
 	old     int  // states with more are checked, but nothing is tried in them
 	waiters int  // how many may join a job
 	sample  int  // run the endings from each such state only
+	scale   int  // how many instances may be asked for; 0: nobody asks
 	lazy    bool // leave out what the walks of one instance have tried in full
 	mixed   bool // builds differ in whether they overlap
 	life    Life
@@ -65,7 +68,7 @@ type world struct {
 func (w *world) walk() {
 	l := &w.life
 	l.RestartSec, l.RestartMax, l.ResetSec, l.Interval = hour, hour, 100, hour
-	l.Start, l.Bake, l.Settle, l.Stop, l.Abort, l.Kill, l.ExtendMax = hour, hour, hour, hour, hour, hour, hour
+	l.Start, l.Bake, l.Settle, l.Empty, l.Stop, l.Abort, l.Kill, l.ExtendMax = hour, hour, hour, hour, hour, hour, hour, hour
 	l.KillSignal = syscall.SIGTERM
 	w.specs = []*Spec{{Life: *l}}
 	if w.mixed {
@@ -121,10 +124,15 @@ func raw(s Service) string { return fmt.Sprintf("%+v", s) }
 // events calls f with all that can happen in s. A deadline passes by being put
 // into the past; a Main was healthy for long or not.
 func (w *world) events(s Service, f func(Service, Event)) {
+	for size := 1; size <= w.scale; size++ {
+		if w.patient(s, Scale) {
+			f(s, Asks{Job{ID: 99, Verb: Scale}, nil, size})
+		}
+	}
 	for v := Start; v <= Reload; v++ {
 		if w.patient(s, v) && !(w.lazy && v == Restart) {
 			for _, spec := range w.specs {
-				f(s, Asks{Job{ID: 99, Verb: v}, &Build{Spec: spec}})
+				f(s, Asks{Job{ID: 99, Verb: v}, &Build{Spec: spec}, 0})
 			}
 		}
 	}
@@ -192,6 +200,9 @@ func (w *world) procEvents(s Service, p Proc, f func(Service, Event)) {
 		f(s, Said{p.ID, Notice{Ping: true}})
 	}
 	f(s, Gone{p.ID})
+	if p.Phase == Settling && !p.Quiet || p.Phase == Emptying {
+		f(s, Quiet{p.ID})
+	}
 	if w.lazy && p.Phase > Serving {
 		return
 	}
@@ -259,7 +270,7 @@ func (w *world) check(s Service, e Event, to Service, effects []Effect) {
 
 // endings: whatever has happened, these come out right.
 func (w *world) endings(s Service) {
-	ask := Asks{Job{ID: 99, Verb: Stop}, nil}
+	ask := Asks{Job{ID: 99, Verb: Stop}, nil, 0}
 	var all []Invocation
 	for p := range s.Procs() {
 		all = append(all, p.ID)
@@ -289,7 +300,7 @@ func (w *world) endings(s Service) {
 
 // oneBuild: stop and start leave no trace of a rollout that was cut short.
 func (w *world) oneBuild(s Service) bool {
-	s, _ = Step(s, far, Asks{Job{ID: 100, Verb: Start}, &Build{Spec: w.specs[0]}})
+	s, _ = Step(s, far, Asks{Job{ID: 100, Verb: Start}, &Build{Spec: w.specs[0]}, 0})
 	s = drive(s, true)
 	return w.oneMain(s) && !slices.ContainsFunc(s.Inst, func(in Instance) bool { return in.Gen != s.Current })
 }
@@ -320,6 +331,8 @@ func drive(s Service, good bool) Service {
 				e = Exited{p.ID, well}
 			case p.Phase == Starting:
 				e = Said{p.ID, Notice{Ready: true}}
+			case p.Phase.settles() && !p.Quiet:
+				e = Quiet{p.ID}
 			case p.Phase >= Asked:
 				e = Gone{p.ID}
 			}
@@ -368,7 +381,7 @@ func canonOlds(s *Service) {
 	for i := range s.Inst {
 		in := &s.Inst[i]
 		for k, p := range in.Old {
-			in.Old[k] = Proc{ID: 1, Gen: s.Current, Phase: p.Phase, By: armed(p.By), Exit: Exit{Kind: p.Exit.Kind}}
+			in.Old[k] = Proc{ID: 1, Gen: s.Current, Phase: p.Phase, By: armed(p.By), Exit: Exit{Kind: p.Exit.Kind}, Quiet: p.Quiet && p.Phase == Settling}
 			if p.ID == s.Job.Who.ID {
 				in.Old[k].PID = 1 // the one that its job waits for
 			}
@@ -411,7 +424,7 @@ func canonGenerations(s *Service) {
 		gen(&s.Builds[i].Gen)
 	}
 	slices.SortFunc(s.Builds, func(a, b Build) int { return cmp.Compare(a.Gen, b.Gen) })
-	s.Job.Gen = s.Target
+	s.Job.Gen, s.Scaled = s.Target, 0 // the builds say no number here
 }
 
 // canonInstances cuts counters where more makes no difference.
@@ -483,13 +496,14 @@ func (w *world) key(s Service) string {
 	}
 	proc := func(p Proc) {
 		if p.ID != 0 {
+			b = strconv.AppendBool(b, p.Quiet)
 			num(int(p.Gen), int(p.Phase), int(min(p.Since, 1)), int(min(p.By, 1)), int(min(p.Ping, 1)))
 			b = strconv.AppendBool(b, p.Stopping)
 			b = append(b, p.Exit.Kind...)
 		}
 		b = append(b, ',')
 	}
-	num(int(s.Want), int(s.Current), int(s.Target), int(s.Roll), int(s.Job.Verb), len(s.Job.Also), int(s.Job.Who.ID), int(s.Queue.Gen), len(s.Queue.Also))
+	num(int(s.Want), s.Size, int(s.Current), int(s.Target), int(s.Roll), int(s.Job.Verb), len(s.Job.Also), int(s.Job.Who.ID), int(s.Queue.Gen), len(s.Queue.Also))
 	for _, u := range s.Builds {
 		b = strconv.AppendBool(b, u.Baked)
 		b = strconv.AppendBool(b, u.Spec.Life.Overlap)
@@ -498,6 +512,7 @@ func (w *world) key(s Service) string {
 		b = append(b, '|')
 		num(int(in.Gen), int(in.Due), in.Crashes, in.Starts)
 		b = strconv.AppendBool(b, in.Done)
+		b = strconv.AppendBool(b, in.Surplus)
 		if !w.lazy {
 			b = append(b, in.Result...)
 		}

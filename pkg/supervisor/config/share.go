@@ -1,0 +1,44 @@
+package config
+
+import (
+	"slices"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// share checks what services and sockets say of who gets a connection. Only one
+// service can have a socket that is not the same for all processes: what is
+// steered, and what each instance has for itself.
+func (l *load) share() {
+	owner := map[string]*service{}
+	for _, spec := range l.config.Services {
+		s := l.services[spec.Name]
+		for i, name := range s.Sockets {
+			k := l.sockets[name]
+			if k == nil || !k.Steer && !k.PerInstance() {
+				continue
+			}
+			if other := owner[name]; other != nil && other != s {
+				s.set["sockets"].element(i, nil).wrong("[socket.%s] is for one service only, since its connections are given to processes one by one, and [service.%s] has it already; write a socket for each", name, other.Name)
+				continue
+			}
+			owner[name] = s
+			k.instances = s.Life.Instances
+			k.Shards = s.Life.Instances + s.Life.Surge + s.Life.MaxDraining
+			s.Life.Steer = s.Life.Steer || k.Steer && slices.ContainsFunc(k.Listen, func(a unit.Address) bool { return a.Network == "tcp" })
+		}
+		s.checkShare()
+	}
+}
+
+func (s *service) checkShare() {
+	if c, ok := s.set["reload.canary"]; ok && s.Life.Canary > 0 && !s.Life.Steer {
+		c.wrong("only steered sockets can give a process a share, and this service has none; write steer = \"connections\" in the socket, or leave it out")
+	}
+	if c, ok := s.set["reload.max_surge"]; ok && s.Life.Surge > 1 && !s.Life.Overlap {
+		c.wrong("more than one at a time would take more than one instance away, since mode \"restart\" ends the old process first; leave it out")
+	}
+	if c, ok := s.set["handover"]; ok && s.Hand && (!s.Life.Overlap || len(s.Sockets) == 0) {
+		c.wrong("there is nobody to pass connections on to: it needs sockets, and a reload by overlap; leave it out")
+	}
+}

@@ -1,0 +1,68 @@
+package unit
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Placeholder stands for the number of an instance, from 0 on, in values of a
+// configuration.
+const Placeholder = "{instance}"
+
+func numbered(s string, i int) string { return strings.ReplaceAll(s, Placeholder, strconv.Itoa(i)) }
+
+// Of is what instance i runs. The program itself is the same for all.
+func (p *Program) Of(i int) *Program {
+	q := *p
+	q.Dir = numbered(p.Dir, i)
+	q.Argv, q.Environment, q.EnvironmentFiles = slices.Clone(p.Argv), slices.Clone(p.Environment), slices.Clone(p.EnvironmentFiles)
+	for _, list := range [][]string{q.Argv[min(1, len(q.Argv)):], q.Environment, q.EnvironmentFiles} {
+		for k := range list {
+			list[k] = numbered(list[k], i)
+		}
+	}
+	return &q
+}
+
+// PerInstance: each instance has sockets of its own.
+func (s *Socket) PerInstance() bool { return slices.ContainsFunc(s.Listen, Address.PerInstance) }
+
+// PerInstance: it is another address for each instance.
+func (a Address) PerInstance() bool {
+	return a.PortOf != "" || strings.Contains(a.Path, Placeholder)
+}
+
+// Of is the socket unit of instance i, with a name that no configuration can
+// give; s itself if all instances share it. The error is for a port that there
+// is not.
+func (s *Socket) Of(i int) (*Socket, error) {
+	if !s.PerInstance() {
+		return s, nil
+	}
+	c := *s
+	c.Name, c.Listen = fmt.Sprintf("%s@%d", s.Name, i), nil
+	for _, a := range s.Listen {
+		b, err := a.Of(i)
+		if err != nil {
+			return nil, err
+		}
+		c.Listen = append(c.Listen, b)
+	}
+	return &c, nil
+}
+
+// Of is the address of instance i.
+func (a Address) Of(i int) (Address, error) {
+	a.Path = numbered(a.Path, i)
+	if a.PortOf == "" {
+		return a, nil
+	}
+	port, err := strconv.ParseUint(numbered(a.PortOf, i), 10, 16)
+	if err != nil {
+		return a, fmt.Errorf("%s is no port for instance %d: they go up to 65535", numbered(a.PortOf, i), i)
+	}
+	a.Port, a.PortOf = int(port), ""
+	return a, nil
+}
