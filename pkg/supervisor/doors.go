@@ -66,7 +66,7 @@ func (d *doors) open(service string, s *unit.Socket) ([]socket.File, error) {
 		return nil, err
 	}
 	door.users[service] = true
-	return d.table.Files(s.Name)
+	return d.table.Files(s.Name, 0)
 }
 
 // bind takes a socket's addresses, so that nobody else has them, and opens it to

@@ -78,7 +78,7 @@ func TestOurOwnSocketIsNamed(t *testing.T) {
 	must(t, table.Bind(spec("admin", tcp("127.0.0.1", 0))))
 	a := tcp("127.0.0.1", 0)
 	fmt.Sscanf(table.Status("admin")[0].Address, "127.0.0.1:%d", &a.Port)
-	must(t, table.Bind(spec("admin", table.units["admin"].order[0].addr, file(at))))
+	must(t, table.Bind(spec("admin", table.units["admin"].order[0].(*listener).addr, file(at))))
 	for _, a := range []unit.Address{a, tcp("0.0.0.0", a.Port), file(at)} {
 		err := table.Bind(spec("http", a))
 		want := fmt.Sprintf("cannot bind %s: address already in use by supervisord itself ([socket.admin])", a)

@@ -3,6 +3,8 @@ package socket
 import (
 	"cmp"
 	"errors"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -24,21 +26,26 @@ type listener struct {
 	listening bool
 	err       error // why it does not listen
 	warning   error // options that it does not have
+	base      *baseline
+	last      *Finding
 }
 
 func newListener(s *unit.Socket, a unit.Address) *listener {
 	return &listener{addr: a, spec: s, fd: -1}
 }
 
-// take makes a socket of systemd's this one. The flag is set here as if it had
-// been made here: systemd itself sets it anew for each process it starts.
-func (l *listener) take(g Given) {
+// taken makes a listener of a socket of systemd's. The flag is set here as if it
+// had been made here: systemd itself sets it anew for each process it starts.
+func taken(s *unit.Socket, a unit.Address, g Given) *listener {
+	l := newListener(s, a)
 	l.given = true
 	l.fd = g.FD
 	l.listening = g.listening
 	if g.nonblock != l.spec.NonBlocking {
 		unix.SetNonblock(g.FD, l.spec.NonBlocking)
 	}
+	l.base = observe(g.FD, a)
+	return l
 }
 
 // open makes and binds the socket, which does not listen yet.
@@ -48,9 +55,10 @@ func (l *listener) open() error {
 		return l.failed(err)
 	}
 	warning := tune(fd, l.spec, l.addr)
+	base := observe(fd, l.addr)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.fd, l.err, l.warning = fd, nil, warning
+	l.fd, l.err, l.warning, l.base = fd, nil, warning, base
 	return nil
 }
 
@@ -134,7 +142,7 @@ func (l *listener) failed(err error) error {
 // listener can end that for all (shutdown(2), connect(2) to no address), and a
 // path can be removed.
 func (l *listener) serving() bool {
-	return l.listening && l.accepts() && !l.lost()
+	return l.listening && accepts(l.fd) && !l.lost()
 }
 
 // lost says that the path does not lead here, and nothing is lost by binding it
@@ -147,8 +155,8 @@ func (l *listener) lost() bool {
 	return at == nowhere || at == elsewhere && !l.listening
 }
 
-func (l *listener) accepts() bool {
-	on, err := unix.GetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+func accepts(fd int) bool {
+	on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
 	return err != nil || on == 1
 }
 
@@ -224,7 +232,8 @@ func (l *listener) where() unit.Address {
 	return l.addr
 }
 
-func (l *listener) file() (File, error) {
+// file is the same for every process.
+func (l *listener) file(int) (File, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.fd < 0 {
@@ -248,6 +257,15 @@ func backlog(s *unit.Socket) int {
 		return unix.SOMAXCONN
 	}
 	return s.Backlog
+}
+
+// somaxconn is the most that listen(2) grants.
+func somaxconn() int {
+	text, _ := os.ReadFile("/proc/sys/net/core/somaxconn")
+	if n, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
+		return n
+	}
+	return unix.SOMAXCONN
 }
 
 // closeFD closes without asking again: after EINTR the descriptor is gone too.

@@ -161,7 +161,7 @@ func TestNameIsTheRealOne(t *testing.T) {
 	table := NewTable(nil)
 	defer table.Close()
 	must(t, table.Bind(spec("http", file(at))))
-	files, err := table.Files("http")
+	files, err := table.Files("http", 0)
 	must(t, err)
 	sa, err := unix.Getsockname(files[0].FD)
 	must(t, err)
@@ -217,7 +217,7 @@ func TestSomebodyTookThePath(t *testing.T) {
 	if status := table.Status("http"); len(status) != 1 || status[0].Err == nil || status[0].Listening {
 		t.Errorf("status is %+v", status)
 	}
-	if _, err := table.Files("http"); err == nil {
+	if _, err := table.Files("http", 0); err == nil {
 		t.Error("a socket that is not there was given out")
 	}
 	must(t, os.Remove(at))

@@ -12,18 +12,23 @@ type Status struct {
 	Address   string // with the real port
 	Listening bool
 	Given     bool   // by systemd, which holds it too
+	Steered   bool   // one socket for each seat: the figures are their sums; see Table.Seats
 	Queue     int    // connections that wait for accept(2); -1: not known
 	Limit     int    // how many may; -1: not known
 	Drops     uint64 // connections that found no room since it was made; unix: always 0, clients wait or get EAGAIN
+	Retried   uint64 // steered: clients that found no seat and had to try again, which the kernel does after 1 s
+	Lost      uint64 // steered: clients that found no seat and were reset, where the kernel lets us filter nothing
 	Note      string // what a reader would not expect; may be empty
 	Err       error  // why it is not what it should be
+
+	Last *Finding // what a process last did to it; nil: nothing
 }
 
 func (l *listener) status() Status {
 	at := l.where().String()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := Status{Address: at, Listening: l.listening, Given: l.given, Queue: -1, Limit: -1, Err: one(errors.Join(l.err, l.warning))}
+	s := Status{Address: at, Listening: l.listening, Given: l.given, Queue: -1, Limit: -1, Err: one(errors.Join(l.err, l.warning)), Last: l.last}
 	if l.given {
 		s.Note = "systemd holds it: while the service is down clients wait"
 	}
@@ -33,7 +38,7 @@ func (l *listener) status() Status {
 	switch {
 	case !l.listening:
 		s.Queue = 0
-	case !l.accepts():
+	case !accepts(l.fd):
 		s.Listening, s.Queue = false, 0
 		s.Note = "a process that has it shut it down; the next start mends it"
 	case l.addr.Network == "unix":
@@ -67,4 +72,15 @@ func drops(fd int) uint64 {
 		return 0
 	}
 	return uint64(info[8])
+}
+
+// filterLen is the number of instructions of a socket's own filter.
+func filterLen(fd int) (int, error) {
+	var size uint32
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_GET_FILTER,
+		0, uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(size), nil
 }

@@ -11,7 +11,10 @@
 //     never becomes an os.File, whose Fd method clears the flag and whose
 //     finalizer closes the descriptor.
 //   - Only this package binds, listens, shuts down and unlinks. A worker that
-//     leaves takes nothing with it.
+//     leaves takes nothing with it, and what one does to a socket is looked for
+//     and mended ([Table.Audit]).
+//   - Where a unit is steered, each process has a socket of its own at each TCP
+//     address, and the kernel is told how to divide the clients ([Table.Seat]).
 //   - While every service of a socket is down, its clients are refused or wait,
 //     as when_down says. Refusing keeps the address: nobody else can have it.
 //   - What systemd gave (LISTEN_FDS) is taken by name, then by address, and is
@@ -19,6 +22,7 @@
 package socket
 
 import (
+	"cmp"
 	"errors"
 	"maps"
 	"os"
@@ -37,18 +41,24 @@ type Table struct {
 	mu    sync.Mutex
 	units map[string]*group
 	given []Given // not taken yet
+	watch *watch  // nil: nobody has asked
 }
 
-// A Scope says who shares a socket. A later version has one for each instance
-// and generation.
-type Scope string
-
-// Shared is a socket that every process of its services has.
-const Shared Scope = "shared"
-
-type key struct {
-	address unit.Address
-	scope   Scope
+// An endpoint is what a unit has at one address: a [listener] that all its
+// processes share, or a [ring] of which each has a shard. It stays what it was
+// opened as. Its methods are called under the op lock of its group, but for
+// where, status and file.
+type endpoint interface {
+	open() error
+	configure(*unit.Socket)
+	listen() error
+	serving() bool
+	refuse() error
+	close() error
+	audit() []Finding
+	where() unit.Address
+	status() Status
+	file(seat int) (File, error)
 }
 
 // A group is what one socket unit owns.
@@ -56,8 +66,9 @@ type group struct {
 	op sync.Mutex // held by whoever changes it, however long that takes
 
 	mu    sync.Mutex // held for moments, to read and to commit
-	all   map[key]*listener
-	order []*listener // as the last Bind named them: the order of the fds
+	all   map[unit.Address]endpoint
+	order []endpoint // as the last Bind named them: the order of the fds
+	seats []seat     // while there is a ring: one for each of its shards
 }
 
 // NewTable returns a Table that owns the given sockets and no other.
@@ -70,7 +81,7 @@ func (t *Table) group(name string) *group {
 	defer t.mu.Unlock()
 	g := t.units[name]
 	if g == nil {
-		g = &group{all: map[key]*listener{}}
+		g = &group{all: map[unit.Address]endpoint{}}
 		t.units[name] = g
 	}
 	return g
@@ -94,22 +105,46 @@ func (t *Table) Bind(s *unit.Socket) error {
 	if err != nil {
 		return err
 	}
-	var fresh []*listener
+	fresh := map[unit.Address]endpoint{}
 	for _, a := range missing {
-		l := newListener(s, a)
 		if fd, ok := given[a]; ok {
-			l.take(fd)
-		} else if e := l.open(); e != nil {
-			err = errors.Join(err, t.ownOr(e, a))
+			fresh[a] = taken(s, a, fd)
 			continue
 		}
-		fresh = append(fresh, l)
+		e := g.closed(s, a)
+		if failed := e.open(); failed != nil {
+			err = errors.Join(err, t.ownOr(failed, a))
+			continue
+		}
+		fresh[a] = e
 	}
 	if err != nil {
 		t.abandon(fresh, given)
 		return one(err)
 	}
 	return g.commit(s, fresh)
+}
+
+// closed is what a unit should have at an address, before it is opened.
+func (g *group) closed(s *unit.Socket, a unit.Address) endpoint {
+	if !s.Steer || a.Network == "unix" {
+		return newListener(s, a)
+	}
+	if len(g.seats) > 0 {
+		return newRing(s, a, g.weights())
+	}
+	return newRing(s, a, firstWeights(s))
+}
+
+// firstWeights lead to the first seat until somebody has one.
+func firstWeights(s *unit.Socket) []uint32 {
+	n := s.Shards
+	if n <= 0 {
+		n = defaultShards
+	}
+	w := make([]uint32, min(n, maxShards)+1)
+	w[0] = 1
+	return w
 }
 
 // ownOr names the unit if the address is taken by one of ours: a port that is
@@ -132,7 +167,7 @@ func (t *Table) ownOr(err error, a unit.Address) error {
 // missing lists the addresses that have no socket yet.
 func (g *group) missing(all []unit.Address) (m []unit.Address) {
 	for _, a := range all {
-		if g.all[key{a, Shared}] == nil && !slices.Contains(m, a) {
+		if g.all[a] == nil && !slices.Contains(m, a) {
 			m = append(m, a)
 		}
 	}
@@ -140,19 +175,18 @@ func (g *group) missing(all []unit.Address) (m []unit.Address) {
 }
 
 // commit makes the new sockets part of the group and the order that of s.
-func (g *group) commit(s *unit.Socket, fresh []*listener) (err error) {
+func (g *group) commit(s *unit.Socket, fresh map[unit.Address]endpoint) (err error) {
 	g.mu.Lock()
-	for _, l := range fresh {
-		g.all[key{l.addr, Shared}] = l
-	}
+	maps.Copy(g.all, fresh)
 	g.order = g.order[:0:0]
 	for _, a := range s.Listen {
-		if l := g.all[key{a, Shared}]; !slices.Contains(g.order, l) {
-			g.order = append(g.order, l)
+		if e := g.all[a]; !slices.Contains(g.order, e) {
+			g.order = append(g.order, e)
 		}
 	}
 	order := g.order
 	g.mu.Unlock()
+	g.furnish()
 	for _, l := range order {
 		l.configure(s)
 		if s.WhenDown == unit.Queue {
@@ -162,11 +196,28 @@ func (g *group) commit(s *unit.Socket, fresh []*listener) (err error) {
 	return one(err)
 }
 
+// furnish makes the seats when the first ring is open, and removes them when the
+// last one is closed.
+func (g *group) furnish() {
+	rings := g.rings()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case len(rings) == 0:
+		g.seats = nil
+	case len(g.seats) == 0:
+		g.seats = make([]seat, len(rings[0].weights))
+		for i, w := range rings[0].weights {
+			g.seats[i].weight = w
+		}
+	}
+}
+
 // abandon undoes a Bind that failed half way.
-func (t *Table) abandon(fresh []*listener, given map[unit.Address]Given) {
-	for _, l := range fresh {
-		if !l.given {
-			l.close()
+func (t *Table) abandon(fresh map[unit.Address]endpoint, given map[unit.Address]Given) {
+	for a, e := range fresh {
+		if _, ok := given[a]; !ok {
+			e.close()
 		}
 	}
 	t.mu.Lock()
@@ -186,7 +237,7 @@ func (t *Table) Listen(name string) error {
 	g.op.Lock()
 	defer g.op.Unlock()
 	var err error
-	var opened []*listener
+	var opened []endpoint
 	for _, l := range g.snapshot() {
 		if l.serving() {
 			continue
@@ -220,7 +271,7 @@ func (t *Table) Refuse(name string) error {
 	return one(err)
 }
 
-func (g *group) snapshot() []*listener {
+func (g *group) snapshot() []endpoint {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return slices.Clone(g.order)
@@ -232,14 +283,20 @@ type File struct {
 	Name string // for LISTEN_FDNAMES
 }
 
-// Files lists the descriptors of a unit in the order of its addresses. They are
-// the Table's: to be duplicated into a child, and neither closed nor changed. An
-// error says which address has no socket at present.
-func (t *Table) Files(name string) (files []File, err error) {
-	for _, l := range t.group(name).snapshot() {
-		f, e := l.file()
-		if e != nil {
-			return nil, e
+// Files lists the descriptors for one process, in the order of the unit's
+// addresses: those of its seat, and those that all processes share. They are the
+// Table's: to be duplicated into a child, and neither closed nor changed. An error
+// says which address has no socket at present, or that the unit is steered and
+// the process has no seat. Other units ignore who asks.
+func (t *Table) Files(name string, holder unit.Invocation) (files []File, err error) {
+	g := t.group(name)
+	g.mu.Lock()
+	seat := g.seatOf(holder)
+	g.mu.Unlock()
+	for _, e := range g.snapshot() {
+		f, err := e.file(seat)
+		if err != nil {
+			return nil, err
 		}
 		files = append(files, f)
 	}
@@ -249,8 +306,16 @@ func (t *Table) Files(name string) (files []File, err error) {
 // Status describes the sockets of a unit, in the order of its addresses. It
 // never waits for a Bind in progress.
 func (t *Table) Status(name string) (all []Status) {
-	for _, l := range t.group(name).snapshot() {
-		all = append(all, l.status())
+	g := t.group(name)
+	g.mu.Lock()
+	seats := len(g.seats)
+	g.mu.Unlock()
+	for _, e := range g.snapshot() {
+		s := e.status()
+		if seats > 0 && !s.Steered {
+			s.Note = cmp.Or(s.Note, "not steered: all processes share it")
+		}
+		all = append(all, s)
 	}
 	return all
 }
@@ -263,8 +328,8 @@ func (t *Table) Trim(name string) (err error) {
 	g.op.Lock()
 	defer g.op.Unlock()
 	g.mu.Lock()
-	var former []*listener
-	maps.DeleteFunc(g.all, func(_ key, l *listener) bool {
+	var former []endpoint
+	maps.DeleteFunc(g.all, func(_ unit.Address, l endpoint) bool {
 		gone := !slices.Contains(g.order, l)
 		if gone {
 			former = append(former, l)
@@ -275,6 +340,7 @@ func (t *Table) Trim(name string) (err error) {
 	for _, l := range former {
 		err = errors.Join(err, l.close())
 	}
+	g.furnish()
 	return err
 }
 

@@ -130,7 +130,7 @@ func TestPortWithLingeringConnections(t *testing.T) {
 	c, err := dial(address)
 	must(t, err)
 	defer c.Close()
-	files, err := first.Files("http")
+	files, err := first.Files("http", 0)
 	must(t, err)
 	server, err := accept(files[0].FD)
 	must(t, err)
@@ -158,7 +158,7 @@ func TestCopiesServeAgain(t *testing.T) {
 	defer table.Close()
 	must(t, table.Bind(spec("http", tcp("127.0.0.1", 0))))
 	must(t, table.Listen("http"))
-	files, err := table.Files("http")
+	files, err := table.Files("http", 0)
 	must(t, err)
 	copied, err := unix.FcntlInt(uintptr(files[0].FD), unix.F_DUPFD_CLOEXEC, 3)
 	must(t, err)
@@ -185,7 +185,7 @@ func TestRuinedListenerIsMended(t *testing.T) {
 		"shutdown": func(fd int) error { return unix.Shutdown(fd, unix.SHUT_RD) },
 		"connect":  disconnect,
 	} {
-		files, err := table.Files("http")
+		files, err := table.Files("http", 0)
 		must(t, err)
 		must(t, ruin(files[0].FD))
 		refused(t, address)
@@ -239,7 +239,7 @@ func TestFlagsAreNeverTouched(t *testing.T) {
 				table := NewTable(nil)
 				defer table.Close()
 				check := func(when string) {
-					files, err := table.Files("http")
+					files, err := table.Files("http", 0)
 					must(t, err)
 					status, err := unix.FcntlInt(uintptr(files[0].FD), unix.F_GETFL, 0)
 					must(t, err)
@@ -283,7 +283,7 @@ func TestFortySockets(t *testing.T) {
 	must(t, table.Bind(s))
 	must(t, table.Listen("http"))
 	served(t, table)
-	files, err := table.Files("http")
+	files, err := table.Files("http", 0)
 	must(t, err)
 	if len(files) != 40 {
 		t.Fatalf("there are %d", len(files))
@@ -335,7 +335,7 @@ func TestAddressesChange(t *testing.T) {
 	defer table.Close()
 	must(t, table.Bind(spec("http", a, b)))
 	must(t, table.Listen("http"))
-	files, err := table.Files("http")
+	files, err := table.Files("http", 0)
 	must(t, err)
 	must(t, table.Bind(spec("http", c, b)))
 	must(t, table.Listen("http"))
@@ -343,7 +343,7 @@ func TestAddressesChange(t *testing.T) {
 	if _, err := dial(a.Path); err != nil {
 		t.Errorf("the former address does not serve any more: %v", err)
 	}
-	again, err := table.Files("http")
+	again, err := table.Files("http", 0)
 	must(t, err)
 	if again[1].FD != files[1].FD {
 		t.Error("the address that stays got another socket")
@@ -374,7 +374,7 @@ func TestOptionsOfALaterConfiguration(t *testing.T) {
 	if st, err := os.Stat(dir + "/x"); err != nil || st.Mode().Perm() != 0o666 {
 		t.Errorf("mode is %v, %v", st.Mode(), err)
 	}
-	files, err := table.Files("http")
+	files, err := table.Files("http", 0)
 	must(t, err)
 	for _, o := range []struct{ level, name, want int }{
 		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
@@ -433,7 +433,7 @@ func TestManyAtOnce(t *testing.T) {
 		work.Go(func() {
 			for range 200 {
 				table.Status(name)
-				table.Files(name)
+				table.Files(name, 0)
 				table.Names()
 			}
 		})
@@ -443,7 +443,7 @@ func TestManyAtOnce(t *testing.T) {
 
 func cookie(t *testing.T, table *Table) uint64 {
 	t.Helper()
-	files, err := table.Files("http")
+	files, err := table.Files("http", 0)
 	must(t, err)
 	c, err := unix.GetsockoptUint64(files[0].FD, unix.SOL_SOCKET, unix.SO_COOKIE)
 	must(t, err)
@@ -479,7 +479,7 @@ func served(t *testing.T, table *Table) {
 // answer serves one connection as a worker would.
 func answer(t *testing.T, table *Table, i int) {
 	t.Helper()
-	files, err := table.Files("http")
+	files, err := table.Files("http", 0)
 	must(t, err)
 	fd, err := accept(files[i].FD)
 	must(t, err)

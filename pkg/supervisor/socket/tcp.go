@@ -44,7 +44,15 @@ func bindTo(s *unit.Socket, to unix.Sockaddr) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	err = unix.Bind(fd, to)
+	if err := occupyPort(fd, to); err != nil {
+		closeFD(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func occupyPort(fd int, to unix.Sockaddr) error {
+	err := unix.Bind(fd, to)
 	if err == unix.EADDRINUSE {
 		if err = reuse(fd, true); err == nil {
 			err = unix.Bind(fd, to)
@@ -53,11 +61,7 @@ func bindTo(s *unit.Socket, to unix.Sockaddr) (int, error) {
 			err = reuse(fd, false)
 		}
 	}
-	if err != nil {
-		closeFD(fd)
-		return -1, err
-	}
-	return fd, nil
+	return err
 }
 
 // prepared is a socket with the options that bind(2) reads.
@@ -83,6 +87,7 @@ func prepared(s *unit.Socket, to unix.Sockaddr) (fd int, err error) {
 	return fd, nil
 }
 
+// freeBind allows an address that no interface has yet.
 func freeBind(fd int, v4 bool) error {
 	if v4 {
 		return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_FREEBIND, 1)

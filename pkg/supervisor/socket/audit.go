@@ -1,0 +1,402 @@
+package socket
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// Whoever has a descriptor of a socket can ruin the socket for all that share it,
+// and the shares of a steered unit with it. It cannot be prevented, so it is
+// noticed, named and mended.
+
+// A Finding is what a process did to a socket that it was given.
+type Finding struct {
+	Address string
+	Holder  unit.Invocation // who did it; 0: any of those that have the socket
+	What    string          // in words: "shut it down", "set SO_LINGER"
+	Mended  string          // in words: "it listens again"; empty: nothing could be done
+	Err     error           // why it is not mended
+	Void    bool            // it had to be bound anew: processes have the old one until they are replaced
+}
+
+// String is a sentence.
+func (f Finding) String() string {
+	who := "a process that has it"
+	if f.Holder != 0 {
+		who = fmt.Sprintf("invocation %d", f.Holder)
+	}
+	text := fmt.Sprintf("%s: %s %s", f.Address, who, f.What)
+	switch {
+	case f.Err != nil:
+		text += "; cannot mend it: " + f.Err.Error()
+	case f.Mended != "":
+		text += "; " + f.Mended
+	}
+	if f.Void {
+		text += "; processes that were started with it must be replaced"
+	}
+	return text
+}
+
+// Audit looks at every socket of a unit for what processes did to it, and mends
+// it: a socket that was shut down listens again (who waited in its queue was
+// reset), options and the length of the queue are set back, the program that
+// divides new connections is attached again. It lists what it found.
+//
+// Audit is for when a process has ended and before another starts; [Table.Free]
+// and [Table.Steer] do it themselves for steered units. Between, [Table.Watch]
+// notices what is fatal.
+func (t *Table) Audit(name string) []Finding {
+	g := t.group(name)
+	g.op.Lock()
+	found := g.audit()
+	g.op.Unlock()
+	t.tell(name, found)
+	return found
+}
+
+// audit needs op.
+func (g *group) audit() (found []Finding) {
+	for _, e := range g.snapshot() {
+		found = append(found, e.audit()...)
+		if r, ok := e.(*ring); ok {
+			found = append(found, g.auditShares(r)...)
+		}
+	}
+	g.blame(found)
+	return found
+}
+
+// blame turns seats into who holds them. Until here Holder is 1 + the seat.
+func (g *group) blame(found []Finding) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i, f := range found {
+		if f.Holder > 0 && int(f.Holder) <= len(g.seats) {
+			found[i].Holder = g.seats[f.Holder-1].holder
+		}
+	}
+}
+
+// audit looks at a listener.
+func (l *listener) audit() (found []Finding) {
+	if l.fd < 0 {
+		return nil
+	}
+	if l.listening {
+		found = l.auditListening()
+	}
+	found = append(found, findings(l.where(), l.base.restore(l.fd))...)
+	if foreignFilter(l.fd) {
+		err := unix.SetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0)
+		found = append(found, Finding{Address: l.where().String(), What: "attached a filter", Mended: "it is removed", Err: err})
+	}
+	l.remember(found)
+	return found
+}
+
+// auditListening looks whether clients still get in, and in which number.
+func (l *listener) auditListening() (found []Finding) {
+	at := l.where().String()
+	switch {
+	case l.lost():
+		err := l.listen()
+		return []Finding{{Address: at, What: "or another removed its path", Mended: "it is bound anew", Err: err, Void: err == nil}}
+	case l.addr.Network == "unix" && hungUp(l.fd):
+		return []Finding{l.rebind(at)}
+	case !accepts(l.fd):
+		return []Finding{{Address: at, What: "shut it down", Mended: "it listens again", Err: l.listen()}}
+	}
+	if limit, low := lowered(l.fd, l.addr, backlog(l.spec)); low {
+		err := unix.Listen(l.fd, backlog(l.spec))
+		found = append(found, Finding{Address: at, What: fmt.Sprintf("set its backlog to %d", limit), Mended: "it is set back", Err: err})
+	}
+	return found
+}
+
+// rebind replaces a unix socket that cannot listen any more.
+func (l *listener) rebind(at string) Finding {
+	f := Finding{Address: at, What: "shut it down"}
+	if l.given {
+		f.Err = errors.New("systemd has bound it; restart its .socket unit")
+		return f
+	}
+	l.shut()
+	if f.Err = l.open(); f.Err == nil {
+		f.Err = l.listen()
+	}
+	f.Mended, f.Void = "it is bound anew", f.Err == nil
+	return f
+}
+
+func (l *listener) remember(found []Finding) {
+	if len(found) == 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last = &found[len(found)-1]
+}
+
+// findings puts into words which options were set.
+func findings(at unit.Address, changed []change) (found []Finding) {
+	for _, c := range changed {
+		found = append(found, Finding{Address: at.String(), What: "set " + c.name, Mended: "it is set back", Err: c.err})
+	}
+	return found
+}
+
+// hungUp says that a unix listener was shut down: it says itself that it accepts.
+func hungUp(fd int) bool {
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+	n, err := unix.Poll(fds, 0)
+	return err == nil && n > 0 && fds[0].Revents&(unix.POLLRDHUP|unix.POLLHUP) != 0
+}
+
+// lowered reads how many clients may wait, and whether these are fewer than we
+// asked for. More do no harm.
+func lowered(fd int, a unit.Address, asked int) (limit int, low bool) {
+	if a.Network == "unix" {
+		_, limit = unixQueue(fd)
+	} else {
+		_, limit = tcpQueue(fd)
+	}
+	return limit, limit >= 0 && limit < min(asked, somaxconn())
+}
+
+// foreignFilter says that there is a filter on a socket that we gave none.
+func foreignFilter(fd int) bool {
+	n, err := filterLen(fd)
+	return n > 0 || err == unix.EACCES // not a classic one
+}
+
+// audit looks at each shard.
+func (r *ring) audit() (found []Finding) {
+	if !r.listening {
+		return r.auditSilent()
+	}
+	found, _ = r.mend()
+	for i, s := range r.shards {
+		for _, f := range r.auditShard(s) {
+			f.Holder = unit.Invocation(i + 1)
+			found = append(found, f)
+		}
+	}
+	r.remember(found)
+	return found
+}
+
+func (r *ring) auditShard(s *shard) []Finding {
+	found := findings(r.where(), s.base.restore(s.fd))
+	if limit, low := lowered(s.fd, r.addr, backlog(r.spec)); low {
+		err := unix.Listen(s.fd, backlog(r.spec))
+		found = append(found, Finding{Address: r.where().String(), What: fmt.Sprintf("set its backlog to %d", limit), Mended: "it is set back", Err: err})
+	}
+	return found
+}
+
+// auditSilent looks for a process that listens while its service is down.
+func (r *ring) auditSilent() (found []Finding) {
+	for i, s := range r.shards {
+		if accepts(s.fd) {
+			found = append(found, Finding{Address: r.where().String(), Holder: unit.Invocation(i + 1), What: "listened on it while the service is down", Mended: "it refuses again"})
+		}
+	}
+	if len(found) > 0 {
+		found[0].Err = r.silence()
+	}
+	r.remember(found)
+	return found
+}
+
+// mend makes shards that were shut down listen again, finds out which places
+// they have now, and attaches the program.
+func (r *ring) mend() (found []Finding, err error) {
+	gone := r.gone()
+	if len(gone) == 0 {
+		return nil, r.attach()
+	}
+	for _, i := range gone {
+		found = append(found, Finding{
+			Address: r.where().String(), Holder: unit.Invocation(i + 1),
+			What: "shut it down", Mended: "it listens again",
+		})
+	}
+	if err = r.rejoin(gone); err != nil {
+		err = r.failed(err)
+		found[0].Err = err
+	}
+	r.look()
+	return found, err
+}
+
+// gone lists the shards that do not listen.
+func (r *ring) gone() (gone []int) {
+	for i, s := range r.shards {
+		if !accepts(s.fd) {
+			gone = append(gone, i)
+		}
+	}
+	return gone
+}
+
+// rejoin takes shards into the group again. Their places follow from the rules if
+// it is one; else they are asked for, and if that cannot be, all join anew, in
+// order, and whoever waits in a queue is reset.
+func (r *ring) rejoin(gone []int) error {
+	for _, i := range gone {
+		if err := r.join(r.shards[i]); err != nil {
+			return err
+		}
+	}
+	if len(gone) == 1 {
+		r.moved(r.shards[gone[0]])
+	} else if r.learn() != nil {
+		return errors.Join(r.silence(), r.listen())
+	}
+	return r.attach()
+}
+
+// moved says what became of the places when one shard left and came back: the
+// last one took its place, and it became the last.
+func (r *ring) moved(s *shard) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, other := range r.shards {
+		if other.place == len(r.shards) {
+			other.place = s.place
+		}
+	}
+	s.place = len(r.shards)
+}
+
+// auditShares looks for connections where there should be none: somebody has
+// detached the program, or a shard has another place than we know. Which places
+// they have is found out, and the program attached again.
+func (g *group) auditShares(r *ring) []Finding {
+	if !r.listening {
+		return nil
+	}
+	turned := r.turnedAway()
+	strays := g.strays(r)
+	if strays+turned == 0 {
+		return nil
+	}
+	f := Finding{
+		Address: r.where().String(),
+		What:    fmt.Sprintf("steered clients itself: %s", astray(strays, turned)),
+		Mended:  "they are steered as they should be",
+	}
+	if r.filtered {
+		f.Err = r.learn()
+	}
+	f.Err = errors.Join(f.Err, r.attach())
+	r.look()
+	r.remember([]Finding{f})
+	return []Finding{f}
+}
+
+// astray counts in words.
+func astray(strays, turned int) string {
+	var words []string
+	if strays > 0 {
+		words = append(words, fmt.Sprintf("%d wait where nobody was to come", strays))
+	}
+	if turned > 0 {
+		words = append(words, fmt.Sprintf("%d were turned away", turned))
+	}
+	return strings.Join(words, ", ")
+}
+
+// strays counts connections that have come to seats without a share since the
+// last look, but for handshakes that began while they had one.
+func (g *group) strays(r *ring) (n int) {
+	var came []int
+	for i, s := range g.seats {
+		more := 0
+		if s.weight == 0 {
+			more = max(0, r.queued(i)-r.shards[i].seen)
+		}
+		came = append(came, more)
+	}
+	late := g.late()
+	r.look()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i, more := range came {
+		if more = max(0, more-late[i]); more > 0 {
+			g.seats[i].strays += uint64(more)
+			n += more
+		}
+	}
+	return n
+}
+
+// late is how many of the handshakes that a seat waits for have ended since they
+// were last counted. It is asked after the queues: who is in one has ended.
+func (g *group) late() []int {
+	late := make([]int, len(g.seats))
+	if !slices.ContainsFunc(g.seats, func(s seat) bool { return len(s.wait) > 0 }) {
+		return late
+	}
+	now := g.handshakes()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i, s := range g.seats {
+		still := map[uint64]bool{}
+		for id := range s.wait {
+			if now[id] {
+				still[id] = true
+			}
+		}
+		late[i] = len(s.wait) - len(still)
+		g.seats[i].wait = still
+	}
+	return late
+}
+
+// look makes the queues as they are what later ones are compared with.
+func (r *ring) look() {
+	for _, s := range r.shards {
+		s.seen = s.status().Queue
+	}
+	r.turnedAway()
+}
+
+// turnedAway is how many clients came to the anchor since it was last asked. What
+// is in its queue could wait there for ever, and is reset.
+func (r *ring) turnedAway() (n int) {
+	if r.filtered {
+		now := drops(r.anchor.fd)
+		n = int(now - r.retried)
+		r.retried = now
+		return n
+	}
+	for ; ; n++ {
+		fd, _, err := unix.Accept4(r.anchor.fd, unix.SOCK_CLOEXEC)
+		if err != nil {
+			break
+		}
+		unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+		closeFD(fd)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lost += uint64(n)
+	return n
+}
+
+func (r *ring) remember(found []Finding) {
+	if len(found) == 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = &found[len(found)-1]
+}

@@ -1,0 +1,124 @@
+package socket
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// Options lie on the socket, not on a process's descriptor of it, and connections
+// inherit most of them. So one process that sets SO_LINGER resets the connections
+// of all others. These are the ones that harm others; what a server may well
+// choose for its own connections (keep-alive, TCP_NODELAY, TCP_DEFER_ACCEPT,
+// buffers) is left as it is.
+
+// An option is one that nobody but us should set.
+type option struct {
+	name       string
+	level, opt int
+	v6         bool // there is none on an IPv4 socket
+	undo       int  // what restores the default; keep: the value that was read
+}
+
+const keep = -2
+
+var options = []option{
+	{"SO_REUSEPORT", unix.SOL_SOCKET, unix.SO_REUSEPORT, false, keep},
+	{"SO_BINDTODEVICE", unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, false, keep},
+	{"SO_DONTROUTE", unix.SOL_SOCKET, unix.SO_DONTROUTE, false, keep},
+	{"SO_RCVLOWAT", unix.SOL_SOCKET, unix.SO_RCVLOWAT, false, keep},
+	{"SO_INCOMING_CPU", unix.SOL_SOCKET, unix.SO_INCOMING_CPU, false, keep},
+	{"SO_MAX_PACING_RATE", unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE, false, keep},
+	{"IP_TTL", unix.IPPROTO_IP, unix.IP_TTL, false, -1},
+	{"IP_MINTTL", unix.IPPROTO_IP, unix.IP_MINTTL, false, keep},
+	{"IPV6_UNICAST_HOPS", unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, true, -1},
+	{"IPV6_MINHOPCOUNT", unix.IPPROTO_IPV6, unix.IPV6_MINHOPCOUNT, true, keep},
+	{"TCP_MAXSEG", unix.IPPROTO_TCP, unix.TCP_MAXSEG, false, 0},
+	{"TCP_CORK", unix.IPPROTO_TCP, unix.TCP_CORK, false, keep},
+	{"TCP_WINDOW_CLAMP", unix.IPPROTO_TCP, unix.TCP_WINDOW_CLAMP, false, keep},
+	{"TCP_USER_TIMEOUT", unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, false, keep},
+}
+
+// A baseline is what a socket was like when it was made.
+type baseline struct {
+	flags   int // F_GETFL; -1: not known
+	values  []int
+	known   []bool
+	linger  *unix.Linger // nil: not known
+	receive *unix.Timeval
+	send    *unix.Timeval
+}
+
+// observe reads the baseline. What an older kernel does not have is not watched.
+func observe(fd int, a unit.Address) *baseline {
+	b := &baseline{values: make([]int, len(options)), known: make([]bool, len(options)), flags: -1}
+	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err == nil {
+		b.flags = flags
+	}
+	for i, o := range options {
+		if a.Network == "unix" {
+			break
+		}
+		v, err := unix.GetsockoptInt(fd, o.level, o.opt)
+		b.values[i], b.known[i] = v, err == nil
+	}
+	if a.Network == "unix" {
+		return b
+	}
+	b.linger, _ = unix.GetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER)
+	b.receive, _ = unix.GetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO)
+	b.send, _ = unix.GetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO)
+	return b
+}
+
+// A change is something that a process has set, and whether it could be undone.
+type change struct {
+	name string
+	err  error
+}
+
+// restore undoes what differs from the baseline, and lists it.
+func (b *baseline) restore(fd int) (changed []change) {
+	note := func(name string, err error) { changed = append(changed, change{name, err}) }
+	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err == nil && b.flags >= 0 && (flags^b.flags)&unix.O_NONBLOCK != 0 {
+		note("O_NONBLOCK", unix.SetNonblock(fd, b.flags&unix.O_NONBLOCK != 0))
+	}
+	for i, o := range options {
+		if v, err := unix.GetsockoptInt(fd, o.level, o.opt); b.known[i] && err == nil && v != b.values[i] {
+			note(o.name, o.restore(fd, b.values[i]))
+		}
+	}
+	if l, err := unix.GetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER); err == nil && b.linger != nil && l.Onoff != b.linger.Onoff {
+		note("SO_LINGER", unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, b.linger))
+	}
+	for _, t := range []struct {
+		name string
+		opt  int
+		was  *unix.Timeval
+	}{{"SO_RCVTIMEO", unix.SO_RCVTIMEO, b.receive}, {"SO_SNDTIMEO", unix.SO_SNDTIMEO, b.send}} {
+		if v, err := unix.GetsockoptTimeval(fd, unix.SOL_SOCKET, t.opt); err == nil && t.was != nil && *v != *t.was {
+			note(t.name, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, t.opt, t.was))
+		}
+	}
+	return changed
+}
+
+// restore sets an option back, and sees whether that worked: some cannot be
+// unset without a privilege.
+func (o option) restore(fd, value int) error {
+	set := value
+	if o.undo != keep {
+		set = o.undo
+	}
+	if err := unix.SetsockoptInt(fd, o.level, o.opt, set); err != nil {
+		return err
+	}
+	if v, err := unix.GetsockoptInt(fd, o.level, o.opt); err != nil || v != value {
+		return errors.Join(errStays, err)
+	}
+	return nil
+}
+
+var errStays = errors.New("the kernel keeps the new value")
