@@ -15,8 +15,7 @@ import (
 
 const (
 	offers     = 3               // how many takers in a row may take nothing
-	helloTime  = 2 * time.Second // how long it waits for one, at most an eighth of the drain time
-	answerTime = 5 * time.Second // how long a taker may take to answer
+	answerTime = 3 * time.Second // how long each may take to answer, at most an eighth of the drain time
 
 	// window is how many connections may wait for their answers: descriptors that
 	// are under way count against a limit of the user's.
@@ -40,8 +39,8 @@ type giver struct {
 
 func newGiver(out *net.UnixConn) *giver { return &giver{out: out, changed: make(chan struct{})} }
 
-// run looks for takers until ctx is done or there is none. wake is called when a
-// new one is there.
+// run looks for takers until ctx is done or none answers within patience. wake is
+// called when there is a new one.
 func (g *giver) run(ctx context.Context, patience time.Duration, wake func()) {
 	defer g.set(nil, true)
 	for failures := 0; failures < offers && ctx.Err() == nil; failures++ {
@@ -97,10 +96,11 @@ func (g *giver) await(tried *session) (*session, error) {
 
 // A session is a giver's conversation with one taker.
 type session struct {
-	c    *net.UnixConn
-	slot chan struct{} // has room for window
-	done chan struct{} // closed when the conversation is over
-	took bool          // whether the taker took one; to be read when it is over
+	c        *net.UnixConn
+	patience time.Duration
+	slot     chan struct{} // has room for window
+	done     chan struct{} // closed when the conversation is over
+	took     bool          // whether the taker took one; to be read when it is over
 
 	mu      sync.Mutex
 	last    uint64
@@ -127,7 +127,13 @@ func makeOffer(ctx context.Context, out *net.UnixConn, patience time.Duration) (
 		c.Close() // whoever finds the offer later finds it closed
 		return nil, fmt.Errorf("cannot offer connections: %w", err)
 	}
-	s := &session{c: c, slot: make(chan struct{}, window), done: make(chan struct{}), waiting: make(map[uint64]chan error)}
+	s := &session{
+		c:        c,
+		patience: patience,
+		slot:     make(chan struct{}, window),
+		done:     make(chan struct{}),
+		waiting:  make(map[uint64]chan error),
+	}
 	go s.hear()
 	return s, nil
 }
@@ -165,13 +171,13 @@ func (s *session) give(k kind, name string, state []byte, c syscall.Conn) error 
 		return errNobody
 	}
 	err := withFD(c, func(fd int) error {
-		return transmit(s.c, message{kind: k, id: id, name: name, state: state}, answerTime, fd)
+		return transmit(s.c, message{kind: k, id: id, name: name, state: state}, s.patience, fd)
 	})
 	if err != nil {
 		s.giveUp() // whatever is wrong, it is wrong for the next one too
 		return <-answer
 	}
-	late := time.AfterFunc(answerTime, s.giveUp)
+	late := time.AfterFunc(s.patience, s.giveUp)
 	defer late.Stop()
 	return <-answer
 }

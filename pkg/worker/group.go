@@ -28,7 +28,8 @@ const (
 // any it listens on srv.Addr. It serves TLS if srv.TLSConfig has certificates.
 //
 // It replaces Handler, BaseContext, ConnContext and ConnState of srv by functions
-// that call them. Do not use srv again.
+// that call them. What was registered by srv.RegisterOnShutdown is called when the
+// connections have left. Do not use srv again.
 func Serve(ctx context.Context, srv *http.Server) error {
 	var g Group
 	g.HTTP(srv)
@@ -198,7 +199,9 @@ func (g *Group) start() {
 	if p := inherited().pair; p != nil {
 		g.taker, g.giver = newTaker(g, p.in), newGiver(p.out)
 		for _, d := range g.doors {
-			go d.service.serve(d.inbox)
+			if d.service.takes() != 0 {
+				go d.service.serve(d.inbox)
+			}
 		}
 	}
 	for _, d := range g.doors {
@@ -281,7 +284,7 @@ func (g *Group) give() (stop func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		g.giver.run(ctx, min(helloTime, g.drain()/8), g.conns.wake)
+		g.giver.run(ctx, min(answerTime, g.drain()/8), g.conns.wake)
 	}()
 	return func() { cancel(); <-done }
 }

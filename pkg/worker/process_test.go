@@ -146,7 +146,7 @@ func startWorker(t *testing.T, s spec) *worker {
 
 	w.cmd = exec.Command("/proc/self/exe")
 	w.cmd.Stdout, w.cmd.Stderr = w.output, w.output
-	w.cmd.Env = append(os.Environ(), "WORKER_ROLE="+s.role, "NOTIFY_SOCKET="+path)
+	w.cmd.Env = append(os.Environ(), "WORKER_ROLE="+s.role, "NOTIFY_SOCKET="+path, "GORACE=atexit_sleep_ms=0")
 	w.pass(s)
 	w.cmd.Env = append(w.cmd.Env, s.env...)
 	if err := w.cmd.Start(); err != nil {

@@ -25,6 +25,10 @@ import (
 // that is interrupted has either got bytes, and the connection is not at rest,
 // or none, and then the bytes stay in the kernel and move along.
 
+// maxRestless is how many requests a client that never lets its connection rest
+// may send while it could move, before it is told that the connection ends.
+const maxRestless = 32
+
 // A rest is what is known of that, under the connection's mutex.
 type rest struct {
 	read     bool      // something was read, ever
@@ -36,6 +40,7 @@ type rest struct {
 	deadline time.Time // what the server wants the deadline to be
 	tried    *session  // which did not take it
 	refused  bool      // and would not take it another time
+	restless int       // requests while there was who could take it
 }
 
 // newRest begins with the size of buffer that a server has unless it says so.
@@ -132,7 +137,8 @@ func (c *conn) movable() bool {
 	return c.door.group.giver != nil && c.door.name != "" && c.door.service.takes() == idleHTTP1
 }
 
-// stays reports whether the client should be told that this answer is the last.
+// stays reports whether the client should be told that the answer to this request
+// is the last.
 func (c *conn) stays() bool {
 	if !c.door.group.leaving.Load() {
 		return false
@@ -140,10 +146,13 @@ func (c *conn) stays() bool {
 	if !c.movable() {
 		return true
 	}
-	_, hope := c.door.group.giver.current()
+	s, hope := c.door.group.giver.current()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !hope || c.rest.refused || !c.rest.http1
+	if s != nil {
+		c.rest.restless++
+	}
+	return !hope || c.rest.refused || !c.rest.http1 || c.rest.restless > maxRestless
 }
 
 // asked notes that a request came.
