@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -24,7 +25,7 @@ const (
 
 // Serve serves srv until SIGTERM, SIGINT or the end of ctx, tells the supervisor
 // when it is ready and when it stops, and returns nil when it has left as the
-// package's description says. srv serves all inherited stream sockets; without
+// package's description says: main should return then. srv serves all inherited stream sockets; without
 // any it listens on srv.Addr. It serves TLS if srv.TLSConfig has certificates.
 //
 // It replaces Handler, BaseContext, ConnContext and ConnState of srv by functions
@@ -139,15 +140,16 @@ func (g *Group) open() error {
 	if len(g.services) == 0 {
 		return errors.New("cannot serve: the group has no service")
 	}
+	if g.doors != nil {
+		return errors.New("cannot serve: the group has been served already")
+	}
 	sockets, err := Inherited()
 	if err != nil {
 		return err
 	}
-	taken := make(map[net.Listener]bool)
+	var taken []net.Listener
 	for _, s := range g.services {
-		for _, l := range s.listeners {
-			taken[l] = true
-		}
+		taken = append(taken, s.listeners...)
 	}
 	for _, s := range g.services {
 		if s.listeners != nil {
@@ -156,6 +158,7 @@ func (g *Group) open() error {
 		if err := s.open(sockets, taken); err != nil {
 			return err
 		}
+		taken = append(taken, s.listeners...)
 	}
 	for _, s := range g.services {
 		for _, l := range s.listeners {
@@ -165,7 +168,8 @@ func (g *Group) open() error {
 	return nil
 }
 
-func (s *service) open(sockets *Sockets, taken map[net.Listener]bool) error {
+// open gives s what nobody else has, or listens on its address.
+func (s *service) open(sockets *Sockets, taken []net.Listener) error {
 	if len(sockets.sockets) == 0 && s.network == "" {
 		return errors.New("cannot serve: no socket was passed to this process")
 	}
@@ -182,8 +186,7 @@ func (s *service) open(sockets *Sockets, taken map[net.Listener]bool) error {
 		return err
 	}
 	for _, l := range all {
-		if !taken[l] {
-			taken[l] = true
+		if !slices.Contains(taken, l) {
 			s.listeners = append(s.listeners, l)
 		}
 	}
@@ -267,12 +270,25 @@ func (g *Group) leave() {
 	stop := g.conns.spread(g.drain() * 4 / 5)
 	defer stop()
 	gave := g.give()
-	select {
-	case <-gone:
-	case <-over.C:
-	}
+	g.await(gone, over.C)
 	gave()
 	g.finish(gone)
+}
+
+// await waits for one of them, and tells the supervisor what for.
+func (g *Group) await(gone <-chan struct{}, over <-chan time.Time) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-gone:
+			return
+		case <-over:
+			return
+		case <-ticker.C:
+			Status(fmt.Sprintf("leaving, %d connections are open", len(g.conns.all())))
+		}
+	}
 }
 
 // give begins to hand connections over. The returned function ends that.

@@ -16,13 +16,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	library "github.com/supervisord-go/supervisord/pkg/worker"
+	"github.com/supervisord-go/supervisord/pkg/worker"
 )
 
 func init() {
 	roles["group"] = serveGroup
 	roles["counter"] = func() error {
-		var g library.Group
+		var g worker.Group
 		g.Conns(count)
 		return g.Serve(context.Background())
 	}
@@ -30,11 +30,11 @@ func init() {
 
 // serveGroup serves "web" and "tls", and leaves within WORKER_DRAIN.
 func serveGroup() error {
-	web, err := library.Listen("web", "tcp", "")
+	web, err := worker.Listen("web", "tcp", "")
 	if err != nil {
 		return err
 	}
-	secure, err := library.Listen("tls", "tcp", "")
+	secure, err := worker.Listen("tls", "tcp", "")
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func serveGroup() error {
 	if err != nil {
 		return err
 	}
-	g := library.Group{Drain: drain}
+	g := worker.Group{Drain: drain}
 	g.HTTP(&http.Server{Handler: http.HandlerFunc(answer), ReadHeaderTimeout: time.Minute}, web...)
 	g.HTTP(&http.Server{Handler: http.HandlerFunc(answer), TLSConfig: certificate()}, secure...)
 	return g.Serve(context.Background())
@@ -89,7 +89,7 @@ func TestClientsNoticeNothingOfAHandover(t *testing.T) {
 // replaceUnder replaces a worker again and again while clients use it.
 func replaceUnder(t *testing.T, s spec, generations, clients int, dial func(*crowd) poster) *crowd {
 	t.Helper()
-	start := func() *worker {
+	start := func() *process {
 		w := startWorker(t, s)
 		w.await("READY=1")
 		return w
@@ -188,7 +188,7 @@ func TestConnectionsThatRestMoveOn(t *testing.T) {
 }
 
 // exchange sends a request that w must answer without closing the connection.
-func exchange(t *testing.T, k *keepAlive, w *worker) {
+func exchange(t *testing.T, k *keepAlive, w *process) {
 	t.Helper()
 	fmt.Fprintf(k.conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	resp, err := http.ReadResponse(k.r, nil)
@@ -242,7 +242,7 @@ func TestWhatNobodyLeavesIsClosedInTheEnd(t *testing.T) {
 
 // count answers each line by how many there were. Its state is that number, and
 // the line that has begun.
-func count(ctx context.Context, c *library.Conn) {
+func count(ctx context.Context, c *worker.Conn) {
 	state, rest, _ := strings.Cut(string(c.State()), "\n")
 	n, _ := strconv.Atoi(state)
 	r := bufio.NewReader(io.MultiReader(strings.NewReader(rest), c))

@@ -21,21 +21,21 @@ import (
 	"testing"
 	"time"
 
-	library "github.com/supervisord-go/supervisord/pkg/worker"
+	"github.com/supervisord-go/supervisord/pkg/worker"
 )
 
 func init() {
 	roles["http"] = func() error {
-		return library.Serve(context.Background(), &http.Server{Handler: http.HandlerFunc(answer)})
+		return worker.Serve(context.Background(), &http.Server{Handler: http.HandlerFunc(answer)})
 	}
 	roles["https"] = func() error {
-		return library.Serve(context.Background(), &http.Server{Handler: http.HandlerFunc(answer), TLSConfig: certificate()})
+		return worker.Serve(context.Background(), &http.Server{Handler: http.HandlerFunc(answer), TLSConfig: certificate()})
 	}
 	roles["h2c"] = func() error {
 		srv := &http.Server{Handler: http.HandlerFunc(answer), Protocols: new(http.Protocols)}
 		srv.Protocols.SetHTTP1(true)
 		srv.Protocols.SetUnencryptedHTTP2(true)
-		return library.Serve(context.Background(), srv)
+		return worker.Serve(context.Background(), srv)
 	}
 }
 

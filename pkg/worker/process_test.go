@@ -3,6 +3,7 @@ package worker_test
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -111,8 +112,8 @@ func shortDir(t *testing.T) string {
 	return dir
 }
 
-// A worker is a process that was given sockets.
-type worker struct {
+// A process is a worker that was given sockets.
+type process struct {
 	t      *testing.T
 	cmd    *exec.Cmd
 	output *bytes.Buffer
@@ -132,16 +133,16 @@ type spec struct {
 	env     []string
 }
 
-func startWorker(t *testing.T, s spec) *worker {
+func startWorker(t *testing.T, s spec) *process {
 	t.Helper()
-	w := &worker{t: t, output: new(bytes.Buffer), exited: make(chan struct{})}
+	w := &process{t: t, output: new(bytes.Buffer), exited: make(chan struct{})}
 	w.news = sync.NewCond(&w.mu)
 	path := filepath.Join(shortDir(t), "n")
 	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { notify.Close() })
+	t.Cleanup(func() { notify.Close() }) // after the process has ended, below
 	go w.hear(notify)
 
 	w.cmd = exec.Command("/proc/self/exe")
@@ -154,10 +155,7 @@ func startWorker(t *testing.T, s spec) *worker {
 	}
 	go func() {
 		w.cmd.Wait()
-		close(w.exited)
-		w.mu.Lock()
-		w.news.Broadcast()
-		w.mu.Unlock()
+		w.last(path)
 	}()
 	t.Cleanup(func() {
 		w.cmd.Process.Kill()
@@ -170,7 +168,7 @@ func startWorker(t *testing.T, s spec) *worker {
 }
 
 // pass adds the descriptors. os.NewFile leaves a descriptor's mode as it is.
-func (w *worker) pass(s spec) {
+func (w *process) pass(s spec) {
 	var names []string
 	for _, socket := range s.sockets {
 		names = append(names, socket.name)
@@ -187,7 +185,7 @@ func (w *worker) pass(s spec) {
 	}
 }
 
-func (w *worker) passFD(fd int) {
+func (w *process) passFD(fd int) {
 	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		w.t.Fatal(err)
@@ -197,13 +195,38 @@ func (w *worker) passFD(fd int) {
 	w.cmd.ExtraFiles = append(w.cmd.ExtraFiles, file)
 }
 
+// lastWords are said after the worker has ended, so that they are heard last.
+const lastWords = "X_ENDED=1"
+
+func (w *process) last(path string) {
+	c, err := net.Dial("unixgram", path)
+	if err == nil {
+		defer c.Close()
+		_, err = io.WriteString(c, lastWords)
+	}
+	if err != nil {
+		w.end() // the test is over, and its socket is closed
+	}
+}
+
+func (w *process) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	close(w.exited)
+	w.news.Broadcast()
+}
+
 // hear keeps what the worker says. It closes what a barrier brings, and keeps
 // other descriptors open.
-func (w *worker) hear(notify *net.UnixConn) {
+func (w *process) hear(notify *net.UnixConn) {
 	message, control := make([]byte, 4096), make([]byte, unix.CmsgSpace(4*253))
 	for {
 		n, nControl, _, _, err := notify.ReadMsgUnix(message, control)
 		if err != nil {
+			return
+		}
+		if string(message[:n]) == lastWords {
+			w.end()
 			return
 		}
 		var fds []int
@@ -228,7 +251,7 @@ func (w *worker) hear(notify *net.UnixConn) {
 
 // await returns when the worker has said something, and fails the test if it ends
 // before.
-func (w *worker) await(assignment string) {
+func (w *process) await(assignment string) {
 	w.t.Helper()
 	stop := time.AfterFunc(patience, func() { w.cmd.Process.Kill() })
 	defer stop.Stop()
@@ -253,7 +276,7 @@ func contains(said []string, assignment string) bool {
 	return false
 }
 
-func (w *worker) terminate() {
+func (w *process) terminate() {
 	w.t.Helper()
 	if err := w.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		w.t.Fatalf("%v\n%s", err, w.output)
@@ -261,7 +284,7 @@ func (w *worker) terminate() {
 }
 
 // awaitExit returns when the worker has ended, which must be with status 0.
-func (w *worker) awaitExit() {
+func (w *process) awaitExit() {
 	w.t.Helper()
 	select {
 	case <-w.exited:

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -116,11 +115,7 @@ func (c *conn) wake() {
 
 // move gives the connection to s. If that fails, it is as it was.
 func (c *conn) move(s *session, k kind, state []byte) error {
-	sc, ok := c.Conn.(syscall.Conn)
-	if !ok {
-		return errors.ErrUnsupported
-	}
-	err := s.give(k, c.door.name, state, sc)
+	err := s.give(k, c.door.name, state, c)
 	if err == nil {
 		c.moved.Store(true)
 		return nil
@@ -210,7 +205,7 @@ func (c *conn) park() {
 		if s != nil {
 			continue
 		}
-		n, err := peek(c.Conn)
+		n, err := c.peek()
 		if c.getUp(false, err) {
 			continue
 		}
@@ -224,13 +219,9 @@ func (c *conn) park() {
 	c.Close()
 }
 
-// peek waits until c can be read, and returns 0 if there is no byte to come.
-func peek(c net.Conn) (n int, err error) {
-	sc, ok := c.(syscall.Conn)
-	if !ok {
-		return 0, errors.ErrUnsupported
-	}
-	raw, err := sc.SyscallConn()
+// peek waits until there is something to read, and returns 0 if that is no byte.
+func (c *conn) peek() (n int, err error) {
+	raw, err := c.SyscallConn()
 	if err != nil {
 		return 0, err
 	}

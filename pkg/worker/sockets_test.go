@@ -18,21 +18,21 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	library "github.com/supervisord-go/supervisord/pkg/worker"
+	"github.com/supervisord-go/supervisord/pkg/worker"
 )
 
 func init() {
 	roles["sockets"] = takeSockets
 	roles["grandchild"] = runGrandchild
 	roles["names"] = func() error {
-		_, err := library.Listen("wbe", "tcp", "127.0.0.1:0")
+		_, err := worker.Listen("wbe", "tcp", "127.0.0.1:0")
 		fmt.Println(err)
-		return library.Ready()
+		return worker.Ready()
 	}
 	roles["environment"] = func() error {
-		_, err := library.Inherited()
+		_, err := worker.Inherited()
 		fmt.Println(err)
-		return library.Ready()
+		return worker.Ready()
 	}
 	roles["store"] = storeFile
 	roles["stored"] = readStored
@@ -41,28 +41,28 @@ func init() {
 
 // takeSockets answers once on each kind of socket.
 func takeSockets() error {
-	web, err := library.Listen("web", "tcp", "127.0.0.1:1")
+	web, err := worker.Listen("web", "tcp", "127.0.0.1:1")
 	if err != nil {
 		return err
 	}
 	if len(web) != 2 {
 		return fmt.Errorf("%d sockets are called web", len(web))
 	}
-	packets, err := library.ListenPacket("dns", "udp", "127.0.0.1:1")
+	packets, err := worker.ListenPacket("dns", "udp", "127.0.0.1:1")
 	if err != nil {
 		return err
 	}
 	runtime.GC()
 	runtime.GC() // which must not close what nobody has asked for yet
-	logs, err := library.ListenPacket("log", "unixgram", "")
+	logs, err := worker.ListenPacket("log", "unixgram", "")
 	if err != nil {
 		return err
 	}
-	again, err := library.Listeners("web")
+	again, err := worker.Listeners("web")
 	if err != nil || !slices.Equal(web, again) {
 		return fmt.Errorf("asked again: %v, %v instead of %v", again, err, web)
 	}
-	if err := library.Ready(); err != nil {
+	if err := worker.Ready(); err != nil {
 		return err
 	}
 	for _, l := range web {
@@ -85,7 +85,7 @@ func takeSockets() error {
 		return err
 	}
 	n, _, err = logs[0].ReadFrom(b)
-	return errors.Join(err, library.Status(string(b[:n])))
+	return errors.Join(err, worker.Status(string(b[:n])))
 }
 
 func TestSocketsOfEachKindAreTakenByName(t *testing.T) {
@@ -131,7 +131,7 @@ func dial(t *testing.T, s socket) net.Conn {
 }
 
 func runGrandchild() error {
-	if _, err := library.Inherited(); err != nil {
+	if _, err := worker.Inherited(); err != nil {
 		return err
 	}
 	// Only this program's own descriptors are left, and ls needs one for the list.
@@ -140,7 +140,7 @@ func runGrandchild() error {
 	if err := cmd.Run(); err != nil {
 		return err
 	}
-	return library.Ready()
+	return worker.Ready()
 }
 
 func TestGrandchildrenGetNeitherSocketsNorVariables(t *testing.T) {
@@ -201,16 +201,16 @@ func TestAnEnvironmentThatIsWrongIsSaid(t *testing.T) {
 }
 
 func TestListenWithoutASupervisor(t *testing.T) {
-	l, err := library.Listen("web", "tcp", "127.0.0.1:0")
+	l, err := worker.Listen("web", "tcp", "127.0.0.1:0")
 	if err != nil || len(l) != 1 {
 		t.Fatal(l, err)
 	}
 	defer l[0].Close()
-	_, err = library.Listen("web", "tcp", l[0].Addr().String())
+	_, err = worker.Listen("web", "tcp", l[0].Addr().String())
 	if !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("listening twice: %v", err)
 	}
-	if err := errors.Join(library.Ready(), library.Store("x"), library.Barrier(t.Context())); err != nil {
+	if err := errors.Join(worker.Ready(), worker.Store("x"), worker.Barrier(t.Context())); err != nil {
 		t.Errorf("notifying nobody: %v", err)
 	}
 }
@@ -221,17 +221,17 @@ func storeFile() error {
 		return err
 	}
 	fmt.Fprint(w, "kept")
-	if err := library.Store("state", r, w); err != nil {
+	if err := worker.Store("state", r, w); err != nil {
 		return err
 	}
-	if err := library.Barrier(context.Background()); err != nil {
+	if err := worker.Barrier(context.Background()); err != nil {
 		return err
 	}
-	return library.Ready()
+	return worker.Ready()
 }
 
 func readStored() error {
-	files, err := library.Stored("state")
+	files, err := worker.Stored("state")
 	if err != nil {
 		return err
 	}
@@ -239,7 +239,7 @@ func readStored() error {
 	if _, err := io.ReadFull(files[0], b); err != nil {
 		return err
 	}
-	return errors.Join(library.Status(string(b)), library.Unstore("state"))
+	return errors.Join(worker.Status(string(b)), worker.Unstore("state"))
 }
 
 func TestStoredFilesComeBack(t *testing.T) {
@@ -263,12 +263,12 @@ func TestStoredFilesComeBack(t *testing.T) {
 
 func sayEverything() error {
 	return errors.Join(
-		library.Reloading(),
-		library.Errno(syscall.ENOENT),
-		library.ExtendTimeout(3*time.Second),
-		library.Status("two\nlines"),
-		library.Stopping(),
-		library.Barrier(context.Background()),
+		worker.Reloading(),
+		worker.Errno(syscall.ENOENT),
+		worker.ExtendTimeout(3*time.Second),
+		worker.Status("two\nlines"),
+		worker.Stopping(),
+		worker.Barrier(context.Background()),
 	)
 }
 
@@ -287,7 +287,7 @@ func TestASupervisorThatIsGoneIsAnErrorAndNoMore(t *testing.T) {
 
 func init() {
 	roles["unheard"] = func() error {
-		if err := library.Ready(); !errors.Is(err, syscall.ENOENT) {
+		if err := worker.Ready(); !errors.Is(err, syscall.ENOENT) {
 			return fmt.Errorf("ready: %w", err)
 		}
 		return nil
