@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
@@ -66,6 +67,9 @@ func (sh sheet) service(u ipc.UnitStatus) {
 	if u.StatusText != "" {
 		sh.fact("Status", "%s", u.StatusText)
 	}
+	if u.Errno != 0 {
+		sh.fact("Error", "%s (ERRNO=%d)", syscall.Errno(u.Errno).Error(), u.Errno)
+	}
 	sh.output(u)
 	sh.outlook(u)
 }
@@ -121,6 +125,9 @@ func (sh sheet) processes(u ipc.UnitStatus) {
 		if p.Deadline != nil {
 			text += ", " + short(p.Deadline.Sub(sh.st.Time)) + " left"
 		}
+		if p.Share != 0 {
+			text += ", " + share(p.Share) + " of new connections"
+		}
 		if p.Memory != 0 {
 			text += ", " + size(p.Memory)
 		}
@@ -173,8 +180,14 @@ func socketFacts(y ipc.Socket) string {
 	if y.Listening {
 		facts = append(facts, fmt.Sprintf("%d dropped", y.Drops))
 	}
+	if y.Steered {
+		facts = append(facts, "steered")
+	}
 	if y.Given {
 		facts = append(facts, "given by systemd")
+	}
+	if y.Last != "" {
+		facts = append(facts, y.Last)
 	}
 	return strings.Join(facts, ", ")
 }

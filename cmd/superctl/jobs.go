@@ -26,22 +26,34 @@ type waiting struct {
 
 // jobCommand makes the command of a verb.
 func (s *session) jobCommand(v unit.Verb, c *cobra.Command) *cobra.Command {
-	w := waiting{wait: "done"}
 	c.Args = someUnits
+	return s.waitingCommand(c, func(_ *cobra.Command, names []string) (ipc.JobRequest, []string, error) {
+		return ipc.JobRequest{Verb: v.String()}, unique(names), nil
+	})
+}
+
+// waitingCommand makes a command that begins jobs and waits for them; what they
+// are and for which units, request takes from its arguments.
+func (s *session) waitingCommand(c *cobra.Command, request func(*cobra.Command, []string) (ipc.JobRequest, []string, error)) *cobra.Command {
+	w := waiting{wait: "done"}
 	c.ValidArgsFunction = s.completeUnits
 	f := c.Flags()
 	f.BoolVar(&w.noBlock, "no-block", false, "do not wait for the outcome: print the job's id")
 	f.DurationVar(&w.timeout, "timeout", 0, "wait at most this `long`, then exit with 7; it goes on")
 	f.Var(&choice{of: []string{"done", "drained"}, is: &w.wait}, "wait", "wait until it is done, or until the old processes have gone as well")
 	s.outputFlag(c, "text")
-	c.RunE = func(c *cobra.Command, names []string) error {
+	c.RunE = func(c *cobra.Command, args []string) error {
 		if w.noBlock && (w.wait != "done" || w.timeout != 0) {
 			return misuse(c, "--no-block waits for nothing: it goes without --wait and --timeout")
 		}
 		if w.timeout < 0 {
 			return misuse(c, "--timeout %s is less than nothing", w.timeout)
 		}
-		return s.runJobs(c.Context(), v, unique(names), w)
+		r, names, err := request(c, args)
+		if err != nil {
+			return err
+		}
+		return s.runJobs(c.Context(), r, names, w)
 	}
 	return c
 }
@@ -56,13 +68,13 @@ type task struct {
 }
 
 // runJobs begins the jobs and, unless that is all, watches them to their ends.
-func (s *session) runJobs(ctx context.Context, v unit.Verb, names []string, w waiting) error {
-	before := s.drops(ctx, v, names)
+func (s *session) runJobs(ctx context.Context, r ipc.JobRequest, names []string, w waiting) error {
 	tasks := make([]*task, len(names))
 	for i, name := range names {
-		j, err := s.client().Submit(ctx, ipc.JobRequest{Verb: v.String(), Unit: name})
+		r.Unit = name
+		j, err := s.client().Submit(ctx, r)
 		if err != nil {
-			j = ipc.Job{Unit: name, Verb: v.String()}
+			j = ipc.Job{Unit: name, Verb: r.Verb}
 		}
 		tasks[i] = &task{unit: name, job: j, err: err, last: time.Now(), over: err != nil}
 	}
@@ -72,9 +84,7 @@ func (s *session) runJobs(ctx context.Context, v unit.Verb, names []string, w wa
 	if err := s.watch(ctx, tasks, w); err != nil {
 		return err
 	}
-	err := s.report(tasks, false)
-	s.tellLosses(before, s.drops(ctx, v, names))
-	return err
+	return s.report(tasks, false)
 }
 
 // A step is one thing that happened in the course of a task's job; the last has
@@ -111,6 +121,9 @@ func (s *session) watch(ctx context.Context, tasks []*task, w waiting) error {
 			st.task.take(st)
 			if !st.over {
 				p.step(st.task, st.event)
+			} else {
+				p.clear()
+				s.tellAccount(p, st.task)
 			}
 		case <-tick.C:
 			p.wait(s.reasons(wctx, tasks, s.patience))

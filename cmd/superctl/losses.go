@@ -1,42 +1,48 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"maps"
-	"slices"
 
-	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+	"github.com/supervisord-go/supervisord/pkg/ipc"
 )
 
 // A reload says what was lost, not what it hopes: the kernel counts, for each
-// listening socket, the connections that found no room in its queue.
+// listening socket, the connections that wait and those that found no room.
 
-// drops is that count by address, for the sockets of services that are to be
-// reloaded. What cannot be asked now is told by the reload itself.
-func (s *session) drops(ctx context.Context, v unit.Verb, names []string) map[string]uint64 {
-	if v != unit.Reload {
-		return nil
+// tellAccount shows what became of a job's sockets. Where nothing is known, or
+// nothing can be lost, there is nothing to say.
+func (s *session) tellAccount(p *progress, t *task) {
+	if s.json {
+		return
 	}
-	st, err := s.client().Status(ctx, names...)
-	if err != nil {
-		return nil
-	}
-	counts := map[string]uint64{}
-	for _, x := range st.Sockets {
-		for _, y := range x.Sockets {
-			counts[y.Address] = y.Drops
+	for _, a := range t.job.Sockets {
+		if a.Limit <= 0 {
+			continue
 		}
+		p.c.print("%s%s\n", p.indent(t), p.c.paint(plain, accountText(a)))
 	}
-	return counts
+	for _, a := range t.job.Sockets {
+		s.tellLosses(a)
+	}
 }
 
-// tellLosses notes the sockets that have dropped more than before.
-func (s *session) tellLosses(before, after map[string]uint64) {
-	for _, address := range slices.Sorted(maps.Keys(after)) {
-		was, known := before[address]
-		if n := after[address]; known && n > was {
-			s.note(fmt.Sprintf("%s dropped %s meanwhile: its queue was full", address, count(int(n-was), "connection")))
-		}
+func accountText(a ipc.SocketAccount) string {
+	queue := fmt.Sprintf("%d waiting", a.Queue)
+	if a.QueueBefore >= 0 && a.QueueBefore != a.Queue {
+		queue = fmt.Sprintf("%d waiting, %d before", a.Queue, a.QueueBefore)
+	}
+	return fmt.Sprintf("%s: %s (at most %d), %d dropped", a.Address, queue, a.Limit, a.Drops+a.Lost)
+}
+
+// tellLosses notes what clients have noticed.
+func (s *session) tellLosses(a ipc.SocketAccount) {
+	if a.Drops > 0 {
+		s.note(fmt.Sprintf("%s dropped %s meanwhile: its queue was full", a.Address, count(int(a.Drops), "connection")))
+	}
+	if a.Lost > 0 {
+		s.note(fmt.Sprintf("%s reset %s meanwhile: a process has detached the program that steers it", a.Address, count(int(a.Lost), "connection")))
+	}
+	if a.Retried > 0 {
+		s.note(fmt.Sprintf("%s let %s wait for a second: a process has detached the program that steers it", a.Address, count(int(a.Retried), "connection")))
 	}
 }

@@ -19,9 +19,9 @@ import (
 // commands is all that superctl can do.
 var commands = []func(*session) *cobra.Command{
 	statusCommand,
-	startCommand, stopCommand, restartCommand, reloadCommand,
+	startCommand, stopCommand, restartCommand, reloadCommand, scaleCommand,
 	killCommand, resetFailedCommand,
-	logsCommand,
+	logsCommand, socketsCommand,
 	verifyCommand, daemonReloadCommand,
 	versionCommand,
 }

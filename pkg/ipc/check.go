@@ -17,7 +17,10 @@ import (
 const MaxLines = 100_000
 
 // Verbs are what a job can do.
-var Verbs = []unit.Verb{unit.Start, unit.Stop, unit.Restart, unit.Reload}
+var Verbs = []unit.Verb{unit.Start, unit.Stop, unit.Restart, unit.Reload, unit.Scale}
+
+// MaxInstances is how many instances a service may have.
+const MaxInstances = 1000
 
 // ParseVerb is the inverse of [unit.Verb.String].
 func ParseVerb(word string) (unit.Verb, error) {
@@ -26,7 +29,7 @@ func ParseVerb(word string) (unit.Verb, error) {
 			return v, nil
 		}
 	}
-	return 0, usage("cannot make a job of %.40q: the verbs are start, stop, restart and reload", word)
+	return 0, usage("cannot make a job of %.40q: the verbs are start, stop, restart, reload and scale", word)
 }
 
 // CheckUnit refuses what can be no unit's name. "http.socket" names a socket.
@@ -41,8 +44,14 @@ func CheckUnit(name string) error {
 }
 
 func (r *JobRequest) check() error {
-	if _, err := ParseVerb(r.Verb); err != nil {
+	verb, err := ParseVerb(r.Verb)
+	switch {
+	case err != nil:
 		return err
+	case verb == unit.Scale && (r.Size < 1 || r.Size > MaxInstances):
+		return usage("cannot scale to %d: there can be 1 to %d instances", r.Size, MaxInstances)
+	case verb != unit.Scale && r.Size != 0:
+		return usage("size is for scale only")
 	}
 	return CheckUnit(r.Unit)
 }

@@ -158,7 +158,7 @@ func TestRequestsNameNoPaths(t *testing.T) {
 		}
 	}
 	want := []string{
-		"JobRequest.Verb", "JobRequest.Unit", "UnitRequest.Unit", "KillRequest.Unit", "KillRequest.Signal", "KillRequest.Whom",
+		"JobRequest.Verb", "JobRequest.Unit", "JobRequest.Size", "UnitRequest.Unit", "KillRequest.Unit", "KillRequest.Signal", "KillRequest.Whom",
 		"LogRequest.Units", "LogRequest.N", "LogRequest.Follow", "LogRequest.Generation", "LogRequest.Invocation",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

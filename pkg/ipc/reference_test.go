@@ -132,7 +132,7 @@ func kind(e ast.Expr) string {
 		return "string"
 	case *ast.Ident:
 		switch {
-		case strings.Contains(e.Name, "int"):
+		case strings.Contains(e.Name, "int"), strings.Contains(e.Name, "float"):
 			return "number"
 		case e.Name == "Code", e.Name == "JobState":
 			return "string"

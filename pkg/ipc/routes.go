@@ -29,7 +29,7 @@ var Routes = []Route{
 	{Method: "GET", Path: "/v1/status", Role: Read, About: "a snapshot of all units, or of those given as `unit`", answer: getStatus},
 	{Method: "GET", Path: "/v1/events", Role: Read, About: "what happens from now on, or after the event `since`", stream: getEvents},
 	{Method: "GET", Path: "/v1/logs", Role: Read, About: "output of services: `unit`, `n`, `follow`, `generation`, `invocation`", stream: getLogs},
-	{Method: "POST", Path: "/v1/jobs", Role: Act, About: "begin a job: `verb` is start, stop, restart or reload, for one `unit`", answer: postJob},
+	{Method: "POST", Path: "/v1/jobs", Role: Act, About: "begin a job: `verb` is start, stop, restart, reload or scale (to `size` instances), for one `unit`", answer: postJob},
 	{Method: "GET", Path: "/v1/jobs/{id}", Role: Read, About: "a job and what became of it", answer: getJob},
 	{Method: "GET", Path: "/v1/jobs/{id}/events", Role: Read, About: "what happens in its course, until it has ended; with `wait=drained`, until the old processes have gone as well; after the event `since`", stream: getJobEvents},
 	{Method: "POST", Path: "/v1/kill", Role: Act, About: "send a `signal` to processes of `unit`: `whom` is main, next, old or all", answer: postKill},

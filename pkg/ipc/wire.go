@@ -80,6 +80,7 @@ type UnitStatus struct {
 	Job         *Job       `json:"job,omitempty"`     // in progress
 	Queued      *Job       `json:"queued,omitempty"`
 	StatusText  string     `json:"status_text,omitempty"` // STATUS= of Main
+	Errno       int        `json:"errno,omitempty"`       // ERRNO= of Main
 	LastExit    string     `json:"last_exit,omitempty"`   // "exited with status 1"
 	Note        string     `json:"note,omitempty"`        // what a reader of the table should know
 	Waiting     []string   `json:"waiting,omitempty"`     // what it waits for, and how long yet
@@ -100,6 +101,7 @@ type Process struct {
 	Deadline   *time.Time `json:"deadline,omitempty"`
 	Memory     uint64     `json:"memory,omitempty"`
 	Invocation string     `json:"invocation,omitempty"` // $INVOCATION_ID
+	Share      float64    `json:"share,omitempty"`      // steered: of new connections, in per cent
 }
 
 // SocketUnit is a socket unit with the sockets that it has.
@@ -107,6 +109,7 @@ type SocketUnit struct {
 	Name     string   `json:"name"`
 	Services []string `json:"services,omitempty"` // that name it
 	Sockets  []Socket `json:"sockets"`
+	Seats    []Seat   `json:"seats,omitempty"` // steered: one for each process that it may have
 	Removed  bool     `json:"removed,omitempty"`
 }
 
@@ -115,17 +118,44 @@ type Socket struct {
 	Address   string `json:"address"`
 	Listening bool   `json:"listening"` // else clients are refused
 	Given     bool   `json:"given,omitempty"`
-	Queue     int    `json:"queue"` // connections not accepted yet; -1: not known
-	Limit     int    `json:"limit"` // how many there may be; -1: not known
-	Drops     uint64 `json:"drops"`
-	Error     string `json:"error,omitempty"` // why it is not there, or does not work
-	Note      string `json:"note,omitempty"`  // what a reader would not expect
+	Queue     int    `json:"queue"`             // connections not accepted yet; -1: not known
+	Limit     int    `json:"limit"`             // how many there may be; -1: not known
+	Drops     uint64 `json:"drops"`             // that found no room
+	Steered   bool   `json:"steered,omitempty"` // one for each seat; queue, limit and drops are the sums
+	Retried   uint64 `json:"retried,omitempty"` // steered: that found no seat and had to try again
+	Lost      uint64 `json:"lost,omitempty"`    // steered: that found no seat and were reset
+	Last      string `json:"last,omitempty"`    // what a process last did to it that it must not
+	Error     string `json:"error,omitempty"`   // why it is not there, or does not work
+	Note      string `json:"note,omitempty"`    // what a reader would not expect
+}
+
+// Seat is a place for one process at the steered sockets of a unit.
+type Seat struct {
+	Index int     `json:"index"`
+	PID   int     `json:"pid,omitempty"` // of who has it; 0: nobody
+	Share float64 `json:"share"`         // of new connections, in per cent
+	Queue int     `json:"queue"`
+	Drops uint64  `json:"drops"`
+	Stray uint64  `json:"stray,omitempty"` // that should have gone elsewhere
+}
+
+// SocketAccount is what the kernel counted at one socket while a job ran.
+type SocketAccount struct {
+	Unit        string `json:"unit"`
+	Address     string `json:"address"`
+	QueueBefore int    `json:"queue_before"` // -1: not known
+	Queue       int    `json:"queue"`        // -1: not known
+	Limit       int    `json:"limit"`        // -1: not known
+	Drops       uint64 `json:"drops"`        // during the job
+	Retried     uint64 `json:"retried,omitempty"`
+	Lost        uint64 `json:"lost,omitempty"`
 }
 
 // JobRequest asks for a job.
 type JobRequest struct {
-	Verb string `json:"verb"` // start, stop, restart, reload
+	Verb string `json:"verb"` // start, stop, restart, reload, scale
 	Unit string `json:"unit"`
+	Size int    `json:"size,omitempty"` // scale: instances, 1 to 1000
 }
 
 // UnitRequest names a service.
@@ -152,6 +182,8 @@ type Job struct {
 	Ended      *time.Time `json:"ended,omitempty"`
 	Error      *Error     `json:"error,omitempty"`
 	Waiting    []string   `json:"waiting,omitempty"` // what it waits for, and how long yet
+
+	Sockets []SocketAccount `json:"sockets,omitempty"` // of a reload or restart that has ended
 }
 
 // JobState is where a job is; all but the first two are final.
@@ -174,7 +206,7 @@ type Event struct {
 	Time       *time.Time      `json:"time,omitempty"`
 	Unit       string          `json:"unit,omitempty"`
 	Jobs       []string        `json:"jobs,omitempty"` // in whose course it happened
-	Kind       unit.ChangeKind `json:"kind,omitempty"` // spawned, started, ready, baked, switched, leaving, exited, stuck, gone, state, scheduled, queued, begun, finished
+	Kind       unit.ChangeKind `json:"kind,omitempty"` // spawned, started, ready, baked, switched, waits, leaving, exited, stuck, gone, state, scheduled, queued, begun, finished
 	Text       string          `json:"text,omitempty"` // the same in words: "started pid 30155"
 	Instance   int             `json:"instance,omitempty"`
 	Role       string          `json:"role,omitempty"`

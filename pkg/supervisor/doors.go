@@ -3,6 +3,9 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -17,8 +20,9 @@ import (
 type doors struct {
 	table *socket.Table
 
-	mu   sync.Mutex // guards the map, held for moments
+	mu   sync.Mutex // guards the maps, held for moments
 	each map[string]*door
+	has  map[string][]string // by service: the sockets that it has opened, sorted
 }
 
 // A door is one socket unit. Its lock is held for as long as opening takes, so
@@ -29,7 +33,9 @@ type door struct {
 	fault atomic.Pointer[error]
 }
 
-func newDoors(t *socket.Table) *doors { return &doors{table: t, each: map[string]*door{}} }
+func newDoors(t *socket.Table) *doors {
+	return &doors{table: t, each: map[string]*door{}, has: map[string][]string{}}
+}
 
 func (d *doors) door(name string) *door {
 	d.mu.Lock()
@@ -40,11 +46,12 @@ func (d *doors) door(name string) *door {
 	return d.each[name]
 }
 
-// enter opens the sockets for a service that is about to start, and returns
-// them in the order in which it names them.
-func (d *doors) enter(service string, sockets []*unit.Socket) (files []process.File, err error) {
+// enter opens the sockets for a process of a service that is about to start, and
+// returns what is for it, in the order in which the service names them. An heir
+// is to serve at once, and so gets the clients that one before it has left.
+func (d *doors) enter(service string, id unit.Invocation, heir bool, sockets []*unit.Socket) (files []process.File, err error) {
 	for _, s := range sockets {
-		fs, err := d.open(service, s)
+		fs, err := d.open(service, id, heir, s)
 		if err != nil {
 			return nil, err // those that are open are left when the service is known to be down
 		}
@@ -55,7 +62,7 @@ func (d *doors) enter(service string, sockets []*unit.Socket) (files []process.F
 	return files, nil
 }
 
-func (d *doors) open(service string, s *unit.Socket) ([]socket.File, error) {
+func (d *doors) open(service string, id unit.Invocation, heir bool, s *unit.Socket) ([]socket.File, error) {
 	door := d.door(s.Name)
 	door.mu.Lock()
 	defer door.mu.Unlock()
@@ -66,7 +73,69 @@ func (d *doors) open(service string, s *unit.Socket) ([]socket.File, error) {
 		return nil, err
 	}
 	door.users[service] = true
-	return d.table.Files(s.Name, 0)
+	d.note(service, s.Name, true)
+	if err := d.table.Seat(s.Name, id, heir); err != nil {
+		return nil, err
+	}
+	return d.table.Files(s.Name, id)
+}
+
+// free takes what a process that has ended had for itself.
+func (d *doors) free(service string, id unit.Invocation) {
+	for _, name := range d.of(service) {
+		d.table.Free(name, id)
+	}
+}
+
+// of lists the sockets that a service has opened. It waits for nobody.
+func (d *doors) of(service string) []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.has[service])
+}
+
+func (d *doors) note(service, name string, has bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	i, there := slices.BinarySearch(d.has[service], name)
+	switch {
+	case has && !there:
+		d.has[service] = slices.Insert(d.has[service], i, name)
+	case !has && there:
+		d.has[service] = slices.Delete(d.has[service], i, i+1)
+	}
+	if len(d.has[service]) == 0 {
+		delete(d.has, service)
+	}
+}
+
+// steer divides the new connections of a service's sockets. A process has seats
+// only in those that it was started with.
+func (d *doors) steer(service string, shares []unit.Share) (err error) {
+	for _, name := range d.of(service) {
+		seated := map[unit.Invocation]int{}
+		for _, seat := range d.table.Seats(name) {
+			for _, h := range shares {
+				if h.ID == seat.Holder {
+					seated[h.ID] = h.Weight
+				}
+			}
+		}
+		if len(seated) > 0 {
+			err = errors.Join(err, d.table.Steer(name, seated))
+		}
+	}
+	return err
+}
+
+// settled says whether no connection is on its way to a process.
+func (d *doors) settled(service string, id unit.Invocation) bool {
+	for _, name := range d.of(service) {
+		if s, err := d.table.Settled(name, id); err == nil && !s.Done() {
+			return false
+		}
+	}
+	return true
 }
 
 // bind takes a socket's addresses, so that nobody else has them, and opens it to
@@ -93,10 +162,10 @@ func (d *doors) fault(name string) error {
 	return nil
 }
 
-// trim closes addresses that a socket had by an earlier configuration, now that
+// trim closes addresses that sockets had by an earlier configuration, now that
 // a service has no process left that knows them.
-func (d *doors) trim(sockets []string) (err error) {
-	for _, name := range sockets {
+func (d *doors) trim(service string) (err error) {
+	for _, name := range d.of(service) {
 		door := d.door(name)
 		door.mu.Lock()
 		err = errors.Join(err, d.table.Trim(name))
@@ -106,10 +175,22 @@ func (d *doors) trim(sockets []string) (err error) {
 }
 
 // leave says that a service is down: sockets that nobody else uses refuse.
-func (d *doors) leave(service string, sockets []string) (err error) {
-	for _, name := range sockets {
+func (d *doors) leave(service string) (err error) {
+	for _, name := range d.of(service) {
 		if e := d.shut(service, name); e != nil {
 			err = errors.Join(err, fmt.Errorf("cannot close socket %s to clients: %w", name, e))
+		}
+	}
+	return err
+}
+
+// leaveInstances closes the sockets of instances from n on, which are no more.
+func (d *doors) leaveInstances(service string, n int) (err error) {
+	for _, name := range d.of(service) {
+		if _, number, ok := strings.Cut(name, "@"); ok {
+			if i, e := strconv.Atoi(number); e == nil && i >= n {
+				err = errors.Join(err, d.shut(service, name), d.drop(name))
+			}
 		}
 	}
 	return err
@@ -122,6 +203,7 @@ func (d *doors) shut(service, name string) error {
 	if !door.users[service] {
 		return nil
 	}
+	d.note(service, name, false)
 	if delete(door.users, service); len(door.users) > 0 {
 		return nil
 	}

@@ -32,6 +32,8 @@ type job struct {
 	verb  unit.Verb
 	began uint64        // the number of the last event before it
 	ended chan struct{} // closed when it has its result
+
+	before []ipc.SocketAccount // when it began
 }
 
 func newJobs(epoch string) *jobs { return &jobs{epoch: epoch, byID: map[unit.JobID]*job{}} }
@@ -84,11 +86,11 @@ func (j *jobs) find(name string) (job, unit.JobID, bool) {
 }
 
 // update changes what is known of a job.
-func (j *jobs) update(id unit.JobID, f func(*ipc.Job)) {
+func (j *jobs) update(id unit.JobID, f func(*job)) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if e := j.byID[id]; e != nil {
-		f(&e.Job)
+		f(e)
 	}
 }
 

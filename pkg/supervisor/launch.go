@@ -67,14 +67,21 @@ func newInvocationID() string {
 }
 
 func (i *invocation) launch() error {
-	o, p := i.order, &i.order.spec.Program
+	o, p := i.order, i.order.spec.Program.Of(i.order.Inst)
 	account, err := process.ResolveAccount(p)
 	if err != nil {
 		return err
 	}
-	files, err := i.m.doors.enter(o.spec.Name, i.m.socketsOf(o.spec))
+	files, err := i.enter()
 	if err != nil {
 		return &process.StartError{Step: "sockets", Status: 202, Detail: err.Error()}
+	}
+	hand, err := i.m.pairs.lend(o.spec, account)
+	if err != nil {
+		return err
+	}
+	if hand != nil {
+		defer closeAll(hand[:])
 	}
 	if i.output, err = i.m.sink(o.spec).Stream(i.meta(), int(account.UID), int(account.GID)); err != nil {
 		return err
@@ -90,10 +97,19 @@ func (i *invocation) launch() error {
 	pinned, _ := o.pinned.(*process.Executable)
 	i.process, err = i.m.launcher.Launch(context.Background(), process.Task{
 		ID: o.ID, Service: o.spec.Name, Instance: o.Inst, Program: p, Account: account,
-		Env: env, Watchdog: o.spec.Life.Watchdog, Sockets: files,
+		Env: env, Watchdog: o.spec.Life.Watchdog, Sockets: files, Handover: hand,
 		Output: i.output.WriteEnd(), Executable: pinned,
 	}, i.staged)
 	return err
+}
+
+// enter opens the sockets to clients, and takes those that are for this process.
+func (i *invocation) enter() ([]process.File, error) {
+	sockets, err := i.m.socketsOf(i.order.spec, i.order.Inst)
+	if err != nil {
+		return nil, err
+	}
+	return i.m.doors.enter(i.order.spec.Name, i.order.ID, i.order.heir, sockets)
 }
 
 func (i *invocation) meta() logs.Meta {
@@ -136,6 +152,7 @@ func (i *invocation) follow() {
 	o.tell(unit.Started{ID: o.ID, PID: i.process.PID()})
 	close(i.began)
 	exit := i.process.Wait()
+	i.m.doors.free(o.spec.Name, o.ID) // who waits in its queue waits for who comes next
 	if i.notify != nil {
 		i.notify.Drain() // what it said, it said before it ended
 	}
@@ -148,6 +165,7 @@ func (i *invocation) follow() {
 }
 
 func (i *invocation) close() {
+	i.m.doors.free(i.order.spec.Name, i.order.ID)
 	if i.output != nil {
 		i.output.Finish()
 	}

@@ -56,6 +56,7 @@ type Manager struct {
 	launcher  *process.Launcher
 	notifyDir *safepath.Dir
 	doors     *doors
+	pairs     *pairs
 	journal   *journal
 	jobs      *jobs
 	numbers   *generations
@@ -79,7 +80,7 @@ func New(o Options) (*Manager, error) {
 	epoch := newInvocationID()[:8]
 	m := &Manager{
 		o: o, log: o.Log, epoch: epoch, began: time.Now(),
-		doors: newDoors(o.Table), journal: newJournal(), jobs: newJobs(epoch),
+		doors: newDoors(o.Table), pairs: newPairs(), journal: newJournal(), jobs: newJobs(epoch),
 		places: make(chan struct{}, launchesAtOnce), quit: make(chan struct{}),
 		services: map[string]*service{}, sinks: map[string]*logs.Sink{},
 	}
@@ -93,6 +94,9 @@ func New(o Options) (*Manager, error) {
 	states, err := m.restore()
 	if err != nil {
 		return nil, err
+	}
+	if err := o.Table.Watch(m.found); err != nil {
+		m.log.Warn().Msg(err.Error())
 	}
 	m.numbers = openGenerations(o.State, func(err error) { m.log.Error().Msg(err.Error()) })
 	m.config = o.Config
@@ -166,9 +170,13 @@ func (m *Manager) add(name string, state unit.Service) {
 	state.Inst = make([]unit.Instance, 1)
 	state.LastGen = max(state.LastGen, m.numbers.of(name))
 	s := newService(name, state, world{
-		now:     now,
-		save:    func(r record) error { return m.keep(name, r) },
-		start:   m.start,
+		now:   now,
+		save:  func(r record) error { return m.keep(name, r) },
+		start: m.start,
+		steer: func(shares []unit.Share) { m.steer(name, shares) },
+		settle: func(id unit.Invocation, atMost time.Duration, tell func(unit.Event) bool) {
+			m.settle(name, id, atMost, tell)
+		},
 		publish: m.publish,
 		settled: m.settled,
 	})
@@ -196,14 +204,37 @@ func now() unit.Time {
 // problem of the services that need it: each start tries again.
 func (m *Manager) Bind() {
 	for _, s := range m.config.Sockets {
-		if err := m.doors.bind(s); err != nil {
-			l := m.log.Error().Str("unit", s.Name+".socket")
-			if e := (*socket.BindError)(nil); errors.As(err, &e) && e.Hint() != "" {
-				l = l.Str("hint", e.Hint())
+		for i := range m.instancesOf(s) {
+			if err := m.bind(s, i); err != nil {
+				l := m.log.Error().Str("unit", s.Name+".socket")
+				if e := (*socket.BindError)(nil); errors.As(err, &e) && e.Hint() != "" {
+					l = l.Str("hint", e.Hint())
+				}
+				l.Msg(err.Error())
 			}
-			l.Msg(err.Error())
 		}
 	}
+}
+
+// bind binds the sockets of instance i.
+func (m *Manager) bind(s *unit.Socket, i int) error {
+	of, err := s.Of(i)
+	if err != nil {
+		return err
+	}
+	return m.doors.bind(of)
+}
+
+// instancesOf is how many sets of sockets a socket unit is, by the configuration.
+func (m *Manager) instancesOf(s *unit.Socket) int {
+	if s.PerInstance() {
+		for _, spec := range m.config.Services {
+			if slices.Contains(spec.Sockets, s.Name) {
+				return max(1, spec.Life.Instances)
+			}
+		}
+	}
+	return 1
 }
 
 // Start starts what is to be started with supervisord. It does not wait.
@@ -287,30 +318,39 @@ func (m *Manager) sink(spec *unit.Spec) *logs.Sink {
 	return k
 }
 
-// socketsOf are the socket units that a service names.
-func (m *Manager) socketsOf(spec *unit.Spec) (sockets []*unit.Socket) {
+// socketsOf are the socket units that instance i of a service has.
+func (m *Manager) socketsOf(spec *unit.Spec, i int) (sockets []*unit.Socket, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, name := range spec.Sockets {
 		for _, s := range m.config.Sockets {
-			if s.Name == name {
-				sockets = append(sockets, s)
+			if s.Name != name {
+				continue
 			}
+			of, err := s.Of(i)
+			if err != nil {
+				return nil, err
+			}
+			sockets = append(sockets, of)
 		}
 	}
-	return sockets
+	return sockets, nil
 }
 
 // settled closes the doors behind a service that is down, and forgets it if the
 // configuration has.
 func (m *Manager) settled(v *view) {
+	if err := m.doors.leaveInstances(v.name, len(v.state.Inst)); err != nil {
+		m.log.Error().Str("unit", v.name).Msg(err.Error())
+	}
 	if sub := v.state.SubState(); sub != "dead" && sub != "failed" {
 		return
 	}
-	if b := v.state.Build(v.state.Current); b != nil {
-		if err := m.doors.leave(v.name, b.Spec.Sockets); err != nil {
-			m.log.Error().Str("unit", v.name).Msg(err.Error())
-		}
+	if err := m.doors.leave(v.name); err != nil {
+		m.log.Error().Str("unit", v.name).Msg(err.Error())
+	}
+	if !v.busy() {
+		m.pairs.drop(v.name)
 	}
 	if m.specOf(v.name) == nil {
 		go m.dropUnused()

@@ -25,7 +25,7 @@ func (m *Manager) publish(cs []unit.Change, before unit.Service, v *view) {
 		}
 		switch c.Kind {
 		case unit.Queued, unit.Begun:
-			m.begun(&e, c, before)
+			m.begun(&e, c, before, v.state.Size)
 		case unit.Finished:
 			m.finished(&e, c.Finish, v)
 		case unit.IsGone:
@@ -43,25 +43,29 @@ func (m *Manager) trim(v *view) {
 	if b == nil || v.draining() {
 		return
 	}
-	if err := m.doors.trim(b.Spec.Sockets); err != nil {
+	if err := m.doors.trim(v.name); err != nil {
 		m.log.Error().Str("unit", v.name).Msg(err.Error())
 	}
 }
 
 // begun notes what a job brings, and what ran before.
-func (m *Manager) begun(e *ipc.Event, c unit.Change, before unit.Service) {
+func (m *Manager) begun(e *ipc.Event, c unit.Change, before unit.Service, size int) {
 	ids := c.Job.IDs()
 	e.Jobs, e.Generation = m.jobs.names(ids), uint32(c.Job.Gen)
-	e.Text = begins(c.Job, before.Current)
+	e.Text = begins(c.Job, before.Current, size)
 	state := ipc.JobRunning
 	if c.Kind == unit.Queued {
 		state, e.Text = ipc.JobQueued, fmt.Sprintf("waits for the %s in progress", before.Job.Verb)
 	}
-	if before.Current != 0 && c.Job.Gen != before.Current {
+	if before.Current != 0 && c.Job.Gen != 0 && c.Job.Gen != before.Current {
 		e.From = fmt.Sprint(before.Current)
 	}
+	counted := m.account(e.Unit)
 	for _, id := range ids {
-		m.jobs.update(id, func(j *ipc.Job) {
+		m.jobs.update(id, func(j *job) {
+			if c.Kind == unit.Begun {
+				j.before = counted
+			}
 			j.State, j.Generation, j.From = state, uint32(c.Job.Gen), uint32(before.Current)
 		})
 	}
@@ -81,8 +85,12 @@ func (m *Manager) finished(e *ipc.Event, f unit.Finish, v *view) {
 			why = v.explain(j.verb, f)
 			e.Error = why
 		}
-		m.jobs.update(id, func(j *ipc.Job) {
-			if j.Generation == 0 {
+		var counted []ipc.SocketAccount
+		if j.verb == unit.Reload || j.verb == unit.Restart {
+			counted = since(j.before, m.account(v.name))
+		}
+		m.jobs.update(id, func(j *job) {
+			if j.Sockets = counted; j.Generation == 0 {
 				j.Generation = uint32(v.state.Current)
 			}
 		})
@@ -141,6 +149,8 @@ func (v *view) text(c unit.Change) string {
 		return fmt.Sprintf("stayed ready for %s", short(v.life(p).Bake))
 	case unit.Switched:
 		return fmt.Sprintf("switched to generation %d (pid %d)", p.Gen, p.PID)
+	case unit.Waits:
+		return fmt.Sprintf("connections are still on their way to pid %d", p.PID)
 	case unit.Leaving:
 		return v.leaving(c)
 	case unit.Ended:
@@ -177,8 +187,10 @@ func (v *view) gone(p unit.Proc) string {
 }
 
 // begins says what a job brings.
-func begins(j unit.Job, current unit.Generation) string {
+func begins(j unit.Job, current unit.Generation, size int) string {
 	switch {
+	case j.Verb == unit.Scale:
+		return fmt.Sprintf("instances: %d", size)
 	case j.Verb == unit.Stop:
 		return "stopping"
 	case current == 0 || current == j.Gen:

@@ -24,13 +24,11 @@ func (m *Manager) Info() ipc.Info {
 	return ipc.Info{Version: m.o.Version, API: ipc.APIVersion, PID: os.Getpid(), Epoch: m.epoch, Since: m.began, Config: m.config.Path}
 }
 
-var verbs = map[string]unit.Verb{"start": unit.Start, "stop": unit.Stop, "restart": unit.Restart, "reload": unit.Reload}
-
 // Submit gives a job to the unit's actor.
 func (m *Manager) Submit(r ipc.JobRequest, by ipc.Caller) (ipc.Job, error) {
-	verb, ok := verbs[r.Verb]
-	if !ok {
-		return ipc.Job{}, &ipc.Error{Code: ipc.Usage, Message: fmt.Sprintf("%q is no verb: start, stop, restart or reload", r.Verb)}
+	verb, err := ipc.ParseVerb(r.Verb)
+	if err != nil {
+		return ipc.Job{}, err
 	}
 	s, spec, err := m.target(r.Verb, r.Unit)
 	if err != nil {
@@ -39,9 +37,14 @@ func (m *Manager) Submit(r ipc.JobRequest, by ipc.Caller) (ipc.Job, error) {
 	if spec == nil && verb != unit.Stop {
 		return ipc.Job{}, &ipc.Error{Code: ipc.Refused, Message: fmt.Sprintf("cannot %s %s: the configuration no longer names it", r.Verb, r.Unit)}
 	}
+	if verb == unit.Scale {
+		if err := m.roomFor(spec, r.Size); err != nil {
+			return ipc.Job{}, err
+		}
+	}
 	id := m.jobs.add(r.Unit, verb, m.journal.end())
 	m.log.Info().Str("unit", r.Unit).Uint32("uid", by.UID).Str("job", m.jobs.name(id)).Msg("asked to " + r.Verb)
-	if !s.tell(unit.Asks{Job: unit.Job{ID: id, Verb: verb}, Build: &unit.Build{Spec: spec}}) {
+	if !s.tell(unit.Asks{Job: unit.Job{ID: id, Verb: verb}, Build: &unit.Build{Spec: spec}, Size: r.Size}) {
 		return ipc.Job{}, m.isEnding(r.Verb, r.Unit)
 	}
 	j, _ := m.jobs.get(id)

@@ -40,6 +40,12 @@ type world struct {
 	save func(record) error
 	// start starts an invocation in the background, and tells what becomes of it.
 	start func(order)
+	// steer says who gets new connections. It has its effect when it returns, so
+	// that who is signalled next gets no more.
+	steer func([]unit.Share)
+	// settle watches in the background what is on its way to a process that gets
+	// no new connections, and tells when that is nothing.
+	settle func(id unit.Invocation, atMost time.Duration, tell func(unit.Event) bool)
 	// publish is told what changed, what was before, and what is now.
 	publish func([]unit.Change, unit.Service, *view)
 	// settled is told that all effects of a step are done.
@@ -68,6 +74,7 @@ type order struct {
 	unit.Spawn
 	spec   *unit.Spec
 	pinned program // what to run; nil: what is at the path now
+	heir   bool    // it is to be Main, with nobody before it
 
 	// staged gives the actor the process, which runs nothing yet. It may go on
 	// when its identity is stored, that is when staged returned nil.
@@ -78,10 +85,11 @@ type order struct {
 
 // A run is what an actor keeps of an invocation until it is forgotten.
 type run struct {
-	handle handle // nil until its pid is known
-	trace  Trace
-	doomed bool // it was told to go before that
-	heard  heard
+	handle  handle // nil until its pid is known
+	trace   Trace
+	doomed  bool // it was told to go before that
+	watched bool // for when it has settled
+	heard   heard
 }
 
 // heard is what a process said of itself that changes nothing but what is shown.
@@ -170,6 +178,7 @@ func (s *service) step(e unit.Event) {
 		s.do(f)
 	}
 	s.pin()
+	s.settle()
 	s.arm()
 	s.world.settled(s.shown.Load())
 }
@@ -221,6 +230,8 @@ func (s *service) do(f unit.Effect) {
 		s.spawn(f)
 	case unit.Signal:
 		s.signal(f)
+	case unit.Steer:
+		s.world.steer(f.Shares)
 	case unit.Forget:
 		delete(s.runs, f.ID)
 	}
@@ -230,7 +241,7 @@ func (s *service) spawn(f unit.Spawn) {
 	s.runs[f.ID] = &run{}
 	b := s.state.Build(f.Gen)
 	s.world.start(order{
-		Spawn: f, spec: b.Spec, pinned: s.baked[f.Gen],
+		Spawn: f, spec: b.Spec, pinned: s.baked[f.Gen], heir: s.state.Inst[f.Inst].Main.ID == f.ID,
 		tell:   func(m any) { s.tell(m) },
 		staged: func(h handle) error { return s.await(f.ID, h) },
 	})
@@ -303,6 +314,17 @@ func (s *service) pin() {
 		}
 		if prog := r.handle.Program(); prog != nil {
 			s.baked[p.Gen] = prog
+		}
+	}
+}
+
+// settle has those watched that settle.
+func (s *service) settle() {
+	for p := range s.state.Procs() {
+		if r := s.runs[p.ID]; r != nil && p.Phase == unit.Settling && !r.watched {
+			r.watched = true
+			l := s.state.Build(p.Gen).Spec.Life
+			s.world.settle(p.ID, l.Settle+l.Empty, func(e unit.Event) bool { return s.tell(e) })
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/socket"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
@@ -77,18 +79,47 @@ func (m *Manager) socketStatus(name string) ipc.SocketUnit {
 		}
 	}
 	m.mu.Unlock()
-	for _, s := range m.o.Table.Status(name) {
-		x := ipc.Socket{Address: s.Address, Listening: s.Listening, Given: s.Given, Queue: s.Queue, Limit: s.Limit, Drops: s.Drops}
-		if s.Err != nil {
-			x.Error = s.Err.Error()
+	for _, part := range m.partsOf(name) {
+		sockets := m.o.Table.Status(part)
+		for _, s := range sockets {
+			u.Sockets = append(u.Sockets, m.oneSocket(part, s))
 		}
-		x.Note = s.Note
-		u.Sockets = append(u.Sockets, x)
-	}
-	if err := m.doors.fault(name); err != nil && len(u.Sockets) == 0 {
-		u.Sockets = append(u.Sockets, ipc.Socket{Queue: -1, Limit: -1, Error: err.Error()})
+		if err := m.doors.fault(part); err != nil && len(sockets) == 0 {
+			u.Sockets = append(u.Sockets, ipc.Socket{Queue: -1, Limit: -1, Error: err.Error()})
+		}
+		u.Seats = append(u.Seats, m.seats(part)...)
 	}
 	return u
+}
+
+// partsOf are the names under which the sockets of a unit are kept: its own, or
+// one for each instance.
+func (m *Manager) partsOf(name string) []string {
+	var parts []string
+	for _, n := range m.o.Table.Names() {
+		if base, _, ok := strings.Cut(n, "@"); ok && base == name {
+			parts = append(parts, n)
+		}
+	}
+	if parts == nil {
+		parts = []string{name}
+	}
+	slices.SortFunc(parts, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b)) })
+	return parts
+}
+
+func (m *Manager) oneSocket(name string, s socket.Status) ipc.Socket {
+	x := ipc.Socket{
+		Address: s.Address, Listening: s.Listening, Given: s.Given, Steered: s.Steered, Queue: s.Queue, Limit: s.Limit,
+		Drops: s.Drops, Retried: s.Retried, Lost: s.Lost, Note: s.Note,
+	}
+	if s.Err != nil {
+		x.Error = s.Err.Error()
+	}
+	if s.Last != nil {
+		x.Last = m.blame(name, *s.Last)
+	}
+	return x
 }
 
 func (m *Manager) unitStatus(s *service, whole bool) ipc.UnitStatus {
@@ -96,7 +127,7 @@ func (m *Manager) unitStatus(s *service, whole bool) ipc.UnitStatus {
 	spec := m.specOf(s.name)
 	u := ipc.UnitStatus{
 		Name: s.name, ActiveState: string(v.state.ActiveState()), SubState: string(v.state.SubState()),
-		Generation: uint32(v.state.Current), Want: len(v.state.Inst), Removed: spec == nil,
+		Generation: uint32(v.state.Current), Want: v.want(), Removed: spec == nil,
 	}
 	if b := v.state.Build(v.state.Current); b != nil {
 		spec = b.Spec // what runs, not what the files say
@@ -117,6 +148,16 @@ func (m *Manager) unitStatus(s *service, whole bool) ipc.UnitStatus {
 	return u
 }
 
+// want is how many instances there are to be.
+func (v *view) want() (n int) {
+	for _, in := range v.state.Inst {
+		if !in.Surplus {
+			n++
+		}
+	}
+	return n
+}
+
 // instance adds what one instance has to u.
 func (v *view) instance(u *ipc.UnitStatus, i int, in unit.Instance) {
 	if in.Result != "" && in.Result != unit.Success {
@@ -134,7 +175,7 @@ func (v *view) instance(u *ipc.UnitStatus, i int, in unit.Instance) {
 	v.processes(u, i, unit.RoleOld, in.Old...)
 	if m := in.Main; u.MainPID == 0 && m.PID != 0 {
 		u.MainPID, u.Since = m.PID, v.wall(m.Since)
-		u.StatusText = v.runs[m.ID].heard.status
+		u.StatusText, u.Errno = v.runs[m.ID].heard.status, v.runs[m.ID].heard.errno
 	}
 }
 
@@ -146,10 +187,22 @@ func (v *view) processes(u *ipc.UnitStatus, i int, role unit.Role, ps ...unit.Pr
 		x := ipc.Process{
 			Instance: i, Role: string(role), PID: p.PID, Generation: uint32(p.Gen), Phase: v.phase(p),
 			Since: v.wall(p.Since), Deadline: v.wall(p.By), Memory: resident(p), Invocation: v.runs[p.ID].trace.InvocationID,
+			Share: v.share(p.ID),
 		}
 		u.Memory += x.Memory
 		u.Processes = append(u.Processes, x)
 	}
+}
+
+// share is the part of new connections that a process gets, in per cent.
+func (v *view) share(id unit.Invocation) float64 {
+	of, sum := 0, 0
+	for _, h := range v.state.Shares() {
+		if sum += h.Weight; h.ID == id {
+			of = h.Weight
+		}
+	}
+	return percent(of, sum)
 }
 
 // phase is what a process does, for people.
@@ -171,6 +224,8 @@ func (v *view) phase(p unit.Proc) string {
 		return "serving"
 	case p.Phase == unit.Settling:
 		return "settling"
+	case p.Phase == unit.Emptying:
+		return "settling: connections are still on their way to it"
 	case p.Phase == unit.Stuck:
 		return "outlived SIGKILL"
 	case p.Exit.Kind != unit.NotExited:

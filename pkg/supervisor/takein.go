@@ -3,6 +3,7 @@ package supervisor
 import (
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
@@ -86,7 +87,7 @@ func (m *Manager) dropUnused() {
 		used[s.Name] = true
 	}
 	for _, name := range m.o.Table.Names() {
-		if used[name] {
+		if base, _, _ := strings.Cut(name, "@"); used[base] {
 			continue
 		}
 		if err := m.doors.drop(name); err != nil {

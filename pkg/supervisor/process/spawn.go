@@ -93,6 +93,9 @@ func (l *Launcher) files(t *Task, file *Executable) []uintptr {
 	for _, s := range t.Sockets {
 		files = append(files, uintptr(s.FD))
 	}
+	if t.Handover != nil {
+		files = append(files, uintptr(t.Handover[0]), uintptr(t.Handover[1]))
+	}
 	return files
 }
 

@@ -23,6 +23,7 @@ type Task struct {
 	Env      []string      // the protocol's: NOTIFY_SOCKET=…, INVOCATION_ID=…
 	Watchdog time.Duration // 0: none
 	Sockets  []File        // in the order of $LISTEN_FDS; borrowed until Launch returns
+	Handover *[2]int       // $SUPERVISORD_HANDOVER: fds to receive from and to send to; borrowed. nil: none
 
 	Output     int         // fd for stdout and stderr, borrowed; negative: /dev/null
 	Executable *Executable // what to run; nil: the file at the program's path. Borrowed
@@ -51,6 +52,7 @@ func (t *Task) order(path string, pinned bool) (*stage.Task, error) {
 	for _, f := range t.Sockets {
 		to.Names = append(to.Names, f.Name)
 	}
+	to.Handover = t.Handover != nil
 	for _, l := range p.Limits {
 		to.Limits = append(to.Limits, stage.Limit{Resource: uint64(l.Resource), Soft: l.Soft, Hard: l.Hard})
 	}

@@ -67,10 +67,11 @@ func list(ids []unit.Invocation) string {
 
 // Seat gives a process its seat: one that nobody holds and that new connections
 // go to, the one with most waiting first; else one whose queues are empty; else
-// the one with the fewest waiting. New connections come to it as [Table.Steer]
+// the one with the fewest waiting. An heir is to serve in the place of a process
+// that has ended: seats where clients wait come first for it. New connections come to it as [Table.Steer]
 // says, which Seat does not change. The error is a [*NoSeatError]. Who has a seat
 // keeps it. A unit that is not steered has no seats, and nothing is done.
-func (t *Table) Seat(name string, holder unit.Invocation) error {
+func (t *Table) Seat(name string, holder unit.Invocation, heir bool) error {
 	if holder == 0 {
 		return fmt.Errorf("cannot give socket %s to a process: it has no id", name)
 	}
@@ -84,7 +85,7 @@ func (t *Table) Seat(name string, holder unit.Invocation) error {
 	if len(held) >= len(g.seats)-1 {
 		return &NoSeatError{Socket: name, Holders: held}
 	}
-	best := g.vacant()
+	best := g.vacant(heir)
 	g.mu.Lock()
 	g.seats[best].holder = holder
 	g.mu.Unlock()
@@ -92,14 +93,14 @@ func (t *Table) Seat(name string, holder unit.Invocation) error {
 }
 
 // vacant is the free seat that a new process should have.
-func (g *group) vacant() int {
+func (g *group) vacant(heir bool) int {
 	best, bestRank := -1, 0
 	for i, s := range g.seats {
 		if s.holder != 0 {
 			continue
 		}
 		rank := -g.queued(i)
-		if s.weight > 0 {
+		if s.weight > 0 || heir && rank < 0 {
 			rank = 1 - rank
 		}
 		if best < 0 || rank > bestRank {

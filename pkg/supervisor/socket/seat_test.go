@@ -29,7 +29,7 @@ func steered(t *testing.T, shards int, a ...unit.Address) *Table {
 func sit(t *testing.T, table *Table, ids ...unit.Invocation) {
 	t.Helper()
 	for _, id := range ids {
-		must(t, table.Seat("http", id))
+		must(t, table.Seat("http", id, false))
 	}
 }
 
@@ -213,7 +213,7 @@ func TestSeatsAreGivenWithSense(t *testing.T) {
 	connect(t, address, 2) // before anybody has a seat
 	sit(t, table, 1, 1, 2)
 	await(t, table, map[unit.Invocation]int{1: 2})
-	err := table.Seat("http", 3)
+	err := table.Seat("http", 3, false)
 	if full := (*NoSeatError)(nil); !errors.As(err, &full) || !slices.Equal(full.Holders, []unit.Invocation{1, 2}) {
 		t.Fatalf("the third got %v", err)
 	}
@@ -255,7 +255,7 @@ func TestSteerToNobody(t *testing.T) {
 	}
 	connect(t, table.Status("http")[0].Address, 3)
 	await(t, table, map[unit.Invocation]int{1: 3, 2: 3})
-	must(t, table.Seat("else", 1))
+	must(t, table.Seat("else", 1, false))
 	must(t, table.Steer("else", map[unit.Invocation]int{1: 1}))
 }
 

@@ -46,7 +46,8 @@ func OptionalFile(path string) (string, bool) {
 }
 
 // own is what says to the program that it is meant: sd_listen_fds(3),
-// sd_watchdog_enabled(3), and $SYSTEMD_EXEC_PID of systemd.exec(5).
+// sd_watchdog_enabled(3), $SYSTEMD_EXEC_PID of systemd.exec(5), and the ends of
+// the pair that connections are handed over by: to receive from, and to send to.
 func (s *stage) own() []string {
 	pid := decimal(int64(syscall.Getpid()))
 	env := []string{"SYSTEMD_EXEC_PID=" + pid}
@@ -55,6 +56,10 @@ func (s *stage) own() []string {
 		if id, ok := pidfdID(); ok {
 			env = append(env, "LISTEN_PIDFDID="+decimal(int64(id)))
 		}
+	}
+	if s.task.Handover {
+		in := Control + len(s.task.Names)
+		env = append(env, "SUPERVISORD_HANDOVER="+decimal(int64(in))+":"+decimal(int64(in+1)))
 	}
 	if s.task.Watchdog > 0 {
 		env = append(env, "WATCHDOG_PID="+pid, "WATCHDOG_USEC="+decimal(int64(s.task.Watchdog)))

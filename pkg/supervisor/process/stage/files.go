@@ -10,7 +10,11 @@ import "syscall"
 // we were given: no socket moves onto one.
 func (s *stage) packFiles() (f Failure) {
 	next := Control + 1
-	top := next + len(s.task.Names)
+	count := len(s.task.Names)
+	if s.task.Handover {
+		count += 2
+	}
+	top := next + count
 	if s.task.Pinned {
 		if s.executable, f = moveUp(next, top+1); f.Errno != 0 {
 			return f
@@ -21,12 +25,12 @@ func (s *stage) packFiles() (f Failure) {
 	if s.control, f = moveUp(Control, top); f.Errno != 0 {
 		return f
 	}
-	for i := range s.task.Names {
+	for i := range count {
 		if err := syscall.Dup3(next+i, Control+i, 0); err != nil {
 			return fail(err, "")
 		}
 	}
-	return fail(closeInherited(Control+len(s.task.Names)), "")
+	return fail(closeInherited(Control+count), "")
 }
 
 // moveUp duplicates an fd to a free one from least on, close-on-exec.

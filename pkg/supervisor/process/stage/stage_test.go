@@ -22,7 +22,7 @@ func TestTaskArrivesAsItWasSent(t *testing.T) {
 			EnvFiles: rapid.SliceOf(rapid.Custom(func(t *rapid.T) EnvFile {
 				return EnvFile{rapid.String().Draw(t, "file"), text.Draw(t, "pairs")}
 			})).Draw(t, "files"),
-			Protocol: text.Draw(t, "protocol"), Names: text.Draw(t, "names"), Watchdog: rapid.Uint64().Draw(t, "watchdog"),
+			Protocol: text.Draw(t, "protocol"), Names: text.Draw(t, "names"), Handover: rapid.Bool().Draw(t, "handover"), Watchdog: rapid.Uint64().Draw(t, "watchdog"),
 			SetIDs: rapid.Bool().Draw(t, "ids"), UID: rapid.Uint64().Draw(t, "uid"), GID: rapid.Uint64().Draw(t, "gid"),
 			Groups: numbers.Draw(t, "groups"), Umask: rapid.Uint64().Draw(t, "umask"),
 			SetNice: rapid.Bool().Draw(t, "nice"), SetOOM: rapid.Bool().Draw(t, "oom"),

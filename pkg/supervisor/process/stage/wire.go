@@ -17,6 +17,7 @@ type Task struct {
 	EnvFiles []EnvFile // over Env, in order
 	Protocol []string  // over all of them
 	Names    []string  // $LISTEN_FDNAMES; one a socket
+	Handover bool      // two more fds come after the sockets: $SUPERVISORD_HANDOVER
 	Watchdog uint64    // $WATCHDOG_USEC; 0: not set
 
 	SetIDs   bool
@@ -59,6 +60,7 @@ func (t *Task) code(c *coder) {
 	})
 	c.texts(&t.Protocol)
 	c.texts(&t.Names)
+	c.flag(&t.Handover)
 	c.number(&t.Watchdog)
 	c.flag(&t.SetIDs)
 	c.number(&t.UID)
