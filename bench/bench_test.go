@@ -46,9 +46,9 @@ func TestBuildsThatDieInBakeLoseWhatTheyAccepted(t *testing.T) {
 }
 
 func TestCommandLine(t *testing.T) {
-	o, out, err := parse([]string{"-reloads", "7", "-bad", "0.25", "-modes", "new,unix-keepalive-post", "-json", "f"})
-	if err != nil || o.Reloads != 7 || o.Bad != 0.25 || len(o.Modes) != 2 || o.Modes[1].Socket != load.Unix || out.json != "f" {
-		t.Errorf("got %+v, %+v, %v", o, out, err)
+	o, err := parse([]string{"-reloads", "7", "-bad", "0.25", "-modes", "new,unix-keepalive-post", "-json", "f"})
+	if err != nil || o.Reloads != 7 || o.Bad != 0.25 || len(o.Modes) != 2 || o.Modes[1].Socket != load.Unix || o.json != "f" {
+		t.Errorf("got %+v, %v", o, err)
 	}
 	if !slices.Equal(o.Broken, gauntlet.Broken) {
 		t.Errorf("broken builds %q by default", o.Broken)
@@ -56,8 +56,8 @@ func TestCommandLine(t *testing.T) {
 	stderr := os.Stderr
 	os.Stderr = nil // package flag says what is wrong there as well
 	defer func() { os.Stderr = stderr }()
-	for _, args := range [][]string{{"-bad", "2"}, {"-modes", "carrier-pigeon"}, {"now"}, {"-reloads", "many"}} {
-		if _, _, err := parse(args); err == nil || errors.Is(err, flag.ErrHelp) {
+	for _, args := range [][]string{{"-bad", "2"}, {"-modes", "carrier-pigeon"}, {"now"}, {"-worker", "deaf"}, {"-reloads", "many"}} {
+		if _, err := parse(args); err == nil || errors.Is(err, flag.ErrHelp) {
 			t.Errorf("%q: %v", args, err)
 		}
 	}

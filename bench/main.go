@@ -33,7 +33,7 @@ import (
 func main() {
 	log.SetFlags(0)
 	log.SetPrefix("bench: ")
-	o, out, err := parse(os.Args[1:])
+	c, err := parse(os.Args[1:])
 	if errors.Is(err, flag.ErrHelp) {
 		os.Exit(0)
 	}
@@ -43,59 +43,81 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	report, err := gauntlet.Run(ctx, o)
+	kept, err := c.run(ctx)
 	if err != nil {
 		log.Fatal(err)
 	}
-	if err := out.write(report); err != nil {
-		log.Fatal(err)
-	}
-	if len(report.Problems) > 0 {
+	if !kept {
 		os.Exit(1)
 	}
 }
 
-// outputs are where the report goes, besides stdout.
-type outputs struct{ json, chart, page string }
+// A command is what the command line asks for.
+type command struct {
+	gauntlet.Options
+	compare           bool
+	json, chart, page string // files for what comes of it, besides stdout
+}
 
-func parse(args []string) (o gauntlet.Options, out outputs, err error) {
+func parse(args []string) (c command, err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	var modes, broken string
-	flags.IntVar(&o.Reloads, "reloads", 200, "how many")
-	flags.Float64Var(&o.Bad, "bad", 0.5, "`share` of them that is of a broken build")
-	flags.StringVar(&o.Worker, "worker", "library", "the good build: library (pkg/worker), plain (its own lame duck), or stock (calls Shutdown at once)")
+	flags.IntVar(&c.Reloads, "reloads", 200, "how many")
+	flags.Float64Var(&c.Bad, "bad", 0.5, "`share` of them that is of a broken build")
+	flags.StringVar(&c.Worker, "worker", "library", "the good build: library (pkg/worker), plain (its own lame duck), or stock (calls Shutdown at once)")
 	flags.StringVar(&broken, "broken", strings.Join(gauntlet.Broken, ","), "the broken `builds`, by turns; also dies-accepting")
 	flags.StringVar(&modes, "modes", names(load.Modes), "what clients do")
-	flags.IntVar(&o.Clients, "clients", 8, "clients of each mode")
-	flags.Float64Var(&o.Rate, "rate", 0, "`requests` of each mode that are due a second; 0: each follows the answer to the last")
-	flags.DurationVar(&o.Pause, "pause", 10*time.Millisecond, "of a client between two requests")
-	flags.DurationVar(&o.Bake, "bake", 300*time.Millisecond, "for how long a new process must stay ready")
-	flags.DurationVar(&o.Drain, "drain", 300*time.Millisecond, "after a reload, for which latencies count as its own")
-	flags.DurationVar(&o.Gap, "gap", 400*time.Millisecond, "from there to the next reload")
-	flags.IntVar(&o.Rounds, "throughput", 10, "`rounds` of the comparison with a bare worker")
-	flags.IntVar(&o.Body, "body", 200, "`bytes` of a POST")
-	flags.StringVar(&out.json, "json", "", "`file` to write the figures to")
-	flags.StringVar(&out.chart, "svg", "", "`file` to draw the latency of the first minute to")
-	flags.StringVar(&out.page, "w", "", "page, a `file`, in whose block the report is to stand")
+	flags.IntVar(&c.Clients, "clients", 8, "clients of each mode")
+	flags.Float64Var(&c.Rate, "rate", 0, "`requests` of each mode that are due a second; 0: each follows the answer to the last")
+	flags.DurationVar(&c.Pause, "pause", 10*time.Millisecond, "of a client between two requests")
+	flags.DurationVar(&c.Bake, "bake", 300*time.Millisecond, "for how long a new process must stay ready")
+	flags.DurationVar(&c.Drain, "drain", 300*time.Millisecond, "after a reload, for which latencies count as its own")
+	flags.DurationVar(&c.Gap, "gap", 400*time.Millisecond, "from there to the next reload")
+	flags.IntVar(&c.Rounds, "throughput", 10, "`rounds` of the comparison with a bare worker")
+	flags.IntVar(&c.Body, "body", 200, "`bytes` of a POST")
+	flags.BoolVar(&c.compare, "compare", false, "reloads with the ways that people use today")
+	flags.StringVar(&c.json, "json", "", "`file` to write the figures to")
+	flags.StringVar(&c.chart, "svg", "", "`file` to draw the latency of the first minute to")
+	flags.StringVar(&c.page, "w", "", "page, a `file`, in whose block the report is to stand")
 	if err := flags.Parse(args); err != nil {
-		return o, out, err
+		return c, err
 	}
-	o.Broken = strings.Split(broken, ",")
-	o.Say = log.Printf
-	if out.chart != "" {
-		o.Trace = time.Minute
+	c.Broken = strings.Split(broken, ",")
+	c.Say = log.Printf
+	if c.chart != "" {
+		c.Trace = time.Minute
 	}
 	if flags.NArg() > 0 {
-		return o, out, fmt.Errorf("%q is no option", flags.Arg(0))
+		return c, fmt.Errorf("%q is no option", flags.Arg(0))
 	}
-	if !slices.Contains(gauntlet.Workers, o.Worker) {
-		return o, out, fmt.Errorf("no worker is called %q", o.Worker)
+	if !slices.Contains(gauntlet.Workers, c.Worker) {
+		return c, fmt.Errorf("no worker is called %q", c.Worker)
 	}
-	if o.Bad < 0 || o.Bad > 1 {
-		return o, out, fmt.Errorf("-bad %v is no share: it is from 0 to 1", o.Bad)
+	if c.Bad < 0 || c.Bad > 1 {
+		return c, fmt.Errorf("-bad %v is no share: it is from 0 to 1", c.Bad)
 	}
-	o.Modes, err = gauntlet.Parse(modes)
-	return o, out, err
+	c.Modes, err = gauntlet.Parse(modes)
+	return c, err
+}
+
+// run says whether all promises were kept.
+func (c command) run(ctx context.Context) (kept bool, err error) {
+	if c.compare {
+		ways, err := gauntlet.Compare(ctx, c.Options)
+		if err != nil {
+			return false, err
+		}
+		return true, c.write("go run ./bench -compare", ways, func(w io.Writer) { gauntlet.PrintWays(w, ways) })
+	}
+	report, err := gauntlet.Run(ctx, c.Options)
+	if err != nil {
+		return false, err
+	}
+	err = errors.Join(
+		c.write("go run ./bench", report, report.Print),
+		writeTo(c.chart, report.WriteChart),
+	)
+	return len(report.Problems) == 0, err
 }
 
 func names(modes []load.Mode) string {
@@ -106,25 +128,19 @@ func names(modes []load.Mode) string {
 	return strings.Join(s, ",")
 }
 
-func (o outputs) write(report *gauntlet.Report) error {
+// write writes what came of it for people, and as JSON if that is asked for.
+func (c command) write(made string, figures any, print func(io.Writer)) error {
 	var text strings.Builder
-	report.Print(io.MultiWriter(os.Stdout, &text))
-	return errors.Join(
-		o.writePage(text.String()),
-		writeTo(o.json, func(w io.Writer) error {
-			e := json.NewEncoder(w)
-			e.SetIndent("", "  ")
-			return e.Encode(report)
-		}),
-		writeTo(o.chart, report.WriteChart),
-	)
-}
-
-func (o outputs) writePage(text string) error {
-	if o.page == "" {
-		return nil
+	print(io.MultiWriter(os.Stdout, &text))
+	var err error
+	if c.page != "" {
+		err = page.Insert(c.page, made, text.String())
 	}
-	return page.Insert(o.page, "go run ./bench", text)
+	return errors.Join(err, writeTo(c.json, func(w io.Writer) error {
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(figures)
+	}))
 }
 
 // writeTo has a file written, if it has a name.

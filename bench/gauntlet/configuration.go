@@ -31,25 +31,38 @@ func addresses(dir string) (map[load.Socket]string, error) {
 }
 
 func (g *gauntlet) configuration() string {
+	if g.Own {
+		return g.service("-listen", g.addresses[load.Plain])
+	}
 	var b strings.Builder
 	for _, s := range sockets {
 		fmt.Fprintf(&b, "[socket.%s]\nlisten_stream = [%q]\n\n", s, g.addresses[s])
 	}
-	fmt.Fprintf(&b, `[service.api]
-exec_start = [%q, "-ledger", %q, "-certificate", %q]
+	return b.String() + g.service("-certificate", g.certificate())
+}
+
+func (g *gauntlet) service(args ...string) string {
+	names := sockets
+	if g.Own {
+		names = nil
+	}
+	argv := append([]string{g.releases.Current(), "-ledger", g.ledger()}, args...)
+	return fmt.Sprintf(`[service.api]
+exec_start = [%s]
 type = "notify"
 sockets = [%s]
 restart = "no"
 timeout_start_sec = %q
 timeout_stop_sec = %q
-`, g.releases.Current(), g.ledger(), g.certificate(), quoted(sockets), startTimeout, stopTimeout)
-	fmt.Fprintf(&b, "\n[service.api.reload]\nbake = %q\n", g.Bake)
-	return b.String()
+
+[service.api.reload]
+bake = %q
+`, quoted(argv), quoted(names), startTimeout, stopTimeout, g.Bake)
 }
 
-func quoted(sockets []load.Socket) string {
+func quoted[S ~string](list []S) string {
 	var q []string
-	for _, s := range sockets {
+	for _, s := range list {
 		q = append(q, fmt.Sprintf("%q", s))
 	}
 	return strings.Join(q, ", ")

@@ -17,6 +17,7 @@ type Options struct {
 	Worker  string   // the good build, one of Workers
 	Broken  []string // the broken builds, by turns
 	Restart bool     // stop and start instead of reloads
+	Own     bool     // the worker listens by itself; HTTP on one address is all that it serves
 
 	Modes   []load.Mode
 	Clients int           // of each mode

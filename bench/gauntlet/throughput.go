@@ -5,14 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/supervisord-go/supervisord/bench/load"
-	"github.com/supervisord-go/supervisord/bench/rig"
 )
 
 // Throughput is how many requests a second a worker answers whose socket comes
@@ -31,14 +27,19 @@ const turn = 500 * time.Millisecond
 
 func (g *gauntlet) throughput(ctx context.Context) (err error) {
 	g.Say("comparing with a bare worker")
-	bare, err := g.bare(ctx)
+	a, err := addresses(g.dir)
+	if err != nil {
+		return err
+	}
+	address := a[load.Plain]
+	bare, err := launch(ctx, filepath.Join(g.dir, "bare"), g.releases.Path(g.Worker), "-listen", address)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, bare.stop()) }()
 	t := &Throughput{Least: 1e9}
 	for range g.Rounds {
-		s, b := g.ask(ctx, g.addresses[load.Plain]), g.ask(ctx, bare.address)
+		s, b := g.ask(ctx, g.addresses[load.Plain]), g.ask(ctx, address)
 		if s == 0 || b == 0 {
 			return errors.New("a worker answered nothing while throughput was measured")
 		}
@@ -63,54 +64,6 @@ func (g *gauntlet) ask(ctx context.Context, address string) float64 {
 }
 
 var keptGet = load.Modes[1]
-
-// A bareWorker runs on its own.
-type bareWorker struct {
-	address string
-	ready   *rig.Ready // it says there, too, that it stops
-	cmd     *exec.Cmd
-	exited  chan struct{}
-}
-
-func (g *gauntlet) bare(ctx context.Context) (*bareWorker, error) {
-	a, err := addresses(g.dir)
-	if err != nil {
-		return nil, err
-	}
-	b := &bareWorker{address: a[load.Plain], exited: make(chan struct{})}
-	if b.ready, err = rig.ListenReady(filepath.Join(g.dir, "bare")); err != nil {
-		return nil, err
-	}
-	b.cmd = exec.Command(g.releases.Path(g.Worker), "-listen", b.address)
-	b.cmd.Env = append(os.Environ(), b.ready.Env())
-	b.cmd.Stderr = os.Stderr
-	if err := b.cmd.Start(); err != nil {
-		b.ready.Close()
-		return nil, err
-	}
-	go func() {
-		b.cmd.Wait()
-		close(b.exited)
-	}()
-	if err := b.ready.Wait(ctx, b.exited); err != nil {
-		return nil, errors.Join(err, b.stop())
-	}
-	return b, nil
-}
-
-// stop ends it, the hard way if need be.
-func (b *bareWorker) stop() error {
-	defer b.ready.Close()
-	b.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-b.exited:
-		return nil
-	case <-time.After(rig.Patience):
-		b.cmd.Process.Kill()
-		<-b.exited
-		return fmt.Errorf("the bare worker has not ended %v after SIGTERM", rig.Patience)
-	}
-}
 
 func (t *Throughput) print(w io.Writer) {
 	if t == nil {

@@ -32,22 +32,25 @@ func (r *Ready) Close() {
 }
 
 // Wait returns when READY=1 has come; or with an error when supervisord has
-// exited, ctx has ended, or Patience has.
+// exited, ctx has ended, or Patience has. It may be called again, for the next.
 func (r *Ready) Wait(ctx context.Context, exited <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(ctx, Patience)
-	defer cancel()
+	r.conn.SetReadDeadline(time.Time{})
+	interrupted := make(chan struct{})
 	go func() {
+		defer close(interrupted)
 		select {
 		case <-exited:
 		case <-ctx.Done():
 		}
 		r.conn.SetReadDeadline(time.Unix(1, 0))
 	}()
+	defer func() { cancel(); <-interrupted }()
 	buf := make([]byte, 4096)
 	for {
 		n, err := r.conn.Read(buf)
 		if err != nil {
-			return fmt.Errorf("supervisord did not become ready: %w", err)
+			return fmt.Errorf("it did not become ready: %w", err)
 		}
 		if slices.Contains(strings.Split(string(buf[:n]), "\n"), "READY=1") {
 			return nil

@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -76,5 +77,30 @@ func TestTallyTakesWhatComesAndNotesWhatDoesNot(t *testing.T) {
 	}
 	if _, err := tally.Next(t.Context(), 1, time.Millisecond); err == nil {
 		t.Error("nobody came, and that is no error")
+	}
+}
+
+func TestReadyIsSaidMoreThanOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ready")
+	ready, err := ListenReady(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ready.Close()
+	c, err := net.Dial("unixgram", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	exited := make(chan struct{})
+	for range 3 {
+		c.Write([]byte("READY=1"))
+		if err := ready.Wait(t.Context(), exited); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(exited)
+	if err := ready.Wait(t.Context(), exited); err == nil {
+		t.Error("who has exited is ready")
 	}
 }
