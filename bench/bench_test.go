@@ -32,7 +32,7 @@ func run(t *testing.T, o gauntlet.Options) *gauntlet.Report {
 func TestReloadsUnderLoadLoseNothing(t *testing.T) {
 	run(t, gauntlet.Options{
 		Reloads: 14, Bad: 0.5, Broken: slices.Concat(gauntlet.Broken[:3], rig.Files),
-		Clients: 4, Pause: 5 * time.Millisecond, Rounds: 1,
+		Clients: 4, Pause: 20 * time.Millisecond, Rounds: 1,
 	})
 }
 
@@ -41,7 +41,7 @@ func TestReloadsUnderLoadLoseNothing(t *testing.T) {
 func TestBuildsThatDieInBakeLoseWhatTheyAccepted(t *testing.T) {
 	run(t, gauntlet.Options{
 		Reloads: 6, Bad: 0.5, Broken: []string{"dies-accepting"},
-		Clients: 4, Pause: 5 * time.Millisecond,
+		Clients: 4, Pause: 20 * time.Millisecond,
 	})
 }
 
@@ -50,8 +50,11 @@ func TestCommandLine(t *testing.T) {
 	if err != nil || o.Reloads != 7 || o.Bad != 0.25 || len(o.Modes) != 2 || o.Modes[1].Socket != load.Unix || o.json != "f" {
 		t.Errorf("got %+v, %v", o, err)
 	}
-	if !slices.Equal(o.Broken, gauntlet.Broken) {
-		t.Errorf("broken builds %q by default", o.Broken)
+	if b := o.Fill().Broken; !slices.Equal(b, gauntlet.Broken) {
+		t.Errorf("broken builds %q by default", b)
+	}
+	if o, _ := parse([]string{"-steer"}); !slices.Contains(o.Fill().Broken, "dies-accepting") {
+		t.Error("with -steer, no build accepts and dies")
 	}
 	stderr := os.Stderr
 	os.Stderr = nil // package flag says what is wrong there as well

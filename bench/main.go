@@ -65,7 +65,9 @@ func parse(args []string) (c command, err error) {
 	flags.IntVar(&c.Reloads, "reloads", 200, "how many")
 	flags.Float64Var(&c.Bad, "bad", 0.5, "`share` of them that is of a broken build")
 	flags.StringVar(&c.Worker, "worker", "library", "the good build: library (pkg/worker), plain (its own lame duck), or stock (calls Shutdown at once)")
-	flags.StringVar(&broken, "broken", strings.Join(gauntlet.Broken, ","), "the broken `builds`, by turns; also dies-accepting")
+	flags.BoolVar(&c.Steer, "steer", false, "let supervisord choose who gets a new connection")
+	flags.BoolVar(&c.Handover, "handover", false, "let idle connections go from one process to the next")
+	flags.StringVar(&broken, "broken", "", "the broken `builds`, by turns, instead of "+strings.Join(gauntlet.Broken, ",")+" and, with -steer, dies-accepting")
 	flags.StringVar(&modes, "modes", names(load.Modes), "what clients do")
 	flags.IntVar(&c.Clients, "clients", 8, "clients of each mode")
 	flags.Float64Var(&c.Rate, "rate", 0, "`requests` of each mode that are due a second; 0: each follows the answer to the last")
@@ -82,7 +84,9 @@ func parse(args []string) (c command, err error) {
 	if err := flags.Parse(args); err != nil {
 		return c, err
 	}
-	c.Broken = strings.Split(broken, ",")
+	if broken != "" {
+		c.Broken = strings.Split(broken, ",")
+	}
 	c.Say = log.Printf
 	if c.chart != "" {
 		c.Trace = time.Minute

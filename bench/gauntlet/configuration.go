@@ -5,6 +5,7 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/supervisord-go/supervisord/bench/load"
 )
@@ -36,7 +37,11 @@ func (g *gauntlet) configuration() string {
 	}
 	var b strings.Builder
 	for _, s := range sockets {
-		fmt.Fprintf(&b, "[socket.%s]\nlisten_stream = [%q]\n\n", s, g.addresses[s])
+		fmt.Fprintf(&b, "[socket.%s]\nlisten_stream = [%q]\n", s, g.addresses[s])
+		if g.steered(s) {
+			b.WriteString("steer = \"connections\"\n")
+		}
+		b.WriteByte('\n')
 	}
 	return b.String() + g.service("-certificate", g.certificate())
 }
@@ -51,14 +56,20 @@ func (g *gauntlet) service(args ...string) string {
 exec_start = [%s]
 type = "notify"
 sockets = [%s]
+handover = %v
 restart = "no"
 timeout_start_sec = %q
 timeout_stop_sec = %q
 
 [service.api.reload]
 bake = %q
-`, quoted(argv), quoted(names), startTimeout, stopTimeout, g.Bake)
+settle = %q
+`, quoted(argv), quoted(names), g.Handover, startTimeout, stopTimeout, g.Bake, settle)
 }
+
+// settle is short, so that what an old process does at its end counts as a part of
+// the reload.
+const settle = 50 * time.Millisecond
 
 func quoted[S ~string](list []S) string {
 	var q []string

@@ -104,3 +104,52 @@ func TestWhatNetHTTPLosesIsNoProblemOfOurs(t *testing.T) {
 		t.Errorf("the report does not say whose loss it is:\n%s", &out)
 	}
 }
+
+func TestPromises(t *testing.T) {
+	modes := func(o Options, is func(Options, load.Mode) bool) string {
+		var names []string
+		for _, m := range load.Modes {
+			if is(o, m) {
+				names = append(names, m.Name)
+			}
+		}
+		return strings.Join(names, " ")
+	}
+	all := modes(Options{}, func(Options, load.Mode) bool { return true })
+	for _, test := range []struct {
+		o               Options
+		kept, unnoticed string
+	}{
+		{Options{Worker: "library"}, all, ""},
+		{Options{Worker: "library", Handover: true}, all, "keepalive-get keepalive-post in-flight unix-keepalive-post tcp"},
+		{Options{Worker: "plain", Handover: true}, all, ""},
+		{Options{Worker: "stock"}, "", ""},
+		{Options{Worker: "stock", Steer: true}, "new stream tls-new", ""},
+		{Options{Worker: "library", Restart: true, Handover: true}, "", ""},
+	} {
+		if got := modes(test.o, Options.Promised); got != test.kept {
+			t.Errorf("%+v: nothing is lost in %q, want %q", test.o, got, test.kept)
+		}
+		if got := modes(test.o, Options.unnoticed); got != test.unnoticed {
+			t.Errorf("%+v: nobody reconnects in %q, want %q", test.o, got, test.unnoticed)
+		}
+	}
+}
+
+func TestSteeredSocketsMayLoseNothing(t *testing.T) {
+	r, entries := whole()
+	r.options.Steer, r.Modes[0].Failed = true, 1
+	r.account(append(entries, ledger.Entry{PID: 9, Build: "dies-accepting", Event: ledger.Died, Open: map[string]int64{"http": 2}}))
+	if all := strings.Join(r.Problems, "\n"); !strings.Contains(all, "1 requests were lost, and 0 may have been") {
+		t.Errorf("problems: %q", r.Problems)
+	}
+}
+
+func TestReconnectsInSpiteOfHandover(t *testing.T) {
+	r, entries := whole()
+	r.options.Worker, r.options.Handover = "library", true
+	r.options.Modes, r.Modes[0].Reconnects = load.Modes[1:2], 1
+	if r.account(entries); len(r.Problems) != 1 || !strings.Contains(r.Problems[0], "1 reconnects") {
+		t.Errorf("problems: %q", r.Problems)
+	}
+}

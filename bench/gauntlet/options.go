@@ -12,12 +12,14 @@ import (
 // Options say what is run. Zero values of counts and lists are the defaults that
 // Fill gives them; of the rest they mean none.
 type Options struct {
-	Reloads int      // how many
-	Bad     float64  // share of them that is of a broken build
-	Worker  string   // the good build, one of Workers
-	Broken  []string // the broken builds, by turns
-	Restart bool     // stop and start instead of reloads
-	Own     bool     // the worker listens by itself; HTTP on one address is all that it serves
+	Reloads  int      // how many
+	Bad      float64  // share of them that is of a broken build
+	Worker   string   // the good build, one of Workers
+	Broken   []string // the broken builds, by turns
+	Steer    bool     // supervisord chooses who gets a new connection
+	Handover bool     // idle connections go from one process to the next
+	Restart  bool     // stop and start instead of reloads
+	Own      bool     // the worker listens by itself; HTTP on one address is all that it serves
 
 	Modes   []load.Mode
 	Clients int           // of each mode
@@ -37,8 +39,10 @@ type Options struct {
 // Workers are the good builds.
 var Workers = []string{"library", "plain", "stock"}
 
-// The broken builds of which none accepts a connection, so that not one request
-// may be lost to them.
+// diesAccepting is the broken build that accepts connections, if it gets any.
+const diesAccepting = "dies-accepting"
+
+// Broken are the other broken builds, to which not one request may be lost.
 var Broken = []string{"never-ready", "exits-at-start", "exits-in-bake", "hangs"}
 
 // Fill gives each option that needs one its default.
@@ -48,6 +52,9 @@ func (o Options) Fill() Options {
 	}
 	if o.Broken == nil {
 		o.Broken = Broken
+		if o.Steer {
+			o.Broken = slices.Concat(Broken, []string{diesAccepting})
+		}
 	}
 	if o.Modes == nil {
 		o.Modes = load.Modes
@@ -78,9 +85,27 @@ func (o Options) broken(n int) (build string, bad bool) {
 }
 
 // Promised says whether a mode may lose nothing, besides what a broken build had
-// accepted itself. A worker that calls Shutdown at once is promised nothing: what
-// is lost is net/http's doing.
-func (o Options) Promised(load.Mode) bool { return o.Worker != "stock" && !o.Restart }
+// accepted itself. A worker that calls Shutdown at once closes connections that it
+// takes for idle; with steering it has no new ones by then.
+func (o Options) Promised(m load.Mode) bool {
+	switch {
+	case o.Restart:
+		return false
+	case o.Worker == "stock":
+		return o.steered(m.Socket) && !m.Keep
+	}
+	return true
+}
+
+// steered says whether a process gets no connection of a socket unless supervisord
+// says so.
+func (o Options) steered(s load.Socket) bool { return o.Steer && s != load.Unix }
+
+// unnoticed says whether the connections of a mode outlive the process that has
+// them.
+func (o Options) unnoticed(m load.Mode) bool {
+	return o.Handover && o.Worker == "library" && !o.Restart && m.HandedOver()
+}
 
 // Parse returns the modes with these names, separated by commas.
 func Parse(names string) ([]load.Mode, error) {

@@ -18,8 +18,8 @@ func (r *Report) Print(w io.Writer) {
 	if r.options.Restart {
 		verb = "restarts"
 	}
-	fmt.Fprintf(w, "%d %s in %.0f s, %d of them of a broken build%s; worker %s, %d clients a mode%s\n\n",
-		r.Reloads, verb, r.Seconds, r.Bad, counted(r.Broken), r.Worker, r.Clients, r.rate())
+	fmt.Fprintf(w, "%d %s in %.0f s, %d of them of a broken build%s; worker %s%s, %d clients a mode%s\n\n",
+		r.Reloads, verb, r.Seconds, r.Bad, counted(r.Broken), r.Worker, r.with(), r.Clients, r.rate())
 	r.printModes(w)
 	fmt.Fprintf(w, "\n%d processes of the good build, %d of them did not leave by their own Shutdown\n", r.Processes, r.Killed)
 	fmt.Fprintf(w, "reload of a good build: p50 %v, max %v", r.GoodTook.Quantile(0.5), r.GoodTook.Max().Round(time.Millisecond))
@@ -29,6 +29,18 @@ func (r *Report) Print(w io.Writer) {
 	fmt.Fprintln(w)
 	r.Throughput.print(w)
 	r.printVerdict(w)
+}
+
+// with is what else the service has.
+func (r *Report) with() string {
+	s := ""
+	if r.Steer {
+		s += ", steered"
+	}
+	if r.Handover {
+		s += ", with handover"
+	}
+	return s
 }
 
 func (r *Report) rate() string {

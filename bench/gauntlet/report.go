@@ -15,14 +15,16 @@ import (
 
 // A Report is what a gauntlet came to.
 type Report struct {
-	Worker  string         `json:"worker"`
-	Reloads int            `json:"reloads"`
-	Good    int            `json:"good"`
-	Bad     int            `json:"bad"`
-	Broken  map[string]int `json:"broken"` // bad reloads by build
-	Clients int            `json:"clients"`
-	Rate    float64        `json:"rate"` // of each mode; 0: each request follows the last
-	Seconds float64        `json:"seconds"`
+	Worker   string         `json:"worker"`
+	Steer    bool           `json:"steer"`
+	Handover bool           `json:"handover"`
+	Reloads  int            `json:"reloads"`
+	Good     int            `json:"good"`
+	Bad      int            `json:"bad"`
+	Broken   map[string]int `json:"broken"` // bad reloads by build
+	Clients  int            `json:"clients"`
+	Rate     float64        `json:"rate"` // of each mode; 0: each request follows the last
+	Seconds  float64        `json:"seconds"`
 
 	Modes []*load.Result `json:"-"` // as MarshalJSON has them
 
@@ -50,7 +52,7 @@ type mark struct {
 
 func newReport(o Options) *Report {
 	return &Report{
-		Worker: o.Worker, Clients: o.Clients, Rate: o.Rate, options: o,
+		Worker: o.Worker, Steer: o.Steer, Handover: o.Handover, Clients: o.Clients, Rate: o.Rate, options: o,
 		Broken: map[string]int{}, Accepted: map[string]int64{}, Problems: []string{},
 	}
 }
@@ -108,8 +110,8 @@ func (r *Report) account(entries []ledger.Entry) {
 	r.judge()
 }
 
-// judge compares what was lost with what may be: on each socket, what broken
-// builds had accepted, and nothing else.
+// judge compares what was lost with what may be: on each socket that is not
+// steered, what broken builds had accepted, and nothing else.
 func (r *Report) judge() {
 	lost := map[load.Socket]int64{}
 	for i, m := range r.options.Modes {
@@ -120,12 +122,23 @@ func (r *Report) judge() {
 		if result.OK == 0 {
 			r.problem("mode %s: not one request was answered", m.Name)
 		}
+		if n := result.Reconnects; r.options.unnoticed(m) && n > r.may(m.Socket) {
+			r.problem("mode %s: %d reconnects, in spite of handover", m.Name, n)
+		}
 	}
 	for _, s := range slices.Sorted(maps.Keys(lost)) {
-		if may := r.Accepted[string(s)]; lost[s] > may {
+		if may := r.may(s); lost[s] > may {
 			r.problem("socket %s: %d requests were lost, and %d may have been", s, lost[s], may)
 		}
 	}
+}
+
+// may is how many requests may be lost on a socket.
+func (r *Report) may(s load.Socket) int64 {
+	if r.options.steered(s) {
+		return 0
+	}
+	return r.Accepted[string(s)]
 }
 
 // A row is what a reader of the JSON gets of a mode.

@@ -50,3 +50,9 @@ var Modes = []Mode{
 	{Name: "websocket", Protocol: WebSocket, Socket: Plain, Method: "POST", Keep: true},
 	{Name: "tcp", Protocol: Framed, Socket: TCP, Method: "POST", Keep: true},
 }
+
+// HandedOver says whether a process can pass an idle connection of the mode on to
+// another, so that its client notices nothing.
+func (m Mode) HandedOver() bool {
+	return m.Keep && (m.Protocol == HTTP1 || m.Protocol == Framed) && m.Socket != TLS
+}

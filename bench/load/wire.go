@@ -51,7 +51,7 @@ func newWire(p Protocol) wire {
 	case WebSocket:
 		return &messageWire{open: func(c net.Conn) (message.Conn, error) { return message.Dial(c, "/websocket") }}
 	case Framed:
-		return &messageWire{open: func(c net.Conn) (message.Conn, error) { return message.Framed(c), nil }}
+		return &messageWire{open: func(c net.Conn) (message.Conn, error) { return message.NewFramed(c), nil }}
 	}
 	return &http1Wire{}
 }

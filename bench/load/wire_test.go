@@ -118,7 +118,7 @@ func TestHTTPModesUnderstandNetHTTP(t *testing.T) {
 // Asked to move, a client takes the answer that is under way, and goes.
 func TestMessagesMove(t *testing.T) {
 	o := server(t, func(c net.Conn, _ *bufio.Reader) {
-		m := message.Framed(c)
+		m := message.NewFramed(c)
 		for n := 0; ; n++ {
 			q, err := m.Receive()
 			if err != nil {
@@ -139,7 +139,7 @@ func TestMessagesMove(t *testing.T) {
 func TestMessagesThatDoNotCome(t *testing.T) {
 	for want, bytes := range map[Failure]string{Closed: "", CutShort: "\x00\x00\x00\x09x", Malformed: "\xff\xff\xff\xff"} {
 		o := server(t, func(c net.Conn, _ *bufio.Reader) {
-			message.Framed(c).Receive()
+			message.NewFramed(c).Receive()
 			io.WriteString(c, bytes)
 		})
 		o.Mode = mode(t, "tcp")

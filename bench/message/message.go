@@ -30,16 +30,25 @@ type Conn interface {
 var ErrMalformed = errors.New("malformed message")
 
 // Framed carries each message behind its length in four bytes.
-func Framed(c net.Conn) Conn { return &framed{conn: c, r: bufio.NewReader(c)} }
-
-type framed struct {
+type Framed struct {
 	conn net.Conn
 	r    *bufio.Reader
 
 	sending sync.Mutex
 }
 
-func (f *framed) Send(m []byte) error {
+// NewFramed returns a Framed over a connection.
+func NewFramed(c net.Conn) *Framed { return &Framed{conn: c, r: bufio.NewReader(c)} }
+
+// Wait returns when a message begins, without taking any of it. If it returns an
+// error, nothing of one has been read.
+func (f *Framed) Wait() error {
+	_, err := f.r.Peek(1)
+	return err
+}
+
+// Send is that of Conn.
+func (f *Framed) Send(m []byte) error {
 	b := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(m)), uint32(len(m)))
 	f.sending.Lock()
 	defer f.sending.Unlock()
@@ -47,7 +56,8 @@ func (f *framed) Send(m []byte) error {
 	return err
 }
 
-func (f *framed) Receive() ([]byte, error) {
+// Receive is that of Conn.
+func (f *Framed) Receive() ([]byte, error) {
 	var head [4]byte
 	if _, err := io.ReadFull(f.r, head[:]); err != nil {
 		return nil, err

@@ -18,7 +18,7 @@ func pairs(t *testing.T) map[string][2]Conn {
 	c, d := net.Pipe()
 	t.Cleanup(func() { a.Close(); b.Close(); c.Close(); d.Close() })
 	return map[string][2]Conn{
-		"framed":    {Framed(a), Framed(b)},
+		"framed":    {NewFramed(a), NewFramed(b)},
 		"websocket": {&webSocket{conn: c, r: reader(c), client: true}, &webSocket{conn: d, r: reader(d)}},
 	}
 }
@@ -64,7 +64,7 @@ func TestEnds(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]error{"": io.EOF, "\x00": io.ErrUnexpectedEOF, "\x00\x00\x00\x02a": io.ErrUnexpectedEOF, "\xff\x00\x00\x00": ErrMalformed} {
-		f := &framed{r: reader(strings.NewReader(text))}
+		f := &Framed{r: reader(strings.NewReader(text))}
 		if _, err := f.Receive(); !errors.Is(err, want) {
 			t.Errorf("framed %q: %v, want %v", text, err, want)
 		}

@@ -95,14 +95,19 @@ func (a *app) webSocket(w http.ResponseWriter, r *http.Request) {
 func (a *app) messages(moving context.Context, m message.Conn) {
 	stop := context.AfterFunc(moving, func() { m.Send(nil) })
 	defer stop()
-	for {
-		q, err := m.Receive()
-		if err != nil {
-			return
-		}
-		if err := m.Send(fmt.Appendf(nil, "%d %s", os.Getpid(), q)); err != nil {
-			return
-		}
-		a.answered.Add(1)
+	for a.answer(m) == nil {
 	}
+}
+
+// answer answers one message.
+func (a *app) answer(m message.Conn) error {
+	q, err := m.Receive()
+	if err != nil {
+		return err
+	}
+	if err := m.Send(fmt.Appendf(nil, "%d %s", os.Getpid(), q)); err != nil {
+		return err
+	}
+	a.answered.Add(1)
+	return nil
 }

@@ -2,12 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log"
-	"net"
 	"net/http"
-	"os/signal"
-	"sync"
-	"syscall"
+	"os"
+	"time"
 
 	"github.com/supervisord-go/supervisord/bench/message"
 	supervised "github.com/supervisord-go/supervisord/pkg/worker"
@@ -17,13 +16,10 @@ import (
 func (w *worker) library() {
 	a := &app{moving: func(r *http.Request) context.Context { return supervised.Leaving(r.Context()) }}
 	g := &supervised.Group{Drain: patience}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
 	sockets, err := supervised.Inherited()
 	if err != nil {
 		log.Fatal(err)
 	}
-	var raw sync.WaitGroup
 	for _, name := range sockets.Names() {
 		listeners, err := sockets.Listeners(name)
 		if err != nil {
@@ -37,7 +33,7 @@ func (w *worker) library() {
 			}
 			g.HTTP(server, listeners...)
 		case "tcp":
-			a.serveRaw(ctx, &raw, listeners)
+			g.Conns(a.tcp, listeners...)
 		default:
 			g.HTTP(a.server(), listeners...)
 		}
@@ -47,27 +43,41 @@ func (w *worker) library() {
 		server.Addr = w.listen
 		g.HTTP(server)
 	}
-	err = g.Serve(ctx)
-	raw.Wait()
-	w.left(a, err)
+	w.left(a, g.Serve(context.Background()))
 }
 
 func (a *app) server() *http.Server { return &http.Server{Handler: a, Protocols: protocols()} }
 
-func (a *app) serveRaw(ctx context.Context, raw *sync.WaitGroup, listeners []net.Listener) {
-	for _, l := range listeners {
-		context.AfterFunc(ctx, func() { l.Close() })
-		raw.Go(func() {
-			for {
-				conn, err := l.Accept()
-				if err != nil {
-					return
-				}
-				raw.Go(func() {
-					defer conn.Close()
-					a.messages(ctx, message.Framed(conn))
-				})
-			}
-		})
+// tcp answers messages until it is to leave. Then it moves the connection to the
+// next process, between two messages, of which a client sends one at a time; or
+// asks the client to go, if nobody takes it.
+func (a *app) tcp(ctx context.Context, c *supervised.Conn) {
+	m := message.NewFramed(c)
+	for ctx.Err() == nil {
+		if begun(ctx, c, m) && a.answer(m) != nil {
+			return
+		}
 	}
+	if c.Move(nil) == nil {
+		return
+	}
+	if m.Send(nil) == nil {
+		a.messages(context.Background(), m)
+	}
+}
+
+// begun waits until a message begins, or the client has left, which comes out when
+// the message is read. It is false if it is time to leave before that.
+func begun(ctx context.Context, c *supervised.Conn, m *message.Framed) bool {
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		c.SetReadDeadline(time.Unix(1, 0))
+		close(interrupted)
+	})
+	err := m.Wait()
+	if !stop() {
+		<-interrupted
+		c.SetReadDeadline(time.Time{})
+	}
+	return err == nil || !errors.Is(err, os.ErrDeadlineExceeded)
 }

@@ -83,7 +83,7 @@ func (s *server) serveMessages(l net.Listener) error {
 		}
 		go func() {
 			defer conn.Close()
-			s.messages(s.moved, message.Framed(conn))
+			s.messages(s.moved, message.NewFramed(conn))
 		}()
 	}
 }
