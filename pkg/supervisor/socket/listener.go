@@ -19,6 +19,7 @@ type listener struct {
 	addr  unit.Address
 	given bool
 	place *place // a unix path: where it lies
+	watch *watch
 
 	mu        sync.Mutex
 	spec      *unit.Socket
@@ -30,14 +31,14 @@ type listener struct {
 	last      *Finding
 }
 
-func newListener(s *unit.Socket, a unit.Address) *listener {
-	return &listener{addr: a, spec: s, fd: -1}
+func newListener(s *unit.Socket, a unit.Address, w *watch) *listener {
+	return &listener{addr: a, spec: s, watch: w, fd: -1}
 }
 
 // taken makes a listener of a socket of systemd's. The flag is set here as if it
 // had been made here: systemd itself sets it anew for each process it starts.
-func taken(s *unit.Socket, a unit.Address, g Given) *listener {
-	l := newListener(s, a)
+func taken(s *unit.Socket, a unit.Address, g Given, w *watch) *listener {
+	l := newListener(s, a, w)
 	l.given = true
 	l.fd = g.FD
 	l.listening = g.listening
@@ -45,6 +46,9 @@ func taken(s *unit.Socket, a unit.Address, g Given) *listener {
 		unix.SetNonblock(g.FD, l.spec.NonBlocking)
 	}
 	l.base = observe(g.FD, a)
+	if l.listening {
+		w.add(s.Name, l.fd, 0)
+	}
 	return l
 }
 
@@ -119,6 +123,7 @@ func (l *listener) listen() error {
 		return l.failed(err)
 	}
 	l.became(true)
+	l.watch.add(l.spec.Name, l.fd, 0)
 	return nil
 }
 
@@ -164,6 +169,11 @@ func accepts(fd int) bool {
 // merely allows connections that linger from before. On a port that is bound and
 // silent it would allow anybody to listen there.
 func (l *listener) serve() error {
+	if l.addr.Network != "unix" && !accepts(l.fd) {
+		if err := hush(l.fd); err != nil {
+			return err
+		}
+	}
 	if l.addr.Network != "unix" && !l.given {
 		if err := reuse(l.fd, true); err != nil {
 			return err
@@ -184,11 +194,10 @@ func (l *listener) refuse() error {
 	return l.open()
 }
 
-// silence ends listening without losing the port: shutdown(2) puts a TCP
-// listener back to where bind(2) left it, with its cookie.
+// silence ends listening without losing the port.
 func (l *listener) silence() error {
-	err := unix.Shutdown(l.fd, unix.SHUT_RD)
-	if err == nil || err == unix.ENOTCONN { // a worker was faster
+	err := hush(l.fd)
+	if err == nil {
 		err = reuse(l.fd, false)
 	}
 	if err != nil {
@@ -206,6 +215,7 @@ func (l *listener) shut() {
 	l.fd, l.listening = -1, false
 	l.mu.Unlock()
 	if fd >= 0 {
+		l.watch.drop(fd)
 		closeFD(fd)
 	}
 }

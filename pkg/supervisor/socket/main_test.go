@@ -27,6 +27,7 @@ var roles = map[string]func(args []string){
 	"bind":   bindAndWait,
 	"active": serveActivated,
 	"say":    sayBind,
+	"meddle": meddleWith3,
 }
 
 func TestMain(m *testing.M) {

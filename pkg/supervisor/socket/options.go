@@ -18,27 +18,29 @@ import (
 type option struct {
 	name       string
 	level, opt int
-	v6         bool // there is none on an IPv4 socket
-	undo       int  // what restores the default; keep: the value that was read
+	undo       int // what means the default, if that cannot be set as it reads; keep: it can
 }
 
 const keep = -2
 
+// noClamp is what a clamp of 0 means, which cannot be set on a listener.
+const noClamp = 65535 << 14
+
 var options = []option{
-	{"SO_REUSEPORT", unix.SOL_SOCKET, unix.SO_REUSEPORT, false, keep},
-	{"SO_BINDTODEVICE", unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, false, keep},
-	{"SO_DONTROUTE", unix.SOL_SOCKET, unix.SO_DONTROUTE, false, keep},
-	{"SO_RCVLOWAT", unix.SOL_SOCKET, unix.SO_RCVLOWAT, false, keep},
-	{"SO_INCOMING_CPU", unix.SOL_SOCKET, unix.SO_INCOMING_CPU, false, keep},
-	{"SO_MAX_PACING_RATE", unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE, false, keep},
-	{"IP_TTL", unix.IPPROTO_IP, unix.IP_TTL, false, -1},
-	{"IP_MINTTL", unix.IPPROTO_IP, unix.IP_MINTTL, false, keep},
-	{"IPV6_UNICAST_HOPS", unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, true, -1},
-	{"IPV6_MINHOPCOUNT", unix.IPPROTO_IPV6, unix.IPV6_MINHOPCOUNT, true, keep},
-	{"TCP_MAXSEG", unix.IPPROTO_TCP, unix.TCP_MAXSEG, false, 0},
-	{"TCP_CORK", unix.IPPROTO_TCP, unix.TCP_CORK, false, keep},
-	{"TCP_WINDOW_CLAMP", unix.IPPROTO_TCP, unix.TCP_WINDOW_CLAMP, false, keep},
-	{"TCP_USER_TIMEOUT", unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, false, keep},
+	{"SO_REUSEPORT", unix.SOL_SOCKET, unix.SO_REUSEPORT, keep},
+	{"SO_BINDTODEVICE", unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, keep},
+	{"SO_DONTROUTE", unix.SOL_SOCKET, unix.SO_DONTROUTE, keep},
+	{"SO_RCVLOWAT", unix.SOL_SOCKET, unix.SO_RCVLOWAT, keep},
+	{"SO_INCOMING_CPU", unix.SOL_SOCKET, unix.SO_INCOMING_CPU, keep},
+	{"SO_MAX_PACING_RATE", unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE, keep},
+	{"IP_TTL", unix.IPPROTO_IP, unix.IP_TTL, -1},
+	{"IP_MINTTL", unix.IPPROTO_IP, unix.IP_MINTTL, keep},
+	{"IPV6_UNICAST_HOPS", unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, -1},
+	{"IPV6_MINHOPCOUNT", unix.IPPROTO_IPV6, unix.IPV6_MINHOPCOUNT, keep},
+	{"TCP_MAXSEG", unix.IPPROTO_TCP, unix.TCP_MAXSEG, 0},
+	{"TCP_CORK", unix.IPPROTO_TCP, unix.TCP_CORK, keep},
+	{"TCP_WINDOW_CLAMP", unix.IPPROTO_TCP, unix.TCP_WINDOW_CLAMP, noClamp},
+	{"TCP_USER_TIMEOUT", unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, keep},
 }
 
 // A baseline is what a socket was like when it was made.
@@ -86,7 +88,7 @@ func (b *baseline) restore(fd int) (changed []change) {
 		note("O_NONBLOCK", unix.SetNonblock(fd, b.flags&unix.O_NONBLOCK != 0))
 	}
 	for i, o := range options {
-		if v, err := unix.GetsockoptInt(fd, o.level, o.opt); b.known[i] && err == nil && v != b.values[i] {
+		if v, err := unix.GetsockoptInt(fd, o.level, o.opt); b.known[i] && err == nil && !o.same(v, b.values[i]) {
 			note(o.name, o.restore(fd, b.values[i]))
 		}
 	}
@@ -115,10 +117,12 @@ func (o option) restore(fd, value int) error {
 	if err := unix.SetsockoptInt(fd, o.level, o.opt, set); err != nil {
 		return err
 	}
-	if v, err := unix.GetsockoptInt(fd, o.level, o.opt); err != nil || v != value {
+	if v, err := unix.GetsockoptInt(fd, o.level, o.opt); err != nil || !o.same(v, value) {
 		return errors.Join(errStays, err)
 	}
 	return nil
 }
+
+func (o option) same(v, value int) bool { return v == value || v == o.undo }
 
 var errStays = errors.New("the kernel keeps the new value")

@@ -34,8 +34,9 @@ import (
 //   - Refusing takes all of them out of the group, the anchor first; listening
 //     puts them back in order.
 type ring struct {
-	addr unit.Address
-	mark mark
+	addr  unit.Address
+	mark  mark
+	watch *watch
 
 	mu        sync.Mutex // as in listener
 	spec      *unit.Socket
@@ -62,10 +63,10 @@ type shard struct {
 	base   *baseline
 }
 
-func newRing(s *unit.Socket, a unit.Address, weights []uint32) *ring {
+func newRing(s *unit.Socket, a unit.Address, w *watch, weights []uint32) *ring {
 	const hops = 256
 	m := mark{class: uint8(rand.IntN(64)) << 2, hops: uint8(1 + rand.IntN(hops-1))}
-	return &ring{addr: a, spec: s, mark: m, weights: weights}
+	return &ring{addr: a, spec: s, mark: m, watch: w, weights: weights}
 }
 
 // open binds all sockets of the ring. None listens yet.
@@ -257,12 +258,24 @@ func (r *ring) listen() error {
 	}
 	r.look()
 	r.became(true)
+	r.listenIn()
 	return nil
+}
+
+// listenIn watches the shards, and those that should have no client for clients.
+func (r *ring) listenIn() {
+	for i, s := range r.shards {
+		events := uint32(0)
+		if r.weights[i] == 0 {
+			events = unix.EPOLLIN
+		}
+		r.watch.add(r.spec.Name, s.fd, events)
+	}
 }
 
 // join makes one socket listen. SO_REUSEADDR is as in [listener.serve].
 func (r *ring) join(s *shard) error {
-	if err := reuse(s.fd, true); err != nil {
+	if err := errors.Join(hush(s.fd), reuse(s.fd, true)); err != nil {
 		return err
 	}
 	return unix.Listen(s.fd, backlog(r.spec))
@@ -280,8 +293,8 @@ func (r *ring) refuse() error {
 // would keep clients waiting that could be refused.
 func (r *ring) silence() error {
 	for _, s := range r.all() {
-		err := unix.Shutdown(s.fd, unix.SHUT_RD)
-		if err == nil || err == unix.ENOTCONN {
+		err := hush(s.fd)
+		if err == nil {
 			err = reuse(s.fd, false)
 		}
 		if err != nil {
@@ -302,13 +315,14 @@ func (r *ring) steer(weights []uint32) error {
 	if !r.listening {
 		return nil
 	}
-	err := r.attach()
-	if err != nil {
+	if err := r.attach(); err != nil {
 		r.mu.Lock()
 		r.weights = before
 		r.mu.Unlock()
+		return err
 	}
-	return err
+	r.listenIn()
+	return nil
 }
 
 func (r *ring) attach() error { return r.attachProgram(r.program()) }
@@ -334,6 +348,7 @@ func (r *ring) close() error {
 	r.anchor, r.shards, r.listening = &shard{fd: -1}, nil, false
 	r.mu.Unlock()
 	for _, s := range all {
+		r.watch.drop(s.fd)
 		closeFD(s.fd)
 	}
 	return nil

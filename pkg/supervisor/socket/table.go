@@ -41,7 +41,7 @@ type Table struct {
 	mu    sync.Mutex
 	units map[string]*group
 	given []Given // not taken yet
-	watch *watch  // nil: nobody has asked
+	watch *watch
 }
 
 // An endpoint is what a unit has at one address: a [listener] that all its
@@ -73,7 +73,9 @@ type group struct {
 
 // NewTable returns a Table that owns the given sockets and no other.
 func NewTable(given []Given) *Table {
-	return &Table{units: map[string]*group{}, given: slices.Clone(given)}
+	t := &Table{units: map[string]*group{}, given: slices.Clone(given)}
+	t.watch = newWatch(func(name string) { t.Audit(name) })
+	return t
 }
 
 func (t *Table) group(name string) *group {
@@ -108,10 +110,10 @@ func (t *Table) Bind(s *unit.Socket) error {
 	fresh := map[unit.Address]endpoint{}
 	for _, a := range missing {
 		if fd, ok := given[a]; ok {
-			fresh[a] = taken(s, a, fd)
+			fresh[a] = taken(s, a, fd, t.watch)
 			continue
 		}
-		e := g.closed(s, a)
+		e := t.closed(g, s, a)
 		if failed := e.open(); failed != nil {
 			err = errors.Join(err, t.ownOr(failed, a))
 			continue
@@ -126,14 +128,14 @@ func (t *Table) Bind(s *unit.Socket) error {
 }
 
 // closed is what a unit should have at an address, before it is opened.
-func (g *group) closed(s *unit.Socket, a unit.Address) endpoint {
+func (t *Table) closed(g *group, s *unit.Socket, a unit.Address) endpoint {
 	if !s.Steer || a.Network == "unix" {
-		return newListener(s, a)
+		return newListener(s, a, t.watch)
 	}
 	if len(g.seats) > 0 {
-		return newRing(s, a, g.weights())
+		return newRing(s, a, t.watch, g.weights())
 	}
-	return newRing(s, a, firstWeights(s))
+	return newRing(s, a, t.watch, firstWeights(s))
 }
 
 // firstWeights lead to the first seat until somebody has one.
@@ -353,6 +355,7 @@ func (t *Table) Drop(name string) error {
 	g.order = nil
 	g.mu.Unlock()
 	g.op.Unlock()
+	t.watch.forget(name)
 	return t.Trim(name)
 }
 
@@ -377,8 +380,10 @@ func (t *Table) Names() (names []string) {
 	return names
 }
 
-// Close drops all units. Given sockets that nobody took are closed too.
+// Close drops all units and ends Watch. Given sockets that nobody took are closed
+// too.
 func (t *Table) Close() (err error) {
+	t.watch.close()
 	t.mu.Lock()
 	names := slices.Collect(maps.Keys(t.units))
 	given := t.given

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -195,16 +194,6 @@ func TestRuinedListenerIsMended(t *testing.T) {
 		must(t, table.Listen("http"))
 		served(t, table)
 	}
-}
-
-// disconnect is connect(2) to AF_UNSPEC.
-func disconnect(fd int) error {
-	var none [16]byte
-	_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&none)), uintptr(len(none)))
-	if errno != 0 {
-		return errno
-	}
-	return nil
 }
 
 // TestListenIsAllOrNothing: an address that somebody took meanwhile, and the
@@ -468,6 +457,8 @@ func served(t *testing.T, table *Table) {
 	for i, s := range table.Status("http") {
 		c, err := dial(s.Address)
 		must(t, err)
+		_, err = c.Write([]byte("x"))
+		must(t, err)
 		answer(t, table, i)
 		if _, err := c.Read(make([]byte, 1)); err != nil {
 			t.Fatal(err)
@@ -486,4 +477,34 @@ func answer(t *testing.T, table *Table, i int) {
 	defer unix.Close(fd)
 	_, err = unix.Write(fd, []byte("x"))
 	must(t, err)
+}
+
+// TestShutWhileItRefuses: who shuts down a copy of a TCP socket that does not
+// listen leaves nothing to the clients of the next start.
+func TestShutWhileItRefuses(t *testing.T) {
+	for _, steer := range []bool{false, true} {
+		s := spec("http", tcp("127.0.0.1", 0))
+		s.Steer, s.Shards = steer, 2
+		table := NewTable(nil)
+		defer table.Close()
+		must(t, table.Bind(s))
+		must(t, table.Seat("http", 1))
+		files, err := table.Files("http", 1)
+		must(t, err)
+		if err := unix.Shutdown(files[0].FD, unix.SHUT_RD); err != unix.ENOTCONN {
+			t.Fatalf("shutdown: %v", err)
+		}
+		must(t, table.Listen("http"))
+		c, err := dial(table.Status("http")[0].Address)
+		must(t, err)
+		defer c.Close()
+		fd, err := accept(files[0].FD)
+		must(t, err)
+		defer unix.Close(fd)
+		_, err = c.Write([]byte("x"))
+		must(t, err)
+		if n, err := unix.Read(fd, make([]byte, 1)); n != 1 {
+			t.Errorf("steered %v: the server read %d bytes, %v", steer, n, err)
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -112,6 +113,29 @@ func pin(fd int, s *unit.Socket) (int, error) {
 
 func reuse(fd int, on bool) error {
 	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, bit(on))
+}
+
+// hush ends listening without losing the port: the socket is as bind(2) left it,
+// with its cookie. On one that does not listen shutdown(2) would fail, and yet
+// leave a mark that connections inherit: each would read as ended by its client.
+// Whoever has a copy can do that, so this takes the mark away too.
+func hush(fd int) error {
+	if accepts(fd) {
+		if err := unix.Shutdown(fd, unix.SHUT_RD); err != nil && err != unix.ENOTCONN {
+			return err
+		}
+	}
+	return disconnect(fd)
+}
+
+// disconnect is connect(2) to AF_UNSPEC.
+func disconnect(fd int) error {
+	var none unix.RawSockaddr
+	_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&none)), unsafe.Sizeof(none))
+	if errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 // tune sets the options that an open socket can change. As in systemd none of
