@@ -279,20 +279,28 @@ func (t *Table) Settled(name string, holder unit.Invocation) (Settling, error) {
 	case i < 0:
 		return Settling{}, fmt.Errorf("cannot look at socket %s for %d: no seat is its own", name, holder)
 	}
-	s := Settling{Queue: g.queued(i)}
+	// In this order: a handshake that ends goes into the queue.
+	s := Settling{Handshakes: g.unfinished(wait)}
+	s.Queue = g.queued(i)
+	return s, nil
+}
+
+// unfinished counts the handshakes of a set that are still in flight; -1: not
+// known.
+func (g *group) unfinished(wait map[uint64]bool) (n int) {
 	if len(wait) == 0 {
-		return s, nil
+		return 0
 	}
 	now := g.handshakes()
 	if now == nil {
-		s.Handshakes = -1
+		return -1
 	}
 	for id := range wait {
 		if now[id] {
-			s.Handshakes++
+			n++
 		}
 	}
-	return s, nil
+	return n
 }
 
 // A SeatStatus is one seat of a steered unit at this moment.

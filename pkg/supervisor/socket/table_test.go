@@ -488,7 +488,7 @@ func TestShutWhileItRefuses(t *testing.T) {
 		table := NewTable(nil)
 		defer table.Close()
 		must(t, table.Bind(s))
-		must(t, table.Seat("http", 1))
+		must(t, table.Seat("http", 1, false))
 		files, err := table.Files("http", 1)
 		must(t, err)
 		if err := unix.Shutdown(files[0].FD, unix.SHUT_RD); err != unix.ENOTCONN {
