@@ -68,9 +68,10 @@ func list(ids []unit.Invocation) string {
 // Seat gives a process its seat: one that nobody holds and that new connections
 // go to, the one with most waiting first; else one whose queues are empty; else
 // the one with the fewest waiting. An heir is to serve in the place of a process
-// that has ended: seats where clients wait come first for it. New connections come to it as [Table.Steer]
-// says, which Seat does not change. The error is a [*NoSeatError]. Who has a seat
-// keeps it. A unit that is not steered has no seats, and nothing is done.
+// that has ended: seats where clients wait come first for it. New connections
+// come to a process as [Table.Steer] says, which Seat does not change. The error
+// is a [*NoSeatError]. Who has a seat keeps it. A unit that is not steered has no
+// seats, and nothing is done.
 func (t *Table) Seat(name string, holder unit.Invocation, heir bool) error {
 	if holder == 0 {
 		return fmt.Errorf("cannot give socket %s to a process: it has no id", name)
