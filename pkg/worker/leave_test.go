@@ -10,8 +10,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -125,8 +123,7 @@ func TestHijackedConnectionsThatStayAreClosedInTheEnd(t *testing.T) {
 
 func TestWhatTheUserHasSetIsCalledAsEver(t *testing.T) {
 	type key struct{}
-	var mu sync.Mutex
-	var states []http.ConnState
+	states := make(chan http.ConnState, 10)
 	plain, s := localListener(t)
 	secure, sTLS := localListener(t)
 	newServer := func() *http.Server {
@@ -150,18 +147,16 @@ func TestWhatTheUserHasSetIsCalledAsEver(t *testing.T) {
 			},
 			ConnState: func(c net.Conn, state http.ConnState) {
 				if _, ok := c.(*net.TCPConn); ok {
-					mu.Lock()
-					states = append(states, state)
-					mu.Unlock()
+					states <- state
 				}
 			},
 		}
 		return srv
 	}
 	g := &worker.Group{}
-	var shutdown atomic.Bool
+	shutdown := make(chan struct{})
 	srv := newServer()
-	srv.RegisterOnShutdown(func() { shutdown.Store(true) })
+	srv.RegisterOnShutdown(func() { close(shutdown) })
 	g.HTTP(srv, plain)
 	tlsServer := newServer()
 	tlsServer.TLSConfig = certificate()
@@ -182,9 +177,12 @@ func TestWhatTheUserHasSetIsCalledAsEver(t *testing.T) {
 	client.CloseIdleConnections()
 	service.leave()
 	service.awaitEnd()
-	if want := []http.ConnState{http.StateNew, http.StateActive, http.StateIdle, http.StateClosed}; fmt.Sprint(states) != fmt.Sprint(want) {
-		t.Errorf("states of the connection: %v, want %v", states, want)
+	for _, want := range []http.ConnState{http.StateNew, http.StateActive, http.StateIdle, http.StateClosed} {
+		if got := <-states; got != want {
+			t.Errorf("the connection is %v, not %v", got, want)
+		}
 	}
+	<-shutdown
 }
 
 // An HTTP/2 client that asks for nothing is told to go all the same, and a stream

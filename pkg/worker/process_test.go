@@ -117,7 +117,8 @@ type process struct {
 	t      *testing.T
 	cmd    *exec.Cmd
 	output *bytes.Buffer
-	exited chan struct{}
+	reaped chan struct{}
+	exited chan struct{} // and all that it has said is heard
 
 	mu   sync.Mutex
 	news *sync.Cond
@@ -135,7 +136,7 @@ type spec struct {
 
 func startWorker(t *testing.T, s spec) *process {
 	t.Helper()
-	w := &process{t: t, output: new(bytes.Buffer), exited: make(chan struct{})}
+	w := &process{t: t, output: new(bytes.Buffer), reaped: make(chan struct{}), exited: make(chan struct{})}
 	w.news = sync.NewCond(&w.mu)
 	path := filepath.Join(shortDir(t), "n")
 	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
@@ -155,6 +156,7 @@ func startWorker(t *testing.T, s spec) *process {
 	}
 	go func() {
 		w.cmd.Wait()
+		close(w.reaped)
 		w.last(path)
 	}()
 	t.Cleanup(func() {
@@ -210,6 +212,7 @@ func (w *process) last(path string) {
 }
 
 func (w *process) end() {
+	<-w.reaped
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	close(w.exited)
