@@ -97,8 +97,31 @@ func (l *listener) audit() (found []Finding) {
 		err := unix.SetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0)
 		found = append(found, Finding{Address: l.where().String(), What: "attached a filter", Mended: "it is removed", Err: err})
 	}
+	if l.addr.Network != "unix" && !l.given && slices.ContainsFunc(found, func(f Finding) bool { return f.Err != nil }) {
+		found = append(found, l.renew())
+	}
 	l.remember(found)
 	return found
+}
+
+// renew replaces a TCP socket that cannot be mended, at its port. Who has the old
+// one cannot listen there again.
+func (l *listener) renew() Finding {
+	at := l.where()
+	f := Finding{Address: at.String(), What: "left it as it cannot be mended", Mended: "it is bound anew"}
+	listening := l.listening
+	if f.Err = errors.Join(hush(l.fd), reuse(l.fd, true)); f.Err != nil {
+		return f
+	}
+	l.shut()
+	l.mu.Lock()
+	l.addr = at
+	l.mu.Unlock()
+	if f.Err = l.open(); f.Err == nil && listening {
+		f.Err = l.listen()
+	}
+	f.Void = f.Err == nil
+	return f
 }
 
 // auditListening looks whether clients still get in, and in which number.

@@ -303,6 +303,44 @@ func TestOrdinaryUserMends(t *testing.T) {
 	}
 }
 
+// TestFilterIsRemoved, and where the process has locked it the socket is replaced
+// at its port.
+func TestFilterIsRemoved(t *testing.T) {
+	needRoot(t, "not every kernel lets ordinary users filter TCP")
+	table := NewTable(nil)
+	defer table.Close()
+	must(t, table.Bind(spec("http", tcp("127.0.0.1", 0))))
+	must(t, table.Listen("http"))
+	address := table.Status("http")[0].Address
+	must(t, attach(shardOf(t, table, 1), unix.SO_ATTACH_FILTER, dropAll))
+	if found := table.Audit("http"); len(found) != 1 || found[0].Err != nil {
+		t.Errorf("found %v", found)
+	}
+	served(t, table)
+	copied, err := unix.FcntlInt(uintptr(shardOf(t, table, 1)), unix.F_DUPFD_CLOEXEC, 3)
+	must(t, err)
+	defer unix.Close(copied)
+	must(t, attach(copied, unix.SO_ATTACH_FILTER, dropAll))
+	must(t, unix.SetsockoptInt(copied, unix.SOL_SOCKET, unix.SO_LOCK_FILTER, 1))
+	if found := table.Audit("http"); len(found) != 2 || found[0].Err == nil || !found[1].Void || found[1].Err != nil {
+		t.Errorf("found %v", found)
+	}
+	if now := table.Status("http")[0].Address; now != address {
+		t.Errorf("it was at %s and is at %s", address, now)
+	}
+	for range 2 {
+		if err := unix.Listen(copied, 1); err != unix.EADDRINUSE {
+			t.Errorf("the old one listens again: %v", err)
+		}
+		served(t, table)
+		must(t, table.Refuse("http"))
+		if err := unix.Listen(copied, 1); err != unix.EADDRINUSE {
+			t.Errorf("the old one listens while the service is down: %v", err)
+		}
+		must(t, table.Listen("http"))
+	}
+}
+
 // TestWhoListensWhileTheServiceIsDown is stopped.
 func TestWhoListensWhileTheServiceIsDown(t *testing.T) {
 	table := steered(t, 2, tcp("127.0.0.1", 0))

@@ -70,7 +70,9 @@ func (r *ring) locate(at unix.Sockaddr, place int) (*shard, error) {
 		hit := r.arrived(before)
 		for _, s := range hit {
 			if len(hit) == 1 {
+				r.mu.Lock()
 				s.probes++
+				r.mu.Unlock()
 				return s, nil
 			}
 		}

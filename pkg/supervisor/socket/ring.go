@@ -391,7 +391,10 @@ func (r *ring) status() Status {
 		Address: r.at().String(), Listening: r.listening, Steered: true,
 		Err: one(errors.Join(r.err, r.warning)), Last: r.last,
 	}
-	if r.uid < 0 {
+	switch {
+	case !r.spec.Steer || len(firstWeights(r.spec)) != len(r.weights):
+		s.Note = fmt.Sprintf("steered, with places for %d processes, until supervisord binds it anew", len(r.weights)-1)
+	case r.uid < 0:
 		s.Note = "another process of this user could join the port"
 	}
 	for _, shard := range r.shards {

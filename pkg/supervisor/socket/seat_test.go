@@ -259,6 +259,31 @@ func TestSteerToNobody(t *testing.T) {
 	must(t, table.Steer("else", map[unit.Invocation]int{1: 1}))
 }
 
+// TestSteeringChangesLater: what is open stays as it is, and status says so.
+func TestSteeringChangesLater(t *testing.T) {
+	plain := spec("http", tcp("127.0.0.1", 0))
+	four, more := *plain, *plain
+	four.Steer, four.Shards = true, 4
+	more.Steer, more.Shards = true, 6
+	for name, then := range map[string][2]*unit.Socket{"on": {plain, &four}, "off": {&four, plain}, "more": {&four, &more}} {
+		table := NewTable(nil)
+		must(t, table.Bind(then[0]))
+		must(t, table.Listen("http"))
+		before := table.Status("http")[0]
+		must(t, table.Bind(then[1]))
+		after := table.Status("http")[0]
+		if after.Address != before.Address || after.Steered != before.Steered || !strings.Contains(after.Note, "until supervisord binds it anew") {
+			t.Errorf("%s: %+v", name, after)
+		}
+		must(t, table.Drop("http"))
+		must(t, table.Bind(then[1]))
+		if st := table.Status("http")[0]; st.Steered != then[1].Steer || strings.Contains(st.Note, "anew") {
+			t.Errorf("%s, after Drop: %+v", name, st)
+		}
+		must(t, table.Close())
+	}
+}
+
 // TestSharedAddressesOfASteeredUnit are the same for all its processes.
 func TestSharedAddressesOfASteeredUnit(t *testing.T) {
 	table := steered(t, 2, file(shortDir(t)+"/x"), tcp("127.0.0.1", 0), tcp("127.0.0.2", 0))

@@ -31,6 +31,8 @@ func (l *listener) status() Status {
 	s := Status{Address: at, Listening: l.listening, Given: l.given, Queue: -1, Limit: -1, Err: one(errors.Join(l.err, l.warning)), Last: l.last}
 	if l.given {
 		s.Note = "systemd holds it: while the service is down clients wait"
+	} else if l.spec.Steer && l.addr.Network != "unix" {
+		s.Note = "shared by all processes until supervisord binds it anew; only then is it steered"
 	}
 	if l.fd < 0 {
 		return s

@@ -92,7 +92,9 @@ func (t *Table) group(name string) *group {
 // Bind makes the table own every address of s, in this order. What it owns
 // already stays as it is, with the options of s that an open socket can be given
 // (all but non_blocking, free_bind and bind_ipv6_only); what was given by
-// systemd is taken; the rest is bound. With [unit.Queue] clients queue from now
+// systemd is taken; the rest is bound. A steered address keeps its seats, and one
+// that is open stays shared or steered as it is: changes of that wait until it is
+// closed, as [Status] says. With [unit.Queue] clients queue from now
 // on, otherwise they are refused until [Table.Listen].
 //
 // The error is a [*BindError], or several joined; then nothing has changed.
@@ -218,7 +220,9 @@ func (g *group) furnish() {
 // abandon undoes a Bind that failed half way.
 func (t *Table) abandon(fresh map[unit.Address]endpoint, given map[unit.Address]Given) {
 	for a, e := range fresh {
-		if _, ok := given[a]; !ok {
+		if g, ok := given[a]; ok {
+			t.watch.drop(g.FD)
+		} else {
 			e.close()
 		}
 	}
