@@ -1,0 +1,243 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/supervisord-go/supervisord/bench/rig"
+)
+
+// hello is the path of a real web server, built once.
+var hello = sync.OnceValues(func() (string, error) {
+	b, err := binaries()
+	if err != nil {
+		return "", err
+	}
+	path := b.Dir + "/hello"
+	out, err := exec.Command("go", "build", "-o", path, module+"examples/hello").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("cannot build the server: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// serving starts a supervisord whose service is hello.
+func serving(t *testing.T, configuration string) *running {
+	t.Helper()
+	path, err := hello()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := at(t, strings.ReplaceAll(configuration, "$HELLO", path))
+	r.start()
+	r.ctl(0, "start", "api")
+	return r
+}
+
+// address of a socket that has any free port.
+func (r *running) address() string {
+	r.Helper()
+	text := r.ctl(0, "sockets")
+	a := regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(text)
+	if a == "" {
+		r.Fatalf("no address in\n%s", text)
+	}
+	return a
+}
+
+var named = regexp.MustCompile(`pid (\d+)`)
+
+// whoAnswers asks on a connection of its own, and returns the pid in the answer.
+func whoAnswers(network, address string) (int, error) {
+	c, err := net.Dial(network, address)
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	if err := ask(c); err != nil {
+		return 0, err
+	}
+	return answer(c)
+}
+
+func ask(c net.Conn) error {
+	_, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: api\r\nConnection: close\r\n\r\n")
+	return err
+}
+
+func answer(c net.Conn) (int, error) {
+	a, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return 0, err
+	}
+	defer a.Body.Close()
+	body, err := io.ReadAll(a.Body)
+	m := named.FindSubmatch(body)
+	if err != nil || m == nil {
+		return 0, fmt.Errorf("no pid in %q: %w", body, err)
+	}
+	return strconv.Atoi(string(m[1]))
+}
+
+// all answers of n new connections come from one process.
+func (r *running) allFrom(pid, n int, address, when string) {
+	r.Helper()
+	for range n {
+		if got, err := whoAnswers("tcp", address); got != pid {
+			r.Fatalf("%s: pid %d answers (%v); want only %d", when, got, err, pid)
+		}
+	}
+}
+
+const steered = `
+[socket.http]
+listen_stream = ["127.0.0.1:0"]
+steer = "connections"
+[service.api]
+exec_start = ["$HELLO"]
+type = "notify"
+sockets = ["http"]
+`
+
+// A new process gets no connection before it has baked, and an old one none after.
+func TestSteeredReload(t *testing.T) {
+	r := serving(t, steered+"[service.api.reload]\nbake = \"1s\"\nsettle = \"200ms\"\n")
+	address, old := r.address(), r.pid("api")
+	r.allFrom(old, 50, address, "before the reload")
+	done := make(chan rig.Answer, 1)
+	go func() {
+		a, _ := r.Call(context.Background(), "reload", "--wait=drained", "api")
+		done <- a
+	}()
+	r.line("baking for 1s", `"role":"next"`)
+	r.allFrom(old, 20, address, "while the new process bakes")
+	r.line("switched to generation")
+	r.allFrom(r.pid("api"), 50, address, "after the switch")
+	if a := <-done; a.Status != 0 || !strings.Contains(a.Stdout, "gets no new connections") || !strings.Contains(a.Stdout, address+": 0 waiting") {
+		t.Errorf("the reload ended with status %d and said\n%s%s", a.Status, a.Stdout, a.Stderr)
+	}
+	r.has(r.ctl(0, "status", "api"), "100% of new connections", "steered")
+	r.stop()
+}
+
+// A canary gets its share while it bakes.
+func TestCanary(t *testing.T) {
+	r := serving(t, steered+"[service.api.reload]\nbake = \"1h\"\ncanary = \"50%\"\n")
+	address, old := r.address(), r.pid("api")
+	r.ctl(0, "reload", "--no-block", "api")
+	r.line("baking for", `"role":"next"`)
+	got := map[int]int{}
+	for range 400 {
+		pid, err := whoAnswers("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[pid]++
+	}
+	if n := got[old]; len(got) != 2 || n < 140 || n > 260 { // 6 sigma
+		t.Errorf("of 400 connections to two processes with half of them each: %v", got)
+	}
+	r.has(r.ctl(0, "sockets"), "50%")
+	r.ctl(0, "stop", "api")
+	r.stop()
+}
+
+// Clients of the only process that had not been accepted when it crashed are
+// answered by the next one.
+func TestCrashOfTheOnlySteeredProcess(t *testing.T) {
+	r := serving(t, steered)
+	address, pid := r.address(), r.pid("api")
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	var clients []net.Conn
+	for range 5 {
+		c, err := net.Dial("tcp", address)
+		if err == nil {
+			err = ask(c)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		clients = append(clients, c)
+		defer c.Close()
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range clients {
+		if got, err := answer(c); err != nil || got == pid {
+			t.Errorf("pid %d answers: %v", got, err)
+		}
+	}
+	r.stop()
+}
+
+// Each instance has what {instance} says, and there are as many as scale says.
+func TestScale(t *testing.T) {
+	r := serving(t, `
+[socket.each]
+listen_stream = ["$DIR/{instance}.sock"]
+[socket.http]
+listen_stream = ["127.0.0.1:0"]
+steer = "connections"
+[service.api]
+exec_start = ["$HELLO"]
+environment = { NAME = "api-{instance}" }
+type = "notify"
+sockets = ["each", "http"]
+instances = 2
+[service.api.reload]
+bake = "50ms"
+settle = "20ms"
+`)
+	at := func(i int) (int, error) { return whoAnswers("unix", r.path(fmt.Sprint(i)+".sock")) }
+	wantInstances := func(n int) {
+		t.Helper()
+		seen := map[int]bool{}
+		for i := range n {
+			pid, err := at(i)
+			if err != nil || seen[pid] {
+				t.Errorf("instance %d of %d: pid %d, %v", i, n, pid, err)
+				continue
+			}
+			seen[pid] = true
+			environ, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+			r.has(string(environ), fmt.Sprintf("NAME=api-%d\x00", i))
+		}
+		if pid, err := at(n); err == nil {
+			t.Errorf("there are %d instances, but pid %d answers as one more", n, pid)
+		}
+		r.has(r.ctl(0, "status"), fmt.Sprintf("%d/%d", n, n))
+	}
+	wantInstances(2)
+	r.has(r.ctl(0, "scale", "api", "4"), "instances: 4")
+	wantInstances(4)
+	first, _ := at(0)
+	r.ctl(0, "reload", "--wait=drained", "api")
+	wantInstances(4)
+	if pid, _ := at(0); pid == first {
+		t.Error("a reload has not replaced the first instance")
+	}
+	r.ctl(0, "scale", "--wait=drained", "api", "1")
+	wantInstances(1)
+	r.has(r.ctl(1, "scale", "api", "900"), "cannot scale api to 900", "places for")
+	r.has(r.ctl(2, "scale", "api", "0"), "no number of instances")
+	r.ctl(0, "stop", "api")
+	r.has(r.ctl(0, "scale", "api", "2"), "")
+	r.ctl(0, "start", "api")
+	wantInstances(2)
+	r.stop()
+}
