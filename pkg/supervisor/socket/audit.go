@@ -343,7 +343,7 @@ func (g *group) strays(r *ring) (n int) {
 	var came []int
 	for i, s := range g.seats {
 		more := 0
-		if s.weight == 0 {
+		if s.weight == 0 && !s.blind {
 			more = max(0, r.queued(i)-r.shards[i].seen)
 		}
 		came = append(came, more)
@@ -369,6 +369,9 @@ func (g *group) late() []int {
 		return late
 	}
 	now := g.handshakes()
+	if now == nil {
+		return late
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for i, s := range g.seats {

@@ -28,6 +28,7 @@ type seat struct {
 	holder unit.Invocation // 0: free
 	weight uint32
 	wait   map[uint64]bool // handshakes in flight when its share was last lowered
+	blind  bool            // the kernel did not tell them
 	strays uint64
 }
 
@@ -227,7 +228,7 @@ func (g *group) settle(weights []uint32) {
 	defer g.mu.Unlock()
 	for i := range g.seats {
 		if less[i] {
-			g.seats[i].wait = wait
+			g.seats[i].wait, g.seats[i].blind = wait, wait == nil
 		}
 		g.seats[i].weight = weights[i]
 	}
@@ -268,9 +269,9 @@ func (t *Table) Settled(name string, holder unit.Invocation) (Settling, error) {
 	g := t.group(name)
 	g.mu.Lock()
 	i := g.seatOf(holder)
-	var wait map[uint64]bool
+	var at seat
 	if i >= 0 {
-		wait = g.seats[i].wait
+		at = g.seats[i]
 	}
 	steered := len(g.seats) > 0
 	g.mu.Unlock()
@@ -281,22 +282,24 @@ func (t *Table) Settled(name string, holder unit.Invocation) (Settling, error) {
 		return Settling{}, fmt.Errorf("cannot look at socket %s for %d: no seat is its own", name, holder)
 	}
 	// In this order: a handshake that ends goes into the queue.
-	s := Settling{Handshakes: g.unfinished(wait)}
+	s := Settling{Handshakes: g.unfinished(at)}
 	s.Queue = g.queued(i)
 	return s, nil
 }
 
-// unfinished counts the handshakes of a set that are still in flight; -1: not
-// known.
-func (g *group) unfinished(wait map[uint64]bool) (n int) {
-	if len(wait) == 0 {
+// unfinished counts the handshakes that a seat waits for; -1: not known.
+func (g *group) unfinished(at seat) (n int) {
+	if at.blind {
+		return -1
+	}
+	if len(at.wait) == 0 {
 		return 0
 	}
 	now := g.handshakes()
 	if now == nil {
 		return -1
 	}
-	for id := range wait {
+	for id := range at.wait {
 		if now[id] {
 			n++
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -282,6 +283,47 @@ func TestSteeringChangesLater(t *testing.T) {
 		}
 		must(t, table.Close())
 	}
+}
+
+// TestManySteerAtOnce, look and meddle, while clients come; then all is in order.
+func TestManySteerAtOnce(t *testing.T) {
+	table := steered(t, 4, tcp("127.0.0.1", 0), tcp("127.0.0.2", 0))
+	must(t, table.Watch(func(string, Finding) {}))
+	sit(t, table, 1, 2)
+	address := table.Status("http")[0].Address
+	var work sync.WaitGroup
+	for id := range unit.Invocation(2) {
+		work.Go(func() {
+			for n := range 8 {
+				for _, err := range []error{
+					table.Seat("http", 10+id, false),
+					table.Steer("http", map[unit.Invocation]int{1: n, 10 + id: 1}),
+					unix.Shutdown(shardOf(t, table, 1+id), unix.SHUT_RD),
+				} {
+					if err != nil && err != unix.ENOTCONN {
+						t.Error(err)
+					}
+				}
+				table.Audit("http")
+				table.Free("http", 10+id)
+			}
+		})
+		work.Go(func() {
+			for range 100 {
+				table.Status("http")
+				table.Seats("http")
+				table.Settled("http", 1)
+				table.Files("http", 2)
+			}
+		})
+	}
+	work.Wait()
+	table.Audit("http")
+	must(t, table.Refuse("http"))
+	must(t, table.Listen("http"))
+	steer(t, table, map[unit.Invocation]int{2: 1})
+	connect(t, address, 3)
+	await(t, table, map[unit.Invocation]int{2: 3})
 }
 
 // TestSharedAddressesOfASteeredUnit are the same for all its processes.

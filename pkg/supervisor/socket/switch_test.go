@@ -76,7 +76,7 @@ func ask(address string) error {
 // TestSwitchLosesNobody: process after process takes over under load, each old
 // one ends as soon as it is Settled, and every client has an answer.
 func TestSwitchLosesNobody(t *testing.T) {
-	const switches, clients = 40, 4
+	const switches, clients = 25, 4
 	table := steered(t, 2, tcp("127.0.0.1", 0))
 	sit(t, table, 1)
 	steer(t, table, map[unit.Invocation]int{1: 1})
