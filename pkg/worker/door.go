@@ -38,12 +38,6 @@ func (d *door) enter(c net.Conn) *conn {
 	return in
 }
 
-// shut stops accepting. The socket itself stays open, if others have it.
-func (d *door) shut() {
-	d.closed.Store(true)
-	d.Listener.Close()
-}
-
 // An inbox is a listener for connections that were accepted elsewhere. It has the
 // address of the door that it belongs to, and stays open while the group leaves:
 // a connection that waits in it may have to be served after all.

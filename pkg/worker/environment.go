@@ -25,6 +25,7 @@ type environment struct {
 	notify   string        // NOTIFY_SOCKET, or empty
 	watchdog time.Duration // 0: none
 	pair     *pair         // nil: no handover
+	pairErr  error         // why, if the supervisor wanted one
 }
 
 // inherited reads the environment once, and takes what it read out of it: the
@@ -55,10 +56,7 @@ var inherited = sync.OnceValue(func() *environment {
 		}
 	}
 	if n > 0 && handover != "" {
-		if e.pair, err = takePair(handover, firstFD+n); err != nil {
-			e.err = err
-			return e
-		}
+		e.pair, e.pairErr = takePair(handover, firstFD+n) // one can serve without
 	}
 	e.sockets, e.err = takeSockets(n, names)
 	if e.sockets != nil {

@@ -19,6 +19,10 @@ import (
 const (
 	defaultDrain = 25 * time.Second
 
+	// joinTime is how long it may take to stop accepting. For ever is what it takes
+	// if another process has made a shared socket blocking.
+	joinTime = time.Second
+
 	// lastSecond is what those get that are told that the drain time is over.
 	lastSecond = time.Second
 )
@@ -199,6 +203,9 @@ func (s *service) open(sockets *Sockets, taken []net.Listener) error {
 func (g *Group) start() {
 	g.failed = make(chan error, 1)
 	g.accepting.Add(len(g.doors))
+	if err := inherited().pairErr; err != nil {
+		g.logf("no connection will be handed over: %v", err)
+	}
 	if p := inherited().pair; p != nil {
 		g.taker, g.giver = newTaker(g, p.in), newGiver(p.out)
 		for _, d := range g.doors {
@@ -248,21 +255,15 @@ func (g *Group) untilReady(ctx context.Context) error {
 	return nil
 }
 
-// leave ends everything within the drain time and lastSecond.
+// leave ends everything within joinTime, the drain time and lastSecond.
 func (g *Group) leave() {
 	if err := Stopping(); err != nil {
 		g.logf("%v", err)
 	}
+	g.leaving.Store(true)
+	g.join()
 	over := time.NewTimer(g.drain())
 	defer over.Stop()
-	g.leaving.Store(true)
-	for _, d := range g.doors {
-		d.shut()
-	}
-	g.served.Wait()
-	if g.taker != nil {
-		g.taker.stop()
-	}
 	gone := g.conns.gone() // whatever was accepted is known from here on
 	for _, s := range g.services {
 		s.leave()
@@ -273,6 +274,27 @@ func (g *Group) leave() {
 	g.await(gone, over.C)
 	gave()
 	g.finish(gone)
+}
+
+// join stops accepting and taking, and returns when nobody does it any more.
+func (g *Group) join() {
+	joined := make(chan struct{})
+	go func() {
+		defer close(joined)
+		for _, d := range g.doors {
+			d.closed.Store(true)
+			g.served.Go(func() { d.Listener.Close() })
+		}
+		g.served.Wait()
+		if g.taker != nil {
+			g.taker.stop()
+		}
+	}()
+	select {
+	case <-joined:
+	case <-time.After(joinTime):
+		g.logf("a socket is still accepted from after %v: has somebody made it blocking?", joinTime)
+	}
 }
 
 // await waits for one of them, and tells the supervisor what for.
@@ -309,11 +331,10 @@ func (g *Group) give() (stop func()) {
 func (g *Group) finish(gone <-chan struct{}) {
 	ctx, cancel := context.WithTimeout(context.Background(), lastSecond)
 	defer cancel()
-	var all sync.WaitGroup
-	for _, s := range g.services {
-		all.Go(func() { s.shutdown(ctx) })
+	if n := len(g.conns.all()); n > 0 {
+		g.logf("closing %d connections that have not left after %v", n, g.drain())
 	}
-	all.Wait()
+	g.shutdown(ctx)
 	for _, d := range g.doors {
 		d.inbox.Close()
 	}
@@ -323,9 +344,25 @@ func (g *Group) finish(gone <-chan struct{}) {
 	select {
 	case <-gone:
 	case <-ctx.Done():
-		if n := g.conns.kill(); n > 0 {
-			g.logf("closed %d connections that had not left after %v", n, g.drain())
-		}
+		g.conns.kill()
+	}
+}
+
+// shutdown shuts all services down at once. It returns when ctx is done also if
+// one of them waits for a socket that cannot be closed, see joinTime.
+func (g *Group) shutdown(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, s := range g.services {
+		all.Go(func() { s.shutdown(ctx) })
+	}
+	done := make(chan struct{})
+	go func() {
+		all.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
 	}
 }
 

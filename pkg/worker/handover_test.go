@@ -240,6 +240,25 @@ func TestWhatNobodyLeavesIsClosedInTheEnd(t *testing.T) {
 	w.awaitExit()
 }
 
+// A socket that another process has made blocking hangs who accepts from it.
+func TestABlockingSocketDoesNotHoldUpWhoLeaves(t *testing.T) {
+	s := listenTCP(t, "web")
+	w := startWorker(t, spec{role: "http", sockets: []socket{s}})
+	w.await("READY=1")
+	if err := unix.SetNonblock(s.fd, false); err != nil {
+		t.Fatal(err)
+	}
+	k := &keepAlive{conn: dial(t, s)}
+	k.r = bufio.NewReader(k.conn)
+	exchange(t, k, w) // after which the worker waits in accept
+	k.close()
+	w.terminate()
+	w.awaitExit()
+	if got := w.output.String(); !strings.Contains(got, "has somebody made it blocking?") {
+		t.Errorf("the worker said %q", got)
+	}
+}
+
 // count answers each line by how many there were. Its state is that number, and
 // the line that has begun.
 func count(ctx context.Context, c *worker.Conn) {

@@ -7,13 +7,14 @@ import (
 )
 
 // spreadStep is how far apart clients are asked to go if there are few.
-const spreadStep = 10 * time.Millisecond
+const spreadStep = 2 * time.Millisecond
 
 // A registry knows the connections that are open.
 type registry struct {
 	mu    sync.Mutex
 	conns map[*conn]struct{}
 	empty chan struct{} // not nil: to be closed when the last one leaves
+	over  bool          // it is closed
 }
 
 func (r *registry) add(c *conn) {
@@ -33,20 +34,23 @@ func (r *registry) forget(c *conn) {
 		return
 	}
 	delete(r.conns, c)
-	if r.empty != nil && len(r.conns) == 0 {
+	r.check()
+}
+
+func (r *registry) check() {
+	if r.empty != nil && len(r.conns) == 0 && !r.over {
+		r.over = true
 		close(r.empty)
 	}
 }
 
-// gone returns a channel that is closed when there is no connection any more. It
-// is called once, when none is added any more.
+// gone returns a channel that is closed when there is no connection. It is called
+// once, when none should be added any more.
 func (r *registry) gone() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.empty = make(chan struct{})
-	if len(r.conns) == 0 {
-		close(r.empty)
-	}
+	r.check()
 	return r.empty
 }
 
@@ -67,13 +71,11 @@ func (r *registry) wake() {
 	}
 }
 
-// kill closes all that are left and returns their number.
-func (r *registry) kill() int {
-	all := r.all()
-	for _, c := range all {
+// kill closes all that are left.
+func (r *registry) kill() {
+	for _, c := range r.all() {
 		c.kill()
 	}
-	return len(all)
 }
 
 // spread asks those to leave who want to know, one after the other, so that they

@@ -61,7 +61,7 @@ func newLeaver(t *testing.T) *leaver {
 	v.giver = newGiver(nil)
 	v.session, v.taker = offered(t, 10*time.Second)
 	v.start()
-	t.Cleanup(func() { v.doors[0].shut(); v.conns.kill() })
+	t.Cleanup(func() { v.join(); v.conns.kill() })
 	return v
 }
 

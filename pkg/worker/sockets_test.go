@@ -1,6 +1,7 @@
 package worker_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -183,8 +184,6 @@ func TestAnEnvironmentThatIsWrongIsSaid(t *testing.T) {
 		{"Negative", "LISTEN_FDS=-1", `cannot take the sockets: LISTEN_FDS="-1" is not a number of descriptors`},
 		{"NotOpen", "LISTEN_FDS=500", `which LISTEN_FDS=500 counts: bad file descriptor`},
 		{"Names", "LISTEN_FDNAMES=a:b", `LISTEN_FDNAMES="a:b" has 2 names for 1 descriptors`},
-		{"HandoverNumbers", "SUPERVISORD_HANDOVER=0:1", `SUPERVISORD_HANDOVER="0:1" are not two descriptors from 4 on`},
-		{"HandoverNotOpen", "SUPERVISORD_HANDOVER=500:501", `cannot take the handover's descriptor 500: bad file descriptor`},
 		{"Right", "OTHER=1", "<nil>"},
 		{"OtherProcess", "LISTEN_PIDFDID=1", "<nil>"},
 	} {
@@ -194,6 +193,30 @@ func TestAnEnvironmentThatIsWrongIsSaid(t *testing.T) {
 			w.await("READY=1")
 			w.awaitExit()
 			if got := w.output.String(); !strings.Contains(got, test.want) {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestAHandoverThatIsWrongIsSaidAndDoneWithout(t *testing.T) {
+	for _, test := range []struct{ name, env, want string }{
+		{"Numbers", "SUPERVISORD_HANDOVER=0:1", `SUPERVISORD_HANDOVER="0:1" are not two descriptors from 4 on`},
+		{"Words", "SUPERVISORD_HANDOVER=both", `SUPERVISORD_HANDOVER="both" are not two descriptors from 4 on`},
+		{"NotOpen", "SUPERVISORD_HANDOVER=500:501", `cannot take the handover's descriptor 500: bad file descriptor`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := listenTCP(t, "web")
+			w := startWorker(t, spec{role: "http", sockets: []socket{s}, env: []string{test.env}})
+			w.await("READY=1")
+			k := &keepAlive{conn: dial(t, s)}
+			k.r = bufio.NewReader(k.conn)
+			exchange(t, k, w)
+			k.close()
+			w.terminate()
+			w.awaitExit()
+			if got := w.output.String(); !strings.Contains(got, "no connection will be handed over: ") || !strings.Contains(got, test.want) {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 		})
