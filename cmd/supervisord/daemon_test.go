@@ -319,7 +319,7 @@ bake = "10ms"
 `, l.Addr())+sleeper)
 	r.start()
 	text := r.ctl(3, "start", "web")
-	r.has(text, "cannot start web: cannot bind "+l.Addr().String(), fmt.Sprintf("pid %d", os.Getpid()))
+	r.has(text, "cannot start web: cannot bind "+l.Addr().String(), fmt.Sprintf("pid %d", os.Getpid()), "hint: stop that process, or listen elsewhere")
 	r.ctl(0, "start", "api")
 	r.has(r.ctl(0, "status", "api"), "running")
 	l.Close()

@@ -74,7 +74,7 @@ func (i *invocation) launch() error {
 	}
 	files, err := i.enter()
 	if err != nil {
-		return &process.StartError{Step: "sockets", Status: 202, Detail: err.Error()}
+		return &process.StartError{Step: "sockets", Status: 202, Detail: err.Error(), Advice: hintOf(err)}
 	}
 	hand, err := i.m.pairs.lend(o.spec, account)
 	if err != nil {
@@ -101,6 +101,17 @@ func (i *invocation) launch() error {
 		Output: i.output.WriteEnd(), Executable: pinned,
 	}, i.staged)
 	return err
+}
+
+// hintOf is what an error says to do about it.
+func hintOf(err error) string {
+	if e := (interface {
+		error
+		Hint() string
+	})(nil); errors.As(err, &e) {
+		return e.Hint()
+	}
+	return ""
 }
 
 // enter opens the sockets to clients, and takes those that are for this process.

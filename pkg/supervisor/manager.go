@@ -207,8 +207,8 @@ func (m *Manager) Bind() {
 		for i := range m.instancesOf(s) {
 			if err := m.bind(s, i); err != nil {
 				l := m.log.Error().Str("unit", s.Name+".socket")
-				if e := (*socket.BindError)(nil); errors.As(err, &e) && e.Hint() != "" {
-					l = l.Str("hint", e.Hint())
+				if hint := hintOf(err); hint != "" {
+					l = l.Str("hint", hint)
 				}
 				l.Msg(err.Error())
 			}

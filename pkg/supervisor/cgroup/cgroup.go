@@ -50,9 +50,19 @@ func Open(runtimeDirectory string) (*Tree, error) {
 	if own == "/" && exists("/run/systemd/system") {
 		return nil, errors.New("the root cgroup is systemd's")
 	}
-	sum := sha256.Sum256([]byte(runtimeDirectory))
+	sum := sha256.Sum256([]byte(identity(runtimeDirectory)))
 	t := &Tree{mount: mount, base: filepath.Join(own, "supervisord-"+hex.EncodeToString(sum[:6]))}
 	return t, t.try()
+}
+
+// identity is a directory and its name: in another mount namespace the name may be
+// another directory's.
+func identity(dir string) string {
+	var st unix.Stat_t
+	if unix.Stat(dir, &st) != nil {
+		return dir
+	}
+	return fmt.Sprintf("%d:%d:%s", st.Dev, st.Ino, dir)
 }
 
 // try makes the tree and a cgroup in it, and looks whether it works.

@@ -26,7 +26,7 @@ func (l *load) first(path string) {
 		l.broken = true
 		why := strings.TrimPrefix(err.Error(), "cannot use "+path+": ")
 		if errors.Is(err, fs.ErrNotExist) {
-			why = "there is no such file; write it, or name another with -c FILE"
+			why = "there is no such file; write it, or name another one"
 		}
 		l.problems = []Problem{{File: path, Message: why}}
 		return

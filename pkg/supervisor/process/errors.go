@@ -1,6 +1,7 @@
 package process
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -16,6 +17,8 @@ type StartError struct {
 	Errno  syscall.Errno // why; 0: Detail says it in full
 	Detail string        // what it was done to: a path, a user, FILE:LINE
 	Status int           // the status that systemd has for the step (200 to 245, 255); 0: none was started
+
+	Advice string // what to do about it, where only who made the error can tell
 
 	hint string
 }
@@ -80,19 +83,19 @@ func (e *StartError) Unwrap() error {
 
 // Exit is the same as an end of the process.
 func (e *StartError) Exit() unit.Exit {
-	return unit.Exit{Kind: unit.NotRun, Code: e.Status, Step: e.Step, Errno: e.Errno, Detail: e.Detail}
+	return unit.Exit{Kind: unit.NotRun, Code: e.Status, Step: e.Step, Errno: e.Errno, Detail: e.Detail, Hint: e.Advice}
 }
 
 // NotRun is the error that an end stands for which [StartError.Exit] made. Its
 // hint is that of the moment: it may look at the file again.
 func NotRun(e unit.Exit) *StartError {
-	return &StartError{Step: e.Step, Errno: e.Errno, Detail: e.Detail, Status: e.Code}
+	return &StartError{Step: e.Step, Errno: e.Errno, Detail: e.Detail, Status: e.Code, Advice: e.Hint}
 }
 
 // Hint says what to do about it, or nothing.
 func (e *StartError) Hint() string {
-	if e.hint != "" {
-		return e.hint
+	if e.hint != "" || e.Advice != "" {
+		return cmp.Or(e.hint, e.Advice)
 	}
 	switch e.Step {
 	case stage.Exec.String():

@@ -160,6 +160,7 @@ type Exit struct {
 	Step   string         // NotRun: what could not be done ("exec", "chdir", …)
 	Errno  syscall.Errno  // NotRun: and why
 	Detail string         // NotRun: what an error message adds: a path, a user
+	Hint   string         `json:",omitempty"` // NotRun: what to do about it, where the step alone does not tell
 }
 
 // ExitKind is what waitid(2) says of an end, or that there was none to see.
