@@ -16,16 +16,7 @@ import (
 	"time"
 )
 
-const (
-	defaultDrain = 25 * time.Second
-
-	// joinTime is how long it may take to stop accepting. For ever is what it takes
-	// if another process has made a shared socket blocking.
-	joinTime = time.Second
-
-	// lastSecond is what those get that are told that the drain time is over.
-	lastSecond = time.Second
-)
+const defaultDrain = 25 * time.Second
 
 // Serve serves srv until SIGTERM, SIGINT or the end of ctx, tells the supervisor
 // when it is ready and when it stops, and returns nil when it has left as the
@@ -105,7 +96,9 @@ func (g *Group) Serve(ctx context.Context) error {
 	}
 	ctx, stop := untilSignal(ctx)
 	defer stop()
-	g.start()
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	g.start(end)
 	if err := g.untilReady(ctx); err != nil {
 		g.leave()
 		return err
@@ -200,7 +193,8 @@ func (s *service) open(sockets *Sockets, taken []net.Listener) error {
 	return nil
 }
 
-func (g *Group) start() {
+// start serves each door. A server that was shut down by its user calls end.
+func (g *Group) start(end func()) {
 	g.failed = make(chan error, 1)
 	g.accepting.Add(len(g.doors))
 	if err := inherited().pairErr; err != nil {
@@ -216,7 +210,12 @@ func (g *Group) start() {
 	}
 	for _, d := range g.doors {
 		g.served.Go(func() {
-			if err := d.service.serve(d); !d.closed.Load() {
+			err := d.service.serve(d)
+			switch {
+			case d.closed.Load():
+			case errors.Is(err, http.ErrServerClosed):
+				end()
+			default:
 				g.fail(fmt.Errorf("cannot serve %s: %w", d.Addr(), err))
 			}
 		})
@@ -253,117 +252,6 @@ func (g *Group) untilReady(ctx context.Context) error {
 		g.taker.start()
 	}
 	return nil
-}
-
-// leave ends everything within joinTime, the drain time and lastSecond.
-func (g *Group) leave() {
-	if err := Stopping(); err != nil {
-		g.logf("%v", err)
-	}
-	g.leaving.Store(true)
-	g.join()
-	over := time.NewTimer(g.drain())
-	defer over.Stop()
-	gone := g.conns.gone() // whatever was accepted is known from here on
-	for _, s := range g.services {
-		s.leave()
-	}
-	stop := g.conns.spread(g.drain() * 4 / 5)
-	defer stop()
-	gave := g.give()
-	g.await(gone, over.C)
-	gave()
-	g.finish(gone)
-}
-
-// join stops accepting and taking, and returns when nobody does it any more.
-func (g *Group) join() {
-	joined := make(chan struct{})
-	go func() {
-		defer close(joined)
-		for _, d := range g.doors {
-			d.closed.Store(true)
-			g.served.Go(func() { d.Listener.Close() })
-		}
-		g.served.Wait()
-		if g.taker != nil {
-			g.taker.stop()
-		}
-	}()
-	select {
-	case <-joined:
-	case <-time.After(joinTime):
-		g.logf("a socket is still accepted from after %v: has somebody made it blocking?", joinTime)
-	}
-}
-
-// await waits for one of them, and tells the supervisor what for.
-func (g *Group) await(gone <-chan struct{}, over <-chan time.Time) {
-	ticker := time.NewTicker(time.Second)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-gone:
-			return
-		case <-over:
-			return
-		case <-ticker.C:
-			Status(fmt.Sprintf("leaving, %d connections are open", len(g.conns.all())))
-		}
-	}
-}
-
-// give begins to hand connections over. The returned function ends that.
-func (g *Group) give() (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	if g.giver == nil {
-		return cancel
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		g.giver.run(ctx, min(answerTime, g.drain()/8), g.conns.wake)
-	}()
-	return func() { cancel(); <-done }
-}
-
-// finish is for those who did not leave in time.
-func (g *Group) finish(gone <-chan struct{}) {
-	ctx, cancel := context.WithTimeout(context.Background(), lastSecond)
-	defer cancel()
-	if n := len(g.conns.all()); n > 0 {
-		g.logf("closing %d connections that have not left after %v", n, g.drain())
-	}
-	g.shutdown(ctx)
-	for _, d := range g.doors {
-		d.inbox.Close()
-	}
-	for _, c := range g.conns.all() {
-		c.Close()
-	}
-	select {
-	case <-gone:
-	case <-ctx.Done():
-		g.conns.kill()
-	}
-}
-
-// shutdown shuts all services down at once. It returns when ctx is done also if
-// one of them waits for a socket that cannot be closed, see joinTime.
-func (g *Group) shutdown(ctx context.Context) {
-	var all sync.WaitGroup
-	for _, s := range g.services {
-		all.Go(func() { s.shutdown(ctx) })
-	}
-	done := make(chan struct{})
-	go func() {
-		all.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-	}
 }
 
 func (g *Group) drain() time.Duration {

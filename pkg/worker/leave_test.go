@@ -277,6 +277,22 @@ func TestOneServiceThatFailsEndsAll(t *testing.T) {
 	}
 }
 
+func TestAServerThatItsUserShutsDownLeaves(t *testing.T) {
+	l, s := localListener(t)
+	srv := &http.Server{}
+	g := &worker.Group{}
+	g.HTTP(srv, l)
+	service := serve(t, g)
+	dial(t, s).Close()
+	if err := srv.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	service.awaitEnd()
+	if err := g.Serve(t.Context()); err == nil {
+		t.Error("a group serves a second time")
+	}
+}
+
 func TestAGroupWithoutSockets(t *testing.T) {
 	for _, add := range []func(*worker.Group){
 		func(*worker.Group) {},

@@ -60,7 +60,7 @@ func newLeaver(t *testing.T) *leaver {
 	v.doors[0].name = "web"
 	v.giver = newGiver(nil)
 	v.session, v.taker = offered(t, 10*time.Second)
-	v.start()
+	v.start(func() {})
 	t.Cleanup(func() { v.join(); v.conns.kill() })
 	return v
 }
