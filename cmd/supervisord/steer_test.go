@@ -241,3 +241,37 @@ settle = "20ms"
 	wantInstances(2)
 	r.stop()
 }
+
+// What a process does to a socket that it shares is named and undone (T45).
+func TestRuinedSocketIsMended(t *testing.T) {
+	if _, err := exec.LookPath("python3"); err != nil {
+		t.Skip("needs python3")
+	}
+	r := at(t, `
+[socket.http]
+listen_stream = ["127.0.0.1:0"]
+[service.api]
+exec_start = ["python3", "-c", """
+import socket, struct, time
+s = socket.socket(fileno=3)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+s.shutdown(socket.SHUT_RD)
+print('done', flush=True)
+time.sleep(1000)
+"""]
+sockets = ["http"]
+[service.api.reload]
+bake = "10ms"
+`)
+	r.start()
+	address := r.address()
+	r.ctl(0, "start", "api")
+	r.line("http.socket", "shut it down")
+	r.has(r.ctl(0, "sockets"), "SO_LINGER", "listening")
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	r.stop()
+}

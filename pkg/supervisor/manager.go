@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -64,6 +65,7 @@ type Manager struct {
 	going     sync.WaitGroup // invocations
 	actors    sync.WaitGroup
 	quit      chan struct{} // closed when all has ended
+	inspects  atomic.Bool   // the sockets are being looked at
 
 	mu       sync.Mutex // guards what follows
 	config   *config.Config

@@ -20,6 +20,7 @@ func (m *Manager) Status(names []string) (ipc.Status, error) {
 	m.mu.Lock()
 	services, c := m.list(), m.config
 	m.mu.Unlock()
+	m.inspect()
 	st := ipc.Status{Time: time.Now()}
 	known := map[string]bool{}
 	for _, s := range services {

@@ -59,6 +59,32 @@ func (m *Manager) roomFor(spec *unit.Spec, size int) error {
 	return nil
 }
 
+// patience is how long a status waits for a look at all sockets. It takes less
+// than a millisecond, unless somebody binds one in a slow file system.
+const patience = 100 * time.Millisecond
+
+// inspect looks for what processes did to sockets. Most of that tells nobody by
+// itself, and nobody looks while nobody asks: supervisord sleeps when it is idle.
+func (m *Manager) inspect() {
+	if !m.inspects.CompareAndSwap(false, true) {
+		return // whoever does it now will tell
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer m.inspects.Store(false)
+		for _, name := range m.o.Table.Names() {
+			m.o.Table.Audit(name)
+		}
+	}()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	}
+}
+
 // found is told what a process did to a socket that it was given.
 func (m *Manager) found(name string, f socket.Finding) {
 	unit, _, _ := strings.Cut(name, "@")
