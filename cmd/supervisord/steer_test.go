@@ -9,7 +9,9 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -154,14 +156,37 @@ func TestCanary(t *testing.T) {
 	r.stop()
 }
 
+// freeze stops a process. The signal is on its way when kill(2) returns, so each
+// of its threads is looked at until it has arrived.
+func freeze(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		stats, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		stopped := func(file string) bool {
+			text, _ := os.ReadFile(file)
+			return strings.Contains(string(text), ") T ")
+		}
+		if len(stats) == 0 {
+			t.Fatalf("pid %d is gone", pid)
+		}
+		if !slices.ContainsFunc(stats, func(file string) bool { return !stopped(file) }) {
+			return
+		}
+		if t.Context().Err() != nil {
+			t.Fatal("it does not stop")
+		}
+	}
+}
+
 // Clients of the only process that had not been accepted when it crashed are
 // answered by the next one.
 func TestCrashOfTheOnlySteeredProcess(t *testing.T) {
 	r := serving(t, steered)
 	address, pid := r.address(), r.pid("api")
-	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	freeze(t, pid)
 	var clients []net.Conn
 	for range 5 {
 		c, err := net.Dial("tcp", address)
