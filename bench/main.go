@@ -55,7 +55,7 @@ func main() {
 // A command is what the command line asks for.
 type command struct {
 	gauntlet.Options
-	compare           bool
+	compare, canary   bool
 	json, chart, page string // files for what comes of it, besides stdout
 }
 
@@ -78,6 +78,7 @@ func parse(args []string) (c command, err error) {
 	flags.IntVar(&c.Rounds, "throughput", 10, "`rounds` of the comparison with a bare worker")
 	flags.IntVar(&c.Body, "body", 200, "`bytes` of a POST")
 	flags.BoolVar(&c.compare, "compare", false, "reloads with the ways that people use today")
+	flags.BoolVar(&c.canary, "canary", false, "how many of 20,000 connections a new process gets that is to get 1, 5 and 50 per cent")
 	flags.StringVar(&c.json, "json", "", "`file` to write the figures to")
 	flags.StringVar(&c.chart, "svg", "", "`file` to draw the latency of the first minute to")
 	flags.StringVar(&c.page, "w", "", "page, a `file`, in whose block the report is to stand")
@@ -112,6 +113,14 @@ func (c command) run(ctx context.Context) (kept bool, err error) {
 			return false, err
 		}
 		return true, c.write("go run ./bench -compare", ways, func(w io.Writer) { gauntlet.PrintWays(w, ways) })
+	}
+	if c.canary {
+		all, err := gauntlet.Canaries(ctx, c.Options, []int{1, 5, 50}, 20_000)
+		if err != nil {
+			return false, err
+		}
+		kept = !slices.ContainsFunc(all, func(c gauntlet.Canary) bool { return !c.Kept })
+		return kept, c.write("go run ./bench -canary", all, func(w io.Writer) { gauntlet.PrintCanaries(w, all) })
 	}
 	report, err := gauntlet.Run(ctx, c.Options)
 	if err != nil {

@@ -29,9 +29,9 @@ type chart struct {
 // a logarithmic axis, and each reload as a band. It is an SVG of its own, for
 // light and dark pages.
 func (r *Report) WriteChart(w io.Writer) error {
-	c := &chart{span: max(r.options.Trace, time.Millisecond), lo: 2, hi: 5}
-	if s := time.Duration(r.Seconds * float64(time.Second)); s > 0 {
-		c.span = min(c.span, s)
+	c := &chart{span: time.Second, lo: 2, hi: 5}
+	for _, s := range r.samples {
+		c.span = max(c.span, s.At)
 	}
 	slots := c.slots(r.samples)
 	for _, h := range slots {

@@ -64,7 +64,8 @@ timeout_stop_sec = %q
 [service.api.reload]
 bake = %q
 settle = %q
-`, quoted(argv), quoted(names), g.Handover, startTimeout, stopTimeout, g.Bake, settle)
+canary = "%d%%"
+`, quoted(argv), quoted(names), g.Handover, startTimeout, stopTimeout, g.Bake, settle, g.Canary)
 }
 
 // settle is short, so that what an old process does at its end counts as a part of

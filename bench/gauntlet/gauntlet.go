@@ -61,7 +61,8 @@ type gauntlet struct {
 	report     *Report
 }
 
-func (g *gauntlet) run(ctx context.Context, binaries rig.Binaries) (err error) {
+// start starts a supervisord with the good build, which is not started yet.
+func (g *gauntlet) start(ctx context.Context, binaries rig.Binaries) (err error) {
 	if err := g.releases.Deploy(g.Worker); err != nil {
 		return err
 	}
@@ -71,10 +72,15 @@ func (g *gauntlet) run(ctx context.Context, binaries rig.Binaries) (err error) {
 	if g.addresses, err = addresses(g.dir); err != nil {
 		return err
 	}
-	if g.supervisor, err = rig.Start(ctx, binaries, g.dir, g.configuration()); err != nil {
+	g.supervisor, err = rig.Start(ctx, binaries, g.dir, g.configuration())
+	return err
+}
+
+func (g *gauntlet) run(ctx context.Context, binaries rig.Binaries) error {
+	if err := g.start(ctx, binaries); err != nil {
 		return err
 	}
-	err = g.underLoad(ctx)
+	err := g.underLoad(ctx)
 	if err == nil && g.Rounds > 0 {
 		err = g.throughput(ctx)
 	}

@@ -153,3 +153,21 @@ func TestReconnectsInSpiteOfHandover(t *testing.T) {
 		t.Errorf("problems: %q", r.Problems)
 	}
 }
+
+func TestCanariesAreJudgedByChance(t *testing.T) {
+	for _, test := range []struct {
+		c    Canary
+		kept bool
+	}{
+		{Canary{Percent: 5, Connections: 20_000, Got: 1000}, true},
+		{Canary{Percent: 5, Connections: 20_000, Got: 1150}, true}, // 4.9 standard deviations
+		{Canary{Percent: 5, Connections: 20_000, Got: 1200}, false},
+		{Canary{Percent: 5, Connections: 20_000, Got: 800}, false},
+		{Canary{Percent: 5, Connections: 20_000, Got: 1000, Failed: 1}, false},
+		{Canary{Percent: 0, Connections: 20_000, Got: 1}, false},
+	} {
+		if test.c.judge(); test.c.Kept != test.kept {
+			t.Errorf("%+v", test.c)
+		}
+	}
+}

@@ -27,9 +27,10 @@ type Options struct {
 	Rate    float64       // requests of each mode that are due a second; 0: each follows the last
 	Body    int           // bytes of a POST
 
-	Bake  time.Duration
-	Drain time.Duration // after a reload, for which latencies still count as its own
-	Gap   time.Duration // from there to the next reload
+	Canary int // per cent of new connections for a process that bakes, if steered
+	Bake   time.Duration
+	Drain  time.Duration // after a reload, for which latencies still count as its own
+	Gap    time.Duration // from there to the next reload
 
 	Rounds int           // of the comparison with a bare worker
 	Trace  time.Duration // for how long latencies are kept with their times

@@ -47,6 +47,7 @@ var Modes = []Mode{
 	{Name: "tls-keepalive-post", Protocol: HTTP1, Socket: TLS, Method: "POST", Keep: true},
 	{Name: "h2", Protocol: HTTP2, Socket: TLS, Method: "POST", Keep: true},
 	{Name: "h2c", Protocol: HTTP2, Socket: Plain, Method: "POST", Keep: true},
+	{Name: "h2-in-flight", Protocol: HTTP2, Socket: TLS, Method: "POST", Keep: true, Query: "?take=500ms", Takes: 500 * time.Millisecond},
 	{Name: "websocket", Protocol: WebSocket, Socket: Plain, Method: "POST", Keep: true},
 	{Name: "tcp", Protocol: Framed, Socket: TCP, Method: "POST", Keep: true},
 }

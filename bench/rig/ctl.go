@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -48,4 +49,32 @@ func (c Ctl) Must(ctx context.Context, args ...string) (Answer, error) {
 		err = fmt.Errorf("superctl %s exited with status %d: %s%s", strings.Join(args, " "), a.Status, a.Stdout, a.Stderr)
 	}
 	return a, err
+}
+
+// Until calls superctl and returns when a line with the word has come. Until stop
+// is called it goes on; its exit status is of no interest.
+func (c Ctl) Until(ctx context.Context, word string, args ...string) (stop func(), err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	cmd := exec.CommandContext(ctx, c.Superctl, append([]string{"--socket", c.Socket}, args...)...)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	cmd.Stderr = cmd.Stdout
+	if err := cmd.Start(); err != nil {
+		cancel()
+		return nil, err
+	}
+	var said strings.Builder
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		fmt.Fprintln(&said, lines.Text())
+		if strings.Contains(lines.Text(), word) {
+			return func() { cancel(); cmd.Wait() }, nil
+		}
+	}
+	cancel()
+	cmd.Wait()
+	return nil, fmt.Errorf("superctl %s did not say %q: %s", strings.Join(args, " "), word, &said)
 }

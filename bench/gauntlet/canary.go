@@ -1,0 +1,114 @@
+package gauntlet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"text/tabwriter"
+	"time"
+
+	"github.com/supervisord-go/supervisord/bench/load"
+	"github.com/supervisord-go/supervisord/bench/rig"
+)
+
+// A Canary is what part of the new connections a process got that was to get a
+// share of them while it baked.
+type Canary struct {
+	Percent     int   `json:"percent"`
+	Connections int64 `json:"connections"`
+	Failed      int64 `json:"failed"`
+	Asked       int64 `json:"asked"` // connections: the share of all
+	Got         int64 `json:"got"`
+	Kept        bool  `json:"kept"` // it is what chance makes of it, and nothing was lost
+}
+
+// sigmas is how many standard deviations chance may make: once in 500 million.
+const sigmas = 6
+
+// judge compares what the new process got with what it was to get. Each connection
+// goes to it by chance, so the number is binomial.
+func (c *Canary) judge() {
+	p := float64(c.Percent) / 100
+	n := float64(c.Connections)
+	c.Asked = int64(math.Round(n * p))
+	c.Kept = c.Failed == 0 && math.Abs(float64(c.Got)-n*p) <= sigmas*math.Sqrt(n*p*(1-p))
+}
+
+// Canaries makes as many connections for each of the shares, in per cent, and counts
+// who got them.
+func Canaries(ctx context.Context, o Options, percents []int, connections int64) (all []Canary, err error) {
+	o.Steer = true
+	o.Worker, o.Bake = "plain", time.Hour // longer than it takes to count
+	o = o.Fill()
+	dir, err := rig.TempDir()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, remove(dir)) }()
+	o.Say("building supervisord, superctl and the worker")
+	binaries, err := rig.Build(ctx, mkdir(dir, "bin"))
+	if err != nil {
+		return nil, err
+	}
+	releases, err := rig.BuildReleases(ctx, mkdir(dir, "releases"))
+	if err != nil {
+		return nil, err
+	}
+	for _, percent := range percents {
+		o.Say("%d connections, %d%% of them for the new process", connections, percent)
+		o.Canary = percent
+		g := &gauntlet{Options: o, dir: mkdir(dir, fmt.Sprint(percent)), releases: releases, report: newReport(o)}
+		c := Canary{Percent: percent}
+		if err := g.canary(ctx, binaries, connections, &c); err != nil {
+			return nil, err
+		}
+		c.judge()
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+func (g *gauntlet) canary(ctx context.Context, binaries rig.Binaries, connections int64, c *Canary) (err error) {
+	if err := g.start(ctx, binaries); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, g.supervisor.Stop()) }()
+	if _, err := g.supervisor.Must(ctx, "start", "api"); err != nil {
+		return err
+	}
+	main := g.connections(ctx, 1, 1)
+	stop, err := g.supervisor.Until(ctx, "baking", "reload", "api")
+	if err != nil {
+		return err
+	}
+	defer stop()
+	r := g.connections(ctx, g.Clients, connections/int64(g.Clients))
+	c.Connections, c.Failed, c.Got = r.OK, r.Failed, r.OK
+	for pid := range main.Servers {
+		c.Got -= r.Servers[pid]
+	}
+	return nil
+}
+
+func (g *gauntlet) connections(ctx context.Context, clients int, each int64) *load.Result {
+	o := g.load(load.Modes[0])
+	o.Clients, o.Requests, o.Pause, o.Rate = clients, each, 0, 0
+	return load.Run(ctx, o)
+}
+
+// PrintCanaries writes them for people.
+func PrintCanaries(w io.Writer, all []Canary) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprint(t, "canary\tconnections\tfailed\tasked\tgot\tgot %\t\n")
+	for _, c := range all {
+		verdict := ""
+		if !c.Kept {
+			verdict = " PROBLEM: that is not chance"
+		}
+		fmt.Fprintf(t, "%d%%\t%d\t%d\t%d\t%d\t%.2f%%\t%s\n", c.Percent, c.Connections, c.Failed, c.Asked, c.Got,
+			100*float64(c.Got)/float64(max(c.Connections, 1)), verdict)
+	}
+	t.Flush()
+}
