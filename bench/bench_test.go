@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
+	"log"
 	"os"
 	"slices"
 	"testing"
@@ -13,10 +15,24 @@ import (
 	"github.com/supervisord-go/supervisord/bench/rig"
 )
 
+var kit *gauntlet.Kit
+
+func TestMain(m *testing.M) {
+	var err error
+	if kit, err = gauntlet.Build(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+	status := m.Run()
+	if err := kit.Remove(); err != nil {
+		log.Fatal(err)
+	}
+	os.Exit(status)
+}
+
 // run is a gauntlet that must keep its promises.
 func run(t *testing.T, o gauntlet.Options) *gauntlet.Report {
 	t.Helper()
-	report, err := gauntlet.Run(t.Context(), o)
+	report, err := kit.Run(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,11 +43,12 @@ func run(t *testing.T, o gauntlet.Options) *gauntlet.Report {
 	return report
 }
 
-// TestReloadsUnderLoadLoseNothing is the main promise, in little: every second
-// build is broken in another way, and nobody notices.
+// TestReloadsUnderLoadLoseNothing is the main promise, in little: most builds are
+// broken, each in another way, and nobody notices.
 func TestReloadsUnderLoadLoseNothing(t *testing.T) {
 	run(t, gauntlet.Options{
-		Reloads: 10, Bad: 0.6, Broken: slices.Concat([]string{"exits-at-start", "exits-in-bake"}, rig.Files),
+		Worker: "library", Steer: true, Handover: true,
+		Reloads: 12, Bad: 0.6, Broken: slices.Concat([]string{"exits-at-start", "exits-in-bake", "dies-accepting"}, rig.Files),
 		Clients: 4, Pause: 20 * time.Millisecond, Rounds: 1,
 	})
 }
@@ -43,6 +60,16 @@ func TestBuildsThatDieInBakeLoseWhatTheyAccepted(t *testing.T) {
 		Reloads: 4, Bad: 0.5, Broken: []string{"dies-accepting"}, Modes: load.Modes[:3],
 		Clients: 4, Pause: 20 * time.Millisecond,
 	})
+}
+
+func TestCanaryGetsItsShare(t *testing.T) {
+	all, err := kit.Canaries(t.Context(), gauntlet.Options{Clients: 4}, []int{20}, 2000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := all[0]; !c.Kept || c.Connections != 2000 {
+		t.Errorf("of %d connections, %d lost, it got %d; %d were asked for", c.Connections, c.Failed, c.Got, c.Asked)
+	}
 }
 
 func TestCommandLine(t *testing.T) {

@@ -107,22 +107,19 @@ func parse(args []string) (c command, err error) {
 
 // run says whether all promises were kept.
 func (c command) run(ctx context.Context) (kept bool, err error) {
-	if c.compare {
-		ways, err := gauntlet.Compare(ctx, c.Options)
-		if err != nil {
-			return false, err
-		}
-		return true, c.write("go run ./bench -compare", ways, func(w io.Writer) { gauntlet.PrintWays(w, ways) })
+	c.Say("building supervisord, superctl and the worker")
+	kit, err := gauntlet.Build(ctx)
+	if err != nil {
+		return false, err
 	}
-	if c.canary {
-		all, err := gauntlet.Canaries(ctx, c.Options, []int{1, 5, 50}, 20_000)
-		if err != nil {
-			return false, err
-		}
-		kept = !slices.ContainsFunc(all, func(c gauntlet.Canary) bool { return !c.Kept })
-		return kept, c.write("go run ./bench -canary", all, func(w io.Writer) { gauntlet.PrintCanaries(w, all) })
+	defer func() { err = errors.Join(err, kit.Remove()) }()
+	switch {
+	case c.compare:
+		return c.runCompare(ctx, kit)
+	case c.canary:
+		return c.runCanary(ctx, kit)
 	}
-	report, err := gauntlet.Run(ctx, c.Options)
+	report, err := kit.Run(ctx, c.Options)
 	if err != nil {
 		return false, err
 	}
@@ -131,6 +128,23 @@ func (c command) run(ctx context.Context) (kept bool, err error) {
 		writeTo(c.chart, report.WriteChart),
 	)
 	return len(report.Problems) == 0, err
+}
+
+func (c command) runCompare(ctx context.Context, kit *gauntlet.Kit) (kept bool, err error) {
+	ways, err := kit.Compare(ctx, c.Options)
+	if err != nil {
+		return false, err
+	}
+	return true, c.write("go run ./bench -compare", ways, func(w io.Writer) { gauntlet.PrintWays(w, ways) })
+}
+
+func (c command) runCanary(ctx context.Context, kit *gauntlet.Kit) (kept bool, err error) {
+	all, err := kit.Canaries(ctx, c.Options, []int{1, 5, 50}, 20_000)
+	if err != nil {
+		return false, err
+	}
+	kept = !slices.ContainsFunc(all, func(c gauntlet.Canary) bool { return !c.Kept })
+	return kept, c.write("go run ./bench -canary", all, func(w io.Writer) { gauntlet.PrintCanaries(w, all) })
 }
 
 func names(modes []load.Mode) string {

@@ -13,10 +13,15 @@ import (
 
 // brokenBuilds reloads to every broken build that accepts nothing, under load:
 // each is refused, and nothing is lost.
-func brokenBuilds(ctx context.Context, _ *bed) (string, error) {
+func brokenBuilds(ctx context.Context, _ *bed) (_ string, err error) {
+	kit, err := gauntlet.Build(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, kit.Remove()) }()
 	broken := slices.Concat(gauntlet.Broken, rig.Files)
-	r, err := gauntlet.Run(ctx, gauntlet.Options{
-		Reloads: 2 * len(broken), Bad: 1, Broken: broken, Clients: 8, Pause: 5 * time.Millisecond,
+	r, err := kit.Run(ctx, gauntlet.Options{
+		Worker: "library", Reloads: len(broken), Bad: 1, Broken: broken, Clients: 8, Pause: 5 * time.Millisecond,
 	})
 	if err != nil {
 		return "", err

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/supervisord-go/supervisord/bench/load"
-	"github.com/supervisord-go/supervisord/bench/rig"
 )
 
 // A Canary is what part of the new connections a process got that was to get a
@@ -38,30 +37,16 @@ func (c *Canary) judge() {
 
 // Canaries makes as many connections for each of the shares, in per cent, and counts
 // who got them.
-func Canaries(ctx context.Context, o Options, percents []int, connections int64) (all []Canary, err error) {
-	o.Steer = true
-	o.Worker, o.Bake = "plain", time.Hour // longer than it takes to count
+func (k *Kit) Canaries(ctx context.Context, o Options, percents []int, connections int64) ([]Canary, error) {
+	o.Steer, o.Worker = true, "plain"
+	o.Bake = time.Hour // longer than it takes to count
 	o = o.Fill()
-	dir, err := rig.TempDir()
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, remove(dir)) }()
-	o.Say("building supervisord, superctl and the worker")
-	binaries, err := rig.Build(ctx, mkdir(dir, "bin"))
-	if err != nil {
-		return nil, err
-	}
-	releases, err := rig.BuildReleases(ctx, mkdir(dir, "releases"))
-	if err != nil {
-		return nil, err
-	}
+	var all []Canary
 	for _, percent := range percents {
 		o.Say("%d connections, %d%% of them for the new process", connections, percent)
 		o.Canary = percent
-		g := &gauntlet{Options: o, dir: mkdir(dir, fmt.Sprint(percent)), releases: releases, report: newReport(o)}
 		c := Canary{Percent: percent}
-		if err := g.canary(ctx, binaries, connections, &c); err != nil {
+		if err := k.gauntlet(o).canary(ctx, connections, &c); err != nil {
 			return nil, err
 		}
 		c.judge()
@@ -70,11 +55,11 @@ func Canaries(ctx context.Context, o Options, percents []int, connections int64)
 	return all, nil
 }
 
-func (g *gauntlet) canary(ctx context.Context, binaries rig.Binaries, connections int64, c *Canary) (err error) {
-	if err := g.start(ctx, binaries); err != nil {
+func (g *gauntlet) canary(ctx context.Context, connections int64, c *Canary) (err error) {
+	if err := g.start(ctx); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, g.supervisor.Stop()) }()
+	defer func() { err = errors.Join(err, g.stop()) }()
 	if _, err := g.supervisor.Must(ctx, "start", "api"); err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package gauntlet
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -23,7 +22,7 @@ type Way struct {
 // Compare goes each way with the same clients and as many reloads, one of which in
 // ten is of a build that exits at its start; one more mends that. None of it is
 // judged.
-func Compare(ctx context.Context, o Options) ([]Way, error) {
+func (k *Kit) Compare(ctx context.Context, o Options) ([]Way, error) {
 	o.Modes, _ = Parse("new,keepalive-post,in-flight")
 	o.Broken, o.Bad, o.Rounds = []string{"exits-at-start"}, 0.1, 0
 	o.Reloads++
@@ -36,38 +35,34 @@ func Compare(ctx context.Context, o Options) ([]Way, error) {
 		{"stop and start, supervisord's socket", func(o *Options) { o.Worker, o.Restart = "stock", true }},
 		{"reload, Shutdown at once", func(o *Options) { o.Worker = "stock" }},
 		{"reload, pkg/worker", func(o *Options) { o.Worker = "library" }},
+		{"reload, pkg/worker, steered, with handover", func(o *Options) { o.Worker, o.Steer, o.Handover = "library", true, true }},
 	}
 	var all []Way
 	for _, w := range ways {
 		o.Say("%s", w.name)
 		changed := o
 		w.change(&changed)
-		r, err := Run(ctx, changed)
+		r, err := k.Run(ctx, changed)
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, Way{Name: w.name, Report: r})
 	}
-	swapped, err := swap(ctx, o)
+	swapped, err := k.swap(ctx, o)
 	return append(all, swapped), err
 }
 
 // swap exchanges a plugin in the process that runs. If that ends by it, it is
 // started again with the last good plugin.
-func swap(ctx context.Context, o Options) (w Way, err error) {
+func (k *Kit) swap(ctx context.Context, o Options) (w Way, err error) {
 	w = Way{Name: "a plugin swapped in the process"}
 	if !rig.HasCompiler() {
 		w.Why = "there is no gcc, which package plugin needs"
 		return w, nil
 	}
 	o.Say("%s; building %d of them, which takes minutes the first time", w.Name, o.Reloads+1)
-	dir, err := rig.TempDir()
-	if err != nil {
-		return w, err
-	}
-	defer func() { err = errors.Join(err, remove(dir)) }()
-	s := &swapper{Options: o, dir: dir, report: newReport(o)}
-	if s.host, s.plugins, err = rig.BuildPlugins(ctx, dir, o.Reloads+1); err != nil {
+	s := &swapper{Options: o, dir: mkdir(k.dir, "plugins"), report: newReport(o)}
+	if s.host, s.plugins, err = rig.BuildPlugins(ctx, s.dir, o.Reloads+1); err != nil {
 		return w, err
 	}
 	w.Report = s.report

@@ -5,7 +5,6 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/supervisord-go/supervisord/bench/load"
 )
@@ -65,12 +64,8 @@ timeout_stop_sec = %q
 bake = %q
 settle = %q
 canary = "%d%%"
-`, quoted(argv), quoted(names), g.Handover, startTimeout, stopTimeout, g.Bake, settle, g.Canary)
+`, quoted(argv), quoted(names), g.Handover, startTimeout, stopTimeout, g.Bake, g.settle(), g.Canary)
 }
-
-// settle is short, so that what an old process does at its end counts as a part of
-// the reload.
-const settle = 50 * time.Millisecond
 
 func quoted[S ~string](list []S) string {
 	var q []string

@@ -12,5 +12,3 @@ func mkdir(parent, name string) string {
 	os.Mkdir(path, 0o755)
 	return path
 }
-
-func remove(dir string) error { return os.RemoveAll(dir) }

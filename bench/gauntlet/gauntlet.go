@@ -8,7 +8,9 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
@@ -26,33 +28,52 @@ const (
 	requestTimeout = 30 * time.Second
 )
 
-// Run does it all, in directories of its own that are gone when it returns.
-// The error is for a gauntlet that could not be run; what it found is in the
-// report.
-func Run(ctx context.Context, o Options) (_ *Report, err error) {
-	o = o.Fill()
+// A Kit is what is run: supervisord, superctl, and the worker in all its builds.
+type Kit struct {
+	dir      string
+	binaries rig.Binaries
+	releases rig.Releases
+	runs     int
+}
+
+// Build builds a kit from the module that the working directory is in. The caller
+// removes it.
+func Build(ctx context.Context) (*Kit, error) {
 	dir, err := rig.TempDir()
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, remove(dir)) }()
-	o.Say("building supervisord, superctl and the worker")
-	binaries, err := rig.Build(ctx, mkdir(dir, "bin"))
-	if err != nil {
-		return nil, err
+	k := &Kit{dir: dir}
+	if k.binaries, err = rig.Build(ctx, mkdir(dir, "bin")); err == nil {
+		k.releases, err = rig.BuildReleases(ctx, mkdir(dir, "releases"))
 	}
-	releases, err := rig.BuildReleases(ctx, mkdir(dir, "releases"))
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, k.Remove())
 	}
-	g := &gauntlet{Options: o, dir: dir, releases: releases, report: newReport(o)}
-	return g.report, g.run(ctx, binaries)
+	return k, nil
+}
+
+// Remove removes the kit, and ends what runs of it. Nothing should.
+func (k *Kit) Remove() error { return errors.Join(rig.Sweep(k.dir), os.RemoveAll(k.dir)) }
+
+// Run is one gauntlet. The error is for one that could not be run; what it found is
+// in the report. Only one can be run at a time.
+func (k *Kit) Run(ctx context.Context, o Options) (*Report, error) {
+	g := k.gauntlet(o)
+	return g.report, g.run(ctx)
+}
+
+// gauntlet prepares one in a directory of its own.
+func (k *Kit) gauntlet(o Options) *gauntlet {
+	k.runs++
+	o = o.Fill()
+	return &gauntlet{Options: o, Kit: k, dir: mkdir(k.dir, strconv.Itoa(k.runs)), report: newReport(o)}
 }
 
 type gauntlet struct {
 	Options
+	*Kit
 	dir        string
-	releases   rig.Releases
 	supervisor *rig.Supervisor
 	addresses  map[load.Socket]string
 	trust      *tls.Config
@@ -62,7 +83,7 @@ type gauntlet struct {
 }
 
 // start starts a supervisord with the good build, which is not started yet.
-func (g *gauntlet) start(ctx context.Context, binaries rig.Binaries) (err error) {
+func (g *gauntlet) start(ctx context.Context) (err error) {
 	if err := g.releases.Deploy(g.Worker); err != nil {
 		return err
 	}
@@ -72,19 +93,22 @@ func (g *gauntlet) start(ctx context.Context, binaries rig.Binaries) (err error)
 	if g.addresses, err = addresses(g.dir); err != nil {
 		return err
 	}
-	g.supervisor, err = rig.Start(ctx, binaries, g.dir, g.configuration())
+	g.supervisor, err = rig.Start(ctx, g.binaries, g.dir, g.configuration())
 	return err
 }
 
-func (g *gauntlet) run(ctx context.Context, binaries rig.Binaries) error {
-	if err := g.start(ctx, binaries); err != nil {
+// stop ends supervisord, and finds what it has left.
+func (g *gauntlet) stop() error { return errors.Join(g.supervisor.Stop(), rig.Sweep(g.Kit.dir)) }
+
+func (g *gauntlet) run(ctx context.Context) error {
+	if err := g.start(ctx); err != nil {
 		return err
 	}
 	err := g.underLoad(ctx)
 	if err == nil && g.Rounds > 0 {
 		err = g.throughput(ctx)
 	}
-	if stop := g.supervisor.Stop(); stop != nil {
+	if stop := g.stop(); stop != nil {
 		g.report.problem("%v", stop)
 	}
 	if err != nil {
@@ -179,7 +203,7 @@ func (g *gauntlet) reload(ctx context.Context, n int) error {
 	if g.trace != nil {
 		g.report.marks = append(g.report.marks, mark{g.trace.Since(start), g.trace.Since(time.Now()), bad})
 	}
-	return wait(ctx, g.Drain)
+	return wait(ctx, g.after())
 }
 
 func wait(ctx context.Context, d time.Duration) error {

@@ -100,7 +100,7 @@ func TestWhatNetHTTPLosesIsNoProblemOfOurs(t *testing.T) {
 		t.Errorf("problems: %q", r.Problems)
 	}
 	var out strings.Builder
-	if r.Print(&out); !strings.Contains(out.String(), "\n7 requests were lost in modes of which nothing is promised") {
+	if r.Print(&out); !strings.Contains(out.String(), "\n7 more in modes of which nothing is promised") {
 		t.Errorf("the report does not say whose loss it is:\n%s", &out)
 	}
 }

@@ -102,6 +102,24 @@ func (o Options) Promised(m load.Mode) bool {
 // says so.
 func (o Options) steered(s load.Socket) bool { return o.Steer && s != load.Unix }
 
+// settle is how long a process that gets no new connections any more has for those
+// it just got, if it is steered. Only a worker that calls Shutdown at once needs it:
+// a connection whose request arrives after that is lost.
+func (o Options) settle() time.Duration {
+	if o.Worker == "stock" {
+		return time.Second
+	}
+	return 50 * time.Millisecond
+}
+
+// after is for how long after a reload latencies count as its own.
+func (o Options) after() time.Duration {
+	if o.Steer {
+		return o.settle() + o.Drain
+	}
+	return o.Drain
+}
+
 // unnoticed says whether the connections of a mode outlive the process that has
 // them.
 func (o Options) unnoticed(m load.Mode) bool {

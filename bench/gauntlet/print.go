@@ -87,7 +87,7 @@ func (r *Report) printVerdict(w io.Writer) {
 	}
 	fmt.Fprintln(w)
 	if apart > 0 {
-		fmt.Fprintf(w, "%d requests were lost in modes of which nothing is promised with this worker\n", apart)
+		fmt.Fprintf(w, "%d more in modes of which nothing is promised with this worker\n", apart)
 	}
 	for _, p := range r.Problems {
 		fmt.Fprintf(w, "PROBLEM: %s\n", p)
