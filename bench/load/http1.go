@@ -93,6 +93,10 @@ func readResponse(r *bufio.Reader) (response, error) {
 	if a.chunked {
 		return a, a.readChunks(r)
 	}
+	if a.length < 0 {
+		rest, _ := io.ReadAll(io.LimitReader(r, 1024)) // says why, as far as it comes
+		return a, lose(Malformed, fmt.Errorf("neither Content-Length nor chunks: status %d, %s", a.status, short(rest)))
+	}
 	a.body = make([]byte, a.length)
 	if _, err := io.ReadFull(r, a.body); err != nil {
 		return a, lose(late(err), err)
@@ -125,8 +129,8 @@ func (a *response) readHeaders(r *bufio.Reader) error {
 }
 
 func (a *response) complete() error {
-	if a.length < 0 == !a.chunked {
-		return lose(Malformed, errors.New("not one of Content-Length and chunks"))
+	if a.length >= 0 && a.chunked {
+		return lose(Malformed, errors.New("both Content-Length and chunks"))
 	}
 	return nil
 }
