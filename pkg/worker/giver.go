@@ -14,7 +14,9 @@ import (
 )
 
 const (
-	offers     = 3               // how many takers in a row may take nothing
+	rounds     = 3               // how many times in a row takers may be found that take nothing
+	enough     = 10              // offers that find nobody new are made before it is believed
+	maxTakers  = 16              // at a time
 	answerTime = 3 * time.Second // how long each may take to answer, at most an eighth of the drain time
 
 	// window is how many connections may wait for their answers: descriptors that
@@ -25,6 +27,7 @@ const (
 var (
 	errRefused = errors.New("the next process refused the connection")
 	errNobody  = errors.New("no process takes connections")
+	errTwice   = errors.New("who has read the offer takes connections already")
 )
 
 // A giver hands over the connections of a process that leaves.
@@ -32,57 +35,91 @@ type giver struct {
 	out *net.UnixConn
 
 	mu      sync.Mutex
-	session *session
+	takers  []*session
+	turn    int
 	over    bool          // nobody will take one any more
-	changed chan struct{} // closed when session or over changes
+	changed chan struct{} // closed when takers or over change
 }
 
 func newGiver(out *net.UnixConn) *giver { return &giver{out: out, changed: make(chan struct{})} }
 
 // run looks for takers until ctx is done or none answers within patience. wake is
-// called when there is a new one.
+// called when there are new ones.
 func (g *giver) run(ctx context.Context, patience time.Duration, wake func()) {
 	defer g.set(nil, true)
-	for failures := 0; failures < offers && ctx.Err() == nil; failures++ {
-		s, err := makeOffer(ctx, g.out, patience)
-		if errors.Is(err, io.EOF) {
-			continue // it was told to leave itself; there may be another
-		}
+	for failures := 0; failures < rounds && ctx.Err() == nil; failures++ {
+		takers, err := gather(ctx, g.out, patience)
 		if err != nil {
 			return
 		}
-		g.set(s, false)
+		g.set(takers, false)
 		wake()
-		stop := context.AfterFunc(ctx, s.giveUp)
-		<-s.done
-		stop()
-		if s.took {
-			failures = 0
+		for _, s := range takers {
+			stop := context.AfterFunc(ctx, s.giveUp)
+			<-s.done
+			stop()
+			if s.took {
+				failures = 0
+			}
 		}
 		g.set(nil, false)
 	}
 }
 
-func (g *giver) set(s *session, over bool) {
+// gather makes offers until it seems that all who take have one. With several
+// instances of a service, a connection may go to each of them: if all went to one,
+// it would have most of them when each instance has been replaced.
+func gather(ctx context.Context, out *net.UnixConn, patience time.Duration) (takers []*session, err error) {
+	for failures := 0; failures < enough && len(takers) < maxTakers; {
+		s, err := makeOffer(ctx, out, patience)
+		switch {
+		case err == nil:
+			takers = append(takers, s)
+		case errors.Is(err, io.EOF) || errors.Is(err, errTwice):
+			failures++ // by who is leaving itself, or has one
+		case len(takers) == 0:
+			return nil, err
+		default:
+			return takers, nil
+		}
+	}
+	return takers, nil
+}
+
+func (g *giver) set(takers []*session, over bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.session, g.over = s, over
+	g.takers, g.over = takers, over
 	close(g.changed)
 	g.changed = make(chan struct{})
 }
 
-// current returns the taker, nil if there is none now, and whether there may be.
+// current returns a taker, each in turn, nil if there is none now, and whether
+// there may be one later.
 func (g *giver) current() (s *session, hope bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.session, !g.over
+	return g.inTurn(), !g.over
+}
+
+func (g *giver) inTurn() *session {
+	for range g.takers {
+		g.turn++
+		s := g.takers[g.turn%len(g.takers)]
+		select {
+		case <-s.done:
+		default:
+			return s
+		}
+	}
+	return nil
 }
 
 // await returns a taker other than tried, or errNobody.
 func (g *giver) await(tried *session) (*session, error) {
 	for {
 		g.mu.Lock()
-		s, over, changed := g.session, g.over, g.changed
+		s, over, changed := g.inTurn(), g.over, g.changed
 		g.mu.Unlock()
 		if over {
 			return nil, errNobody
@@ -151,7 +188,12 @@ func awaitHello(ctx context.Context, c *net.UnixConn, patience time.Duration) er
 		return err
 	}
 	closeAll(p.fds)
-	if p.err != nil || p.version != version || p.kind != hello {
+	switch {
+	case p.err != nil || p.version != version:
+		return errForeign
+	case p.kind == refused:
+		return errTwice
+	case p.kind != hello:
 		return errForeign
 	}
 	return c.SetReadDeadline(time.Time{})

@@ -190,6 +190,14 @@ func TestConnectionsThatRestMoveOn(t *testing.T) {
 // exchange sends a request that w must answer without closing the connection.
 func exchange(t *testing.T, k *keepAlive, w *process) {
 	t.Helper()
+	if got, want := answeredBy(t, k), strconv.Itoa(w.cmd.Process.Pid); got != want {
+		t.Fatalf("answered by %s, want %s", got, want)
+	}
+}
+
+// answeredBy returns the pid of who answers a request.
+func answeredBy(t *testing.T, k *keepAlive) string {
+	t.Helper()
 	fmt.Fprintf(k.conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	resp, err := http.ReadResponse(k.r, nil)
 	if err != nil {
@@ -200,9 +208,7 @@ func exchange(t *testing.T, k *keepAlive, w *process) {
 	if err != nil || resp.Close {
 		t.Fatalf("answer ended with %v, closing: %v", err, resp.Close)
 	}
-	if got, want := string(body), fmt.Sprintf("%d ", w.cmd.Process.Pid); got != want {
-		t.Fatalf("answered by %q, want %q", got, want)
-	}
+	return strings.TrimSpace(string(body))
 }
 
 func TestWithoutATakerClientsAreToldToClose(t *testing.T) {

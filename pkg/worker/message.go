@@ -14,8 +14,8 @@ import (
 //
 // Who leaves is the giver. It makes a socket pair of its own, keeps one end and
 // sends the other through the service's pair: an offer. Whoever is ready and not
-// leaving may take that. The taker says hello, and from then on the two talk by
-// themselves. The giver sends one connection a message, the taker answers each by
+// leaving may take that. The taker says hello, or refused if it talks to this giver
+// already, and from then on the two talk by themselves. The giver sends one connection a message, the taker answers each by
 // taken or refused.
 //
 // A connection changes hands in the moment in which the taker's answer enters the

@@ -78,7 +78,7 @@ func (v *leaver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // setOut begins to leave, with a taker at hand.
 func (v *leaver) setOut() {
-	v.giver.set(v.session, false)
+	v.giver.set([]*session{v.session}, false)
 	v.leaving.Store(true)
 	v.conns.wake()
 }

@@ -23,11 +23,11 @@ type taker struct {
 
 	mu       sync.Mutex
 	stopped  bool
-	sessions map[*net.UnixConn]struct{}
+	sessions map[*net.UnixConn]int32 // with the giver's pid
 }
 
 func newTaker(g *Group, in *net.UnixConn) *taker {
-	return &taker{group: g, in: in, sessions: make(map[*net.UnixConn]struct{})}
+	return &taker{group: g, in: in, sessions: make(map[*net.UnixConn]int32)}
 }
 
 // start takes offers until stop.
@@ -77,11 +77,16 @@ func (t *taker) accept(p packet) error {
 		closeAll(p.fds) // tells the giver to ask another
 		return nil
 	}
+	giver := peer(p.fds[0])
 	c, err := unixConn(p.fds[0])
 	if err != nil {
 		return nil // which has closed it
 	}
-	t.sessions[c] = struct{}{}
+	if t.talksTo(giver) {
+		transmit(c, message{kind: refused}, answerTime)
+		return c.Close()
+	}
+	t.sessions[c] = giver
 	t.work.Go(func() {
 		t.listen(c)
 		t.mu.Lock()
@@ -90,6 +95,24 @@ func (t *taker) accept(p packet) error {
 		c.Close()
 	})
 	return nil
+}
+
+func (t *taker) talksTo(giver int32) bool {
+	for _, pid := range t.sessions {
+		if pid == giver && pid != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// peer returns the pid of who made a socket pair, 0 if that has none here.
+func peer(fd int) int32 {
+	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return 0
+	}
+	return cred.Pid
 }
 
 // listen takes what one giver sends, until that ends.
