@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"reflect"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"syscall"
@@ -18,6 +19,8 @@ var deep = flag.Int("deep", 0, "how many more Old the walk looks at in each worl
 // each transition what must always hold. Times are reduced to armed or not, so
 // each deadline may be the one that passes.
 func TestWalk(t *testing.T) {
+	gc := debug.SetGCPercent(400) // there is much garbage, and it is small
+	t.Cleanup(func() { debug.SetGCPercent(gc) })
 	for _, w := range []world{
 		{name: "overlap, steered", n: 1, old: 2, waiters: 1, life: Life{Type: Notify, Overlap: true, Steer: true, Canary: 5, Restart: OnFailure, MaxDraining: 2}},
 		{name: "exec, start limit", n: 1, old: 2, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, Burst: 2, MaxDraining: 2}},
@@ -83,11 +86,11 @@ func (w *world) walk() {
 		w.events(s, func(s Service, e Event) {
 			transitions++
 			before := ""
-			if transitions%16 == 0 {
+			if transitions%64 == 0 {
 				before = raw(s)
 			}
 			to, effects := Step(s, now, e)
-			if transitions%16 == 0 && (raw(s) != before || !same(s, e, to, effects)) {
+			if transitions%64 == 0 && (raw(s) != before || !same(s, e, to, effects)) {
 				w.fail(s, e, to, effects, "Step is a function")
 			}
 			w.check(s, e, to, effects)
