@@ -38,7 +38,12 @@
 // # Handover
 //
 // A supervisor with `handover = true` gives all generations of a service the two
-// ends of one socket pair, named by SUPERVISORD_HANDOVER. Who leaves offers his
-// connections there, and who is ready and not leaving takes them. A connection
-// that nobody takes is treated as if there were no handover.
+// ends of one socket pair, named by SUPERVISORD_HANDOVER. A process that leaves
+// offers its connections there; those that are ready and do not leave take them,
+// each some. It does not matter which of them is newer, so going back to an older
+// release works as well. A connection that nobody takes is treated as if there
+// were no handover.
+//
+// Who takes a connection trusts whoever gave it no more than a client: what is not
+// an open connection of a socket that it serves is refused.
 package worker

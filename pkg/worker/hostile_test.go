@@ -79,7 +79,7 @@ func sendTo(t *testing.T, pair []int, message []byte, fds ...int) {
 		if err == nil {
 			return
 		}
-		if !errors.Is(err, unix.EAGAIN) {
+		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
 			t.Fatal(err)
 		}
 		unix.Poll([]unix.PollFd{{Fd: int32(pair[1]), Events: unix.POLLOUT}}, int(patience.Milliseconds()))
@@ -92,15 +92,29 @@ func (g *giver) send(message []byte, fds ...int) {
 	if len(fds) > 0 {
 		rights = unix.UnixRights(fds...)
 	}
-	if err := unix.Sendmsg(g.fd, message, rights, nil, unix.MSG_NOSIGNAL); err != nil {
+	err := again(func() error { return unix.Sendmsg(g.fd, message, rights, nil, unix.MSG_NOSIGNAL) })
+	if err != nil {
 		g.t.Fatal(err)
+	}
+}
+
+// again calls f until it is not interrupted by a signal, as Go's own are.
+func again(f func() error) error {
+	for {
+		if err := f(); !errors.Is(err, unix.EINTR) {
+			return err
+		}
 	}
 }
 
 // hear returns the next answer, kind 0 if there will be none.
 func (g *giver) hear() (kind byte, id uint64, err error) {
 	b := make([]byte, 64)
-	n, err := unix.Read(g.fd, b)
+	var n int
+	err = again(func() (err error) {
+		n, err = unix.Read(g.fd, b)
+		return err
+	})
 	if err != nil || n == 0 {
 		return 0, 0, err
 	}
@@ -125,10 +139,14 @@ func descriptor(t *testing.T) func(fd int, err error) int {
 func accepted(t *testing.T, s socket) (client net.Conn, server int) {
 	t.Helper()
 	client = dial(t, s)
-	if _, err := unix.Poll([]unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}}, int(patience.Milliseconds())); err != nil {
-		t.Fatal(err)
-	}
-	fd, _, err := unix.Accept4(s.fd, unix.SOCK_CLOEXEC)
+	var fd int
+	err := again(func() (err error) {
+		if _, err := unix.Poll([]unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}}, int(patience.Milliseconds())); err != nil {
+			return err
+		}
+		fd, _, err = unix.Accept4(s.fd, unix.SOCK_CLOEXEC)
+		return err
+	})
 	return client, descriptor(t)(fd, err)
 }
 

@@ -20,15 +20,15 @@ import (
 //   - The read that it is in is into its whole buffer. One into a part of it comes
 //     after bytes of the next request, which the client has sent ahead.
 //
-// The rest is a race against the next request, which the kernel decides: a read
-// that is interrupted has either got bytes, and the connection is not at rest,
-// or none, and then the bytes stay in the kernel and move along.
+// The next request may come at that moment. The kernel decides: a read that is
+// interrupted has either got bytes, and the connection is not at rest, or none,
+// and then the bytes stay in the kernel and move along.
 
 // maxRestless is how many requests a client that never lets its connection rest
 // may send while it could move, before it is told that the connection ends.
 const maxRestless = 32
 
-// A rest is what is known of that, under the connection's mutex.
+// A rest is what is known of a connection's rest, under its mutex.
 type rest struct {
 	read     bool      // something was read, ever
 	idle     bool      // nothing was read since the server was idle

@@ -1,8 +1,11 @@
 package worker
 
 import (
+	"errors"
+	"io"
 	"net"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,4 +47,25 @@ func TestWhereAConnectionWasAccepted(t *testing.T) {
 			t.Errorf("a connection at %+v of %v: %v", test.local, test.listener, got)
 		}
 	}
+}
+
+func TestGiversBeyondTheLimitAreTurnedAway(t *testing.T) {
+	in, out := packets(t)
+	taker := newTaker(&Group{}, in)
+	for len(taker.sessions) < maxGivers {
+		taker.sessions[new(net.UnixConn)] = -1
+	}
+	taker.work.Go(func() {
+		p, err := receive(in, make([]byte, headerSize+1))
+		if err == nil {
+			err = taker.accept(p)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := makeOffer(t.Context(), out, 10*time.Second); !errors.Is(err, io.EOF) {
+		t.Errorf("an offer too many: %v", err)
+	}
+	taker.work.Wait()
 }
