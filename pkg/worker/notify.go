@@ -14,8 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The functions of this file speak sd_notify(3). Without a supervisor that
-// listens they do nothing and return nil.
+// The functions of this file speak sd_notify(3). Without a supervisor that wants to
+// hear it they do nothing and return nil. With one that does not read they fail
+// after 5 s.
 
 // Ready tells the supervisor that the service serves. [Serve] and [Group.Serve]
 // say it themselves.
@@ -155,13 +156,17 @@ func notify(fds []int, assignments ...string) error {
 	if path == "" {
 		return nil
 	}
-	if err := send(path, strings.Join(assignments, "\n"), fds); err != nil {
+	if err := send(path, strings.Join(assignments, "\n"), fds, notifyTime); err != nil {
 		return fmt.Errorf("cannot notify %s: %w", path, err)
 	}
 	return nil
 }
 
-func send(path, message string, fds []int) error {
+// notifyTime is how long a supervisor that does not read what it is told may hold
+// up whoever tells it.
+const notifyTime = 5 * time.Second
+
+func send(path, message string, fds []int, within time.Duration) error {
 	if path[0] != '/' && path[0] != '@' {
 		return errors.New("not an address of a unix socket")
 	}
@@ -170,6 +175,9 @@ func send(path, message string, fds []int) error {
 		return err
 	}
 	defer c.Close()
+	if err := c.SetWriteDeadline(time.Now().Add(within)); err != nil {
+		return err
+	}
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return err
@@ -180,8 +188,12 @@ func send(path, message string, fds []int) error {
 	}
 	var sent error
 	err = raw.Write(func(fd uintptr) bool {
-		sent = unix.Sendmsg(int(fd), []byte(message), rights, nil, unix.MSG_NOSIGNAL)
-		return !errors.Is(sent, unix.EAGAIN) && !errors.Is(sent, unix.EINTR)
+		for {
+			sent = unix.Sendmsg(int(fd), []byte(message), rights, nil, unix.MSG_NOSIGNAL)
+			if sent != unix.EINTR {
+				return sent != unix.EAGAIN
+			}
+		}
 	})
 	if err != nil {
 		return err

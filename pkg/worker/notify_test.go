@@ -3,6 +3,9 @@ package worker
 import (
 	"context"
 	"errors"
+	"net"
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,6 +34,28 @@ func TestWatchdogPingsWhileTheCheckPasses(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestASupervisorThatDoesNotReadHoldsNobodyUp(t *testing.T) {
+	dir, err := os.MkdirTemp("", "w")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "n")
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for range 100_000 { // sysctl net.unix.max_dgram_qlen is 10, or some hundreds
+		if err = send(path, "STATUS=here", nil, short); err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("sending to who does not read: %v", err)
+	}
 }
 
 func TestWatchdogInterval(t *testing.T) {
