@@ -24,7 +24,9 @@ func (l *load) share() {
 			}
 			owner[name] = s
 			k.instances = s.Life.Instances
-			k.Shards = s.Life.Instances + s.Life.Surge + s.Life.MaxDraining
+			if k.Shards = s.Life.Instances + s.Life.Surge + s.Life.MaxDraining; k.Steer && k.Shards > unit.MaxShards {
+				s.set["sockets"].element(i, nil).wrong("[socket.%s] is steered, which %d processes can be: instances, max_surge and max_draining make %d; lower one of them, or write steer = \"off\"", name, unit.MaxShards, k.Shards)
+			}
 			s.Life.Steer = s.Life.Steer || k.Steer && slices.ContainsFunc(k.Listen, func(a unit.Address) bool { return a.Network == "tcp" })
 		}
 		s.checkShare()

@@ -35,8 +35,10 @@ type seat struct {
 // defaultShards is what unit.Socket.Shards = 0 stands for.
 const defaultShards = 11
 
-// maxShards bounds descriptors and the length of the program.
-const maxShards = 1000
+// maxShards bounds descriptors and the length of the program, whose memory the
+// kernel charges to a socket: before Linux 6.7 it gave 20 KiB
+// (net.core.optmem_max).
+const maxShards = unit.MaxShards
 
 // maxWeight bounds sums.
 const maxWeight = 1 << 20

@@ -174,6 +174,9 @@ type Socket struct {
 	Shards   int  // steered: how many processes can have them at a time; 0: 11
 }
 
+// MaxShards is how many processes can have a steered socket at a time.
+const MaxShards = 400
+
 // WhenDown says what clients meet while every service of a socket is dead or failed.
 type WhenDown string
 
