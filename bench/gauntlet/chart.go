@@ -61,7 +61,7 @@ func (c *chart) slots(samples []load.Sample) []load.Histogram {
 	return slots
 }
 
-const style = `text{font:12px system-ui,sans-serif;fill:#444}.title{font-size:14px;font-weight:600}` +
+const style = `text{font:12px system-ui,sans-serif;fill:#777}.title{font-size:14px;font-weight:600}` +
 	`.grid{stroke:#888;stroke-opacity:.25}.good{fill:#2b7de9;fill-opacity:.16}.bad{fill:#d62839;fill-opacity:.16}` +
 	`.p50,.p99,.max{fill:none;stroke-width:1.5}.p50{stroke:#1a9850}.p99{stroke:#c77700}.max{stroke:#888;stroke-width:1}` +
 	`@media(prefers-color-scheme:dark){text{fill:#ccc}.good,.bad{fill-opacity:.3}.p50{stroke:#4cd07d}.p99{stroke:#ffb347}}`
