@@ -61,11 +61,28 @@ func (c *conn) SyscallConn() (syscall.RawConn, error) {
 	return nil, errors.ErrUnsupported
 }
 
+// Write writes. What has moved is another process's to write to, whoever still
+// has something to say here.
+func (c *conn) Write(p []byte) (int, error) {
+	if c.moved.Load() {
+		return 0, net.ErrClosed
+	}
+	return c.Conn.Write(p)
+}
+
 // ReadFrom lets a TCP connection use sendfile and splice.
-func (c *conn) ReadFrom(r io.Reader) (int64, error) { return io.Copy(c.Conn, r) }
+func (c *conn) ReadFrom(r io.Reader) (int64, error) {
+	if c.moved.Load() {
+		return 0, net.ErrClosed
+	}
+	return io.Copy(c.Conn, r)
+}
 
 // CloseWrite sends the client an end of file.
 func (c *conn) CloseWrite() error {
+	if c.moved.Load() {
+		return net.ErrClosed
+	}
 	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return w.CloseWrite()
 	}

@@ -48,8 +48,11 @@ func newRest() rest { return rest{idle: true, buffer: bufio.NewReader(nil).Size(
 // Read reads. A connection at rest may move instead, which looks like its end.
 func (c *conn) Read(p []byte) (int, error) {
 	for {
-		if c.closed.Load() || c.moved.Load() {
+		switch {
+		case c.closed.Load():
 			return 0, net.ErrClosed
+		case c.moved.Load():
+			return 0, io.EOF
 		}
 		if s := c.lieDown(len(p)); s != nil {
 			if c.move(s, idleHTTP1, nil) == nil {

@@ -29,7 +29,7 @@ type leaver struct {
 // large is the size of the answer to PUT, which its connection's buffer holds.
 const large = 400_000
 
-func newLeaver(t *testing.T) *leaver {
+func newLeaver(t *testing.T, protocols ...func(*http.Protocols, bool)) *leaver {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -42,7 +42,7 @@ func newLeaver(t *testing.T) *leaver {
 		release: make(chan struct{}),
 		closed:  make(chan struct{}),
 	}
-	v.HTTP(&http.Server{
+	srv := &http.Server{
 		Handler: v,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			c.(*net.TCPConn).SetWriteBuffer(2 * large)
@@ -53,7 +53,14 @@ func newLeaver(t *testing.T) *leaver {
 				close(v.closed)
 			}
 		},
-	}, l)
+	}
+	if len(protocols) > 0 {
+		srv.Protocols = new(http.Protocols)
+		for _, p := range protocols {
+			p(srv.Protocols, true)
+		}
+	}
+	v.HTTP(srv, l)
 	if err := v.open(); err != nil {
 		t.Fatal(err)
 	}
@@ -172,6 +179,38 @@ func TestNoByteThatWasReadIsLeftBehind(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A server that looks at the first bytes of a connection for HTTP/2 reads once more
+// after the read that has moved it, and must not answer what is not there.
+func TestNothingIsWrittenToWhatHasMoved(t *testing.T) {
+	v := newLeaver(t, (*http.Protocols).SetHTTP1, (*http.Protocols).SetUnencryptedHTTP2)
+	c, err := net.Dial("tcp", v.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for len(v.conns.all()) == 0 {
+		runtime.Gosched()
+	}
+	v.setOut()
+	p, err := receive(v.taker, make([]byte, maxMessage))
+	if err == nil {
+		err = transmit(v.taker, message{kind: taken, id: p.id}, time.Second)
+	}
+	if err != nil || len(p.fds) != 1 {
+		t.Fatalf("the taker got %+v, %v", p, err)
+	}
+	moved, err := fileConn(p.fds[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-v.conns.gone()
+	io.WriteString(moved, "mine")
+	moved.Close()
+	if got, err := io.ReadAll(c); string(got) != "mine" || err != nil {
+		t.Errorf("the client read %q, %v", got, err)
 	}
 }
 
