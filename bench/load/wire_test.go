@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -62,18 +63,18 @@ func TestHTTP2SendsAgainWhatWasNotBegun(t *testing.T) {
 		{"GOAWAY, then an end", []string{goAway, ""}, 2, Closed, 1, 1},
 		{"an end", []string{""}, 1, Closed, 0, 1},
 	} {
-		conns := 0
+		var conns atomic.Int64
 		o := server(t, func(c net.Conn, r *bufio.Reader) {
+			n := int(conns.Add(1))
 			io.WriteString(c, settings)
 			if untilHeaders(r) == nil {
-				io.WriteString(c, end.then[min(conns, len(end.then)-1)])
+				io.WriteString(c, end.then[min(n, len(end.then))-1])
 			}
-			conns++
 		})
 		o.Mode = mode(t, "h2c")
 		got := Run(context.Background(), o)
-		if conns != end.conns || got.Resent != end.resent || got.Failed != end.lost || got.Failures[end.want] != end.lost {
-			t.Errorf("%s: %d connections, %d sent again, %v (%s)", end.name, conns, got.Resent, got.Failures, got.First)
+		if n := int(conns.Load()); n != end.conns || got.Resent != end.resent || got.Failed != end.lost || got.Failures[end.want] != end.lost {
+			t.Errorf("%s: %d connections, %d sent again, %v (%s)", end.name, n, got.Resent, got.Failures, got.First)
 		}
 	}
 }
