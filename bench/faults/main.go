@@ -1,7 +1,7 @@
 // Faults does to supervisord and its services what breaks other supervisors, and
 // says how long it took to be well again.
 //
-//	go run ./bench/faults [-rounds 100] [-rows R2,R7,R12,R13,R14] [-json FILE]
+//	go run ./bench/faults [-rounds 100] [-loops 1m] [-rows R2,R7,R12,R13,R14] [-json FILE]
 //
 // It exits with status 1 if something was not as it must be. That can be the
 // machine's doing where time is what was measured.
@@ -21,6 +21,7 @@ import (
 	"strings"
 	"syscall"
 	"text/tabwriter"
+	"time"
 
 	"github.com/supervisord-go/supervisord/bench/rig"
 )
@@ -44,7 +45,8 @@ var rows = []row{
 type bed struct {
 	binaries rig.Binaries
 	crowd    string // the path of bench/crowd
-	rounds   int
+	rounds   int           // of R12
+	loops    time.Duration // that R13 looks on
 }
 
 // A result is a row of the report.
@@ -59,12 +61,13 @@ func main() {
 	log.SetFlags(0)
 	log.SetPrefix("faults: ")
 	rounds := flag.Int("rounds", 100, "of R12")
+	loops := flag.Duration("loops", minute, "for how `long` R13 looks on; what it costs is judged by a minute at least")
 	wanted := flag.String("rows", "R2,R7,R12,R13,R14", "which")
 	file := flag.String("json", "", "`file` to write the results to")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	results, err := run(ctx, strings.Split(*wanted, ","), *rounds)
+	results, err := run(ctx, strings.Split(*wanted, ","), &bed{rounds: *rounds, loops: *loops})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -73,14 +76,15 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, wanted []string, rounds int) ([]result, error) {
+// run fills in what the bed has yet to have.
+func run(ctx context.Context, wanted []string, b *bed) ([]result, error) {
 	dir, err := rig.TempDir()
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
 	log.Print("building")
-	b := &bed{crowd: filepath.Join(dir, "crowd"), rounds: rounds}
+	b.crowd = filepath.Join(dir, "crowd")
 	if b.binaries, err = rig.Build(ctx, dir); err != nil {
 		return nil, err
 	}
