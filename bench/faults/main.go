@@ -44,7 +44,7 @@ var rows = []row{
 // A bed is what rows need: a new supervisord each, the same binaries.
 type bed struct {
 	binaries rig.Binaries
-	crowd    string // the path of bench/crowd
+	crowd    string        // the path of bench/crowd
 	rounds   int           // of R12
 	loops    time.Duration // that R13 looks on
 }
