@@ -30,6 +30,9 @@ func launch(ctx context.Context, path string, argv ...string) (*process, error) 
 		return nil, err
 	}
 	p := &process{ready: ready, cmd: exec.Command(argv[0], argv[1:]...), exited: make(chan struct{})}
+	// A session of its own, as every service has one: the scheduler shares processors
+	// among sessions (sched(7), autogroup), and one with the clients gets more of them.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	p.cmd.Stderr = &p.stderr
 	p.cmd.Env = append(os.Environ(), ready.Env())
 	if err := p.cmd.Start(); err != nil {
