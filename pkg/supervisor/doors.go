@@ -84,7 +84,6 @@ func (d *doors) open(service string, id unit.Invocation, heir bool, s *unit.Sock
 func (d *doors) free(service string, id unit.Invocation) {
 	for _, name := range d.of(service) {
 		d.table.Free(name, id)
-		d.table.Audit(name)
 	}
 }
 

@@ -36,6 +36,7 @@ type invocation struct {
 	process *process.Process
 	notify  *notify.Socket
 	output  *logs.Stream
+	freed   bool
 	began   chan struct{} // closed when the actor knows that the program runs, or never will
 }
 
@@ -163,7 +164,7 @@ func (i *invocation) follow() {
 	o.tell(unit.Started{ID: o.ID, PID: i.process.PID()})
 	close(i.began)
 	exit := i.process.Wait()
-	i.m.doors.free(o.spec.Name, o.ID) // who waits in its queue waits for who comes next
+	i.free() // who waits in its queue waits for who comes next
 	if i.notify != nil {
 		i.notify.Drain() // what it said, it said before it ended
 	}
@@ -176,12 +177,20 @@ func (i *invocation) follow() {
 }
 
 func (i *invocation) close() {
-	i.m.doors.free(i.order.spec.Name, i.order.ID)
+	i.free()
 	if i.output != nil {
 		i.output.Finish()
 	}
 	if i.notify != nil {
 		i.notify.Close()
+	}
+}
+
+// free gives back what the process had of sockets for itself.
+func (i *invocation) free() {
+	if !i.freed {
+		i.freed = true
+		i.m.doors.free(i.order.spec.Name, i.order.ID)
 	}
 }
 

@@ -49,9 +49,8 @@ func (f Finding) String() string {
 // reset), options and the length of the queue are set back, the program that
 // divides new connections is attached again. It lists what it found.
 //
-// Audit is for when a process has ended and before another starts; [Table.Free]
-// and [Table.Steer] do it themselves for steered units. Between, [Table.Watch]
-// notices what is fatal.
+// [Table.Free] does it itself. Between, [Table.Watch] notices what is fatal, and
+// Audit is for when somebody wants to know.
 func (t *Table) Audit(name string) []Finding {
 	g := t.group(name)
 	g.op.Lock()

@@ -132,28 +132,31 @@ func (r *ring) queued(seat int) int {
 }
 
 // Free takes the seat of a process that is gone. Its shards stay open, with their
-// queues and their share. What the process did to them is looked for and mended,
-// as by [Table.Audit]; those who [Table.Watch] hear of it.
+// queues and their share. What the process did to the unit's sockets, steered or
+// not, is looked for and mended, as by [Table.Audit]; those who [Table.Watch] hear
+// of it.
 func (t *Table) Free(name string, holder unit.Invocation) {
 	g := t.group(name)
 	g.op.Lock()
 	i := g.seatOf(holder)
-	if holder == 0 || i < 0 {
+	if holder == 0 || i < 0 && len(g.seats) > 0 {
 		g.op.Unlock()
 		return
 	}
 	found := g.audit()
-	g.mu.Lock()
-	g.seats[i].holder = 0
-	g.mu.Unlock()
+	if i >= 0 {
+		g.mu.Lock()
+		g.seats[i].holder = 0
+		g.mu.Unlock()
+	}
 	g.op.Unlock()
 	t.tell(name, found)
 }
 
 // Steer divides the new connections of a unit among its processes, in proportion
 // to shares (0 to 2^20). It replaces the earlier shares: who is not named gets
-// none. It takes effect at once, between two connections, and mends what a worker
-// did to the program. If nobody that has a seat gets a share, new connections go
+// none. It takes effect at once, between two connections, and puts the program back
+// if a worker took it off. If nobody that has a seat gets a share, new connections go
 // where they went: into some queue, since there is no other place.
 //
 // A process that has no seat is an error; the others have their shares then. Any
@@ -162,20 +165,17 @@ func (t *Table) Free(name string, holder unit.Invocation) {
 func (t *Table) Steer(name string, shares map[unit.Invocation]int) error {
 	g := t.group(name)
 	g.op.Lock()
-	found, err := g.steer(name, shares)
-	g.op.Unlock()
-	t.tell(name, found)
-	return err
+	defer g.op.Unlock()
+	return g.steer(name, shares)
 }
 
-func (g *group) steer(name string, shares map[unit.Invocation]int) ([]Finding, error) {
+func (g *group) steer(name string, shares map[unit.Invocation]int) error {
 	if len(g.seats) == 0 {
-		return nil, nil
+		return nil
 	}
-	found := g.audit()
 	weights, err := g.weigh(name, shares)
 	if weights == nil {
-		return found, err
+		return err
 	}
 	before := g.weights()
 	for _, r := range g.rings() {
@@ -183,11 +183,11 @@ func (g *group) steer(name string, shares map[unit.Invocation]int) ([]Finding, e
 			for _, r := range g.rings() {
 				e = errors.Join(e, r.steer(before))
 			}
-			return found, one(e)
+			return one(e)
 		}
 	}
 	g.settle(weights)
-	return found, err
+	return err
 }
 
 // weigh makes weights by seat of shares by process; nil if they are all 0.
