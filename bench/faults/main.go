@@ -13,6 +13,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log"
 	"os"
 	"os/signal"
@@ -23,6 +24,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/supervisord-go/supervisord/bench/page"
 	"github.com/supervisord-go/supervisord/bench/rig"
 )
 
@@ -63,7 +65,9 @@ func main() {
 	rounds := flag.Int("rounds", 100, "of R12")
 	loops := flag.Duration("loops", minute, "for how `long` R13 looks on; what it costs is judged by a minute at least")
 	wanted := flag.String("rows", "R2,R7,R12,R13,R14", "which")
-	file := flag.String("json", "", "`file` to write the results to")
+	var out outputs
+	flag.StringVar(&out.json, "json", "", "`file` to write the results to")
+	flag.StringVar(&out.page, "w", "", "page, a `file`, in whose block the results are to stand")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -71,7 +75,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	if bad := report(results, *file); bad != nil {
+	if bad := report(results, out); bad != nil {
 		log.Fatal(bad)
 	}
 }
@@ -107,8 +111,12 @@ func run(ctx context.Context, wanted []string, b *bed) ([]result, error) {
 	return results, ctx.Err()
 }
 
-func report(results []result, file string) (err error) {
-	t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+// outputs are where the results go, besides stdout.
+type outputs struct{ json, page string }
+
+func report(results []result, out outputs) (err error) {
+	var text strings.Builder
+	t := tabwriter.NewWriter(io.MultiWriter(os.Stdout, &text), 0, 0, 2, ' ', 0)
 	for _, r := range results {
 		fmt.Fprintf(t, "%s\t%s\t%s\n", r.Row, r.Fault, r.Figures)
 		if r.Error != "" {
@@ -116,12 +124,15 @@ func report(results []result, file string) (err error) {
 		}
 	}
 	t.Flush()
-	if file == "" {
+	if out.page != "" {
+		err = errors.Join(err, page.Insert(out.page, "go run ./bench/faults", text.String()))
+	}
+	if out.json == "" {
 		return err
 	}
 	b, merr := json.MarshalIndent(results, "", "  ")
 	if merr == nil {
-		merr = os.WriteFile(file, append(b, '\n'), 0o644)
+		merr = os.WriteFile(out.json, append(b, '\n'), 0o644)
 	}
 	return errors.Join(err, merr)
 }

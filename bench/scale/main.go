@@ -24,6 +24,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/supervisord-go/supervisord/bench/page"
 	"github.com/supervisord-go/supervisord/bench/rig"
 )
 
@@ -36,6 +37,7 @@ func main() {
 	services := flag.Int("services", 1000, "how many")
 	idle := flag.Duration("idle", 10*time.Second, "for how long wake-ups are counted")
 	file := flag.String("json", "", "`file` to write the figures to")
+	into := flag.String("w", "", "page, a `file`, in whose block the figures are to stand")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -43,9 +45,15 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	figures.print(os.Stdout)
+	var text strings.Builder
+	figures.print(io.MultiWriter(os.Stdout, &text))
 	if err := figures.write(*file); err != nil {
 		log.Fatal(err)
+	}
+	if *into != "" {
+		if err := page.Insert(*into, "go run ./bench/scale", text.String()); err != nil {
+			log.Fatal(err)
+		}
 	}
 	if figures.Threads >= mostThreads {
 		log.Fatalf("supervisord has %d threads, and may have fewer than %d", figures.Threads, mostThreads)

@@ -7,7 +7,8 @@ import (
 )
 
 // A reload says what was lost, not what it hopes: the kernel counts, for each
-// listening socket, the connections that wait and those that found no room.
+// listening socket, the connections that wait and the packets that it dropped:
+// handshakes that found no room in the queue, and what belongs to no connection.
 
 // tellAccount shows what became of a job's sockets. Where nothing is known, or
 // nothing can be lost, there is nothing to say.
@@ -37,7 +38,7 @@ func accountText(a ipc.SocketAccount) string {
 // tellLosses notes what clients have noticed.
 func (s *session) tellLosses(a ipc.SocketAccount) {
 	if a.Drops > 0 {
-		s.note(fmt.Sprintf("%s dropped %s meanwhile: its queue was full", a.Address, count(int(a.Drops), "connection")))
+		s.note(fmt.Sprintf("%s dropped %s meanwhile; a client whose handshake it was tries again after a second", a.Address, count(int(a.Drops), "packet")))
 	}
 	if a.Lost > 0 {
 		s.note(fmt.Sprintf("%s reset %s meanwhile: a process has detached the program that steers it", a.Address, count(int(a.Lost), "connection")))

@@ -15,7 +15,7 @@ func socketsCommand(s *session) *cobra.Command {
 		Use:   "sockets [UNIT...]",
 		Short: "show listening sockets, and what the kernel counts at them",
 		Long: `sockets shows each listening socket: how many connections wait to be accepted,
-how many may, and how many found no room since the socket was made. Of a steered
+how many may, and how many packets were dropped since the socket was made. Of a steered
 socket it shows which process gets which share of new connections.
 
 A UNIT is a socket, or a service, for all that it has.`,

@@ -222,7 +222,7 @@ func TestLossesAreTold(t *testing.T) {
 	for _, a := range []ipc.SocketAccount{{Address: ":80", Drops: 3}, {Address: ":81", Drops: 1}, {Address: ":82"}} {
 		s.tellLosses(a)
 	}
-	if got, want := errs.String(), "note: :80 dropped 3 connections meanwhile: its queue was full\nnote: :81 dropped 1 connection meanwhile: its queue was full\n"; got != want {
+	if got, want := errs.String(), "note: :80 dropped 3 packets meanwhile; a client whose handshake it was tries again after a second\nnote: :81 dropped 1 packet meanwhile; a client whose handshake it was tries again after a second\n"; got != want {
 		t.Errorf("%q, not %q", got, want)
 	}
 }

@@ -15,7 +15,7 @@ type Status struct {
 	Steered   bool   // one socket for each seat: the figures are their sums; see Table.Seats
 	Queue     int    // connections that wait for accept(2); -1: not known
 	Limit     int    // how many may; -1: not known
-	Drops     uint64 // connections that found no room since it was made; unix: always 0, clients wait or get EAGAIN
+	Drops     uint64 // packets dropped since it was made: handshakes that found no room, and what belongs to no connection; unix: always 0, clients wait or get EAGAIN
 	Retried   uint64 // steered: clients that found no seat and had to try again, which the kernel does after 1 s
 	Lost      uint64 // steered: clients that found no seat and were reset, where the kernel lets us filter nothing
 	Note      string // what a reader would not expect; may be empty
