@@ -125,20 +125,33 @@ func (f *Figures) running(ctx context.Context, s *rig.Supervisor, names []string
 	if err := f.status(ctx, s); err != nil {
 		return err
 	}
+	if err := pause(ctx, bake); err != nil { // what has just started is not idle
+		return err
+	}
 	before, err := rig.Use(s.PID())
 	if err != nil {
 		return err
 	}
 	f.Usage, f.StartCPU = before, before.CPU.Seconds()
 	log.Printf("idle for %v", idle)
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(idle):
+	if err := pause(ctx, idle); err != nil {
+		return err
 	}
 	after, err := rig.Use(s.PID())
 	f.Wakeups, f.IdleCPU = after.Wakeups-before.Wakeups, (after.CPU - before.CPU).Seconds()
 	return err
+}
+
+// bake is for how long a service is watched after its start, and some more.
+const bake = 3 * time.Second
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
 }
 
 func (f *Figures) status(ctx context.Context, s *rig.Supervisor) error {
