@@ -59,6 +59,7 @@ func at(t *testing.T, configuration string) *running {
 	}
 	r := &running{T: t, dir: dir, Ctl: rig.Ctl{Superctl: b.Superctl(), Socket: dir + "/run/control.sock"}}
 	t.Cleanup(func() {
+		r.abandon()
 		if err := rig.Sweep(dir); err != nil {
 			t.Error(err)
 		}
@@ -66,6 +67,19 @@ func at(t *testing.T, configuration string) *running {
 	})
 	r.write(configuration)
 	return r
+}
+
+// abandon ends a supervisord that a test has not, with all that it runs.
+func (r *running) abandon() {
+	if r.cmd == nil || r.cmd.Process == nil || r.cmd.ProcessState != nil {
+		return
+	}
+	for range 2 { // the second one kills
+		r.cmd.Process.Signal(syscall.SIGINT)
+	}
+	for range r.lines {
+	}
+	r.cmd.Wait()
 }
 
 func (r *running) path(name string) string { return filepath.Join(r.dir, name) }

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -80,10 +78,11 @@ func (d *doors) open(service string, id unit.Invocation, heir bool, s *unit.Sock
 	return d.table.Files(s.Name, id)
 }
 
-// free takes what a process that has ended had for itself.
-func (d *doors) free(service string, id unit.Invocation) {
-	for _, name := range d.of(service) {
-		d.table.Free(name, id)
+// free takes what a process that has ended had for itself at the sockets that it
+// entered by, whether or not its service still has them.
+func (d *doors) free(id unit.Invocation, sockets []*unit.Socket) {
+	for _, s := range sockets {
+		d.table.Free(s.Name, id)
 	}
 }
 
@@ -187,10 +186,8 @@ func (d *doors) leave(service string) (err error) {
 // leaveInstances closes the sockets of instances from n on, which are no more.
 func (d *doors) leaveInstances(service string, n int) (err error) {
 	for _, name := range d.of(service) {
-		if _, number, ok := strings.Cut(name, "@"); ok {
-			if i, e := strconv.Atoi(number); e == nil && i >= n {
-				err = errors.Join(err, d.shut(service, name), d.drop(name))
-			}
+		if _, i := unit.SplitSocket(name); i >= n {
+			err = errors.Join(err, d.shut(service, name), d.drop(name))
 		}
 	}
 	return err

@@ -44,7 +44,7 @@ func (p *pairs) lend(spec *unit.Spec, a process.Account) (*[2]int, error) {
 	if !ok {
 		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 		if err != nil {
-			return nil, &process.StartError{Step: "handover", Status: 202, Detail: err.Error()}
+			return nil, noPair(err)
 		}
 		own = pair{fds, a.UID, a.GID}
 		p.each[spec.Name] = own
@@ -58,11 +58,19 @@ func (p pair) dup() (*[2]int, error) {
 		fd, err := unix.FcntlInt(uintptr(p.fds[i]), unix.F_DUPFD_CLOEXEC, 3)
 		if err != nil {
 			closeAll(fds[:i])
-			return nil, &process.StartError{Step: "handover", Status: 202, Detail: err.Error()}
+			return nil, noPair(err)
 		}
 		fds[i] = fd
 	}
 	return &fds, nil
+}
+
+// noPair says what is missing: only descriptors or memory can be.
+func noPair(err error) error {
+	return &process.StartError{
+		Step: "handover", Status: 202, Detail: "cannot make the pair of sockets that handover takes: " + err.Error(),
+		Advice: "let supervisord have more open files (LimitNOFILE), or write handover = false",
+	}
 }
 
 // drop forgets the pair of a service that has no process any more.

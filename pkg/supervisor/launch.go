@@ -36,8 +36,8 @@ type invocation struct {
 	process *process.Process
 	notify  *notify.Socket
 	output  *logs.Stream
-	freed   bool
-	began   chan struct{} // closed when the actor knows that the program runs, or never will
+	sockets []*unit.Socket // that it entered by, until they are free
+	began   chan struct{}  // closed when the actor knows that the program runs, or never will
 }
 
 // start starts an invocation in the background. That takes a place among those
@@ -117,11 +117,11 @@ func hintOf(err error) string {
 
 // enter opens the sockets to clients, and takes those that are for this process.
 func (i *invocation) enter() ([]process.File, error) {
-	sockets, err := i.m.socketsOf(i.order.spec, i.order.Inst)
-	if err != nil {
+	var err error
+	if i.sockets, err = i.m.socketsOf(i.order.spec, i.order.Inst); err != nil {
 		return nil, err
 	}
-	return i.m.doors.enter(i.order.spec.Name, i.order.ID, i.order.heir, sockets)
+	return i.m.doors.enter(i.order.spec.Name, i.order.ID, i.order.heir, i.sockets)
 }
 
 func (i *invocation) meta() logs.Meta {
@@ -188,10 +188,8 @@ func (i *invocation) close() {
 
 // free gives back what the process had of sockets for itself.
 func (i *invocation) free() {
-	if !i.freed {
-		i.freed = true
-		i.m.doors.free(i.order.spec.Name, i.order.ID)
-	}
+	i.m.doors.free(i.order.ID, i.sockets)
+	i.sockets = nil
 }
 
 // notRun is how an invocation ended that never began.
@@ -199,9 +197,7 @@ func notRun(err error) unit.Exit {
 	if e := (*process.StartError)(nil); errors.As(err, &e) {
 		return e.Exit()
 	}
-	exit := unit.Exit{Kind: unit.NotRun, Code: 255, Step: "start", Detail: err.Error()}
-	errors.As(err, &exit.Errno)
-	return exit
+	return unit.Exit{Kind: unit.NotRun, Code: 255, Step: "start", Detail: err.Error()} // which says it in full
 }
 
 func (i *invocation) Trace() Trace {

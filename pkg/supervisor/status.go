@@ -98,7 +98,7 @@ func (m *Manager) socketStatus(name string) ipc.SocketUnit {
 func (m *Manager) partsOf(name string) []string {
 	var parts []string
 	for _, n := range m.o.Table.Names() {
-		if base, _, ok := strings.Cut(n, "@"); ok && base == name {
+		if of, i := unit.SplitSocket(n); of == name && i >= 0 {
 			parts = append(parts, n)
 		}
 	}

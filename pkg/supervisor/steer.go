@@ -3,7 +3,6 @@ package supervisor
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
@@ -45,7 +44,10 @@ func (m *Manager) settle(service string, id unit.Invocation, atMost time.Duratio
 func (m *Manager) roomFor(spec *unit.Spec, size int) error {
 	sockets, err := m.socketsOf(spec, size-1)
 	if err != nil {
-		return &ipc.Error{Code: ipc.Refused, Message: fmt.Sprintf("cannot scale %s to %d: %v", spec.Name, size, err)}
+		return &ipc.Error{
+			Code: ipc.Refused, Message: fmt.Sprintf("cannot scale %s to %d: %v", spec.Name, size, err),
+			Hints: []string{"a smaller number, or another listen_stream for its sockets and superctl daemon-reload"},
+		}
 	}
 	for _, s := range sockets {
 		if seats := len(m.o.Table.Seats(s.Name)); seats > 0 && size+spec.Life.Surge > seats-1 {
@@ -87,8 +89,8 @@ func (m *Manager) inspect() {
 
 // found is told what a process did to a socket that it was given.
 func (m *Manager) found(name string, f socket.Finding) {
-	unit, _, _ := strings.Cut(name, "@")
-	m.log.Warn().Str("unit", unit+".socket").Msg(m.blame(name, f))
+	of, _ := unit.SplitSocket(name)
+	m.log.Warn().Str("unit", of+".socket").Msg(m.blame(name, f))
 }
 
 // blame is a finding in words, with the pid of who did it if that is known.
@@ -122,7 +124,7 @@ func (m *Manager) pidOf(socket string, id unit.Invocation) int {
 
 // usersOf are the services that have a socket, as they were last shown.
 func (m *Manager) usersOf(name string) (users []*view) {
-	name, _, _ = strings.Cut(name, "@")
+	name, _ = unit.SplitSocket(name)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, s := range m.list() {

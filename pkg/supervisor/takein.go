@@ -3,7 +3,6 @@ package supervisor
 import (
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
@@ -87,7 +86,7 @@ func (m *Manager) dropUnused() {
 		used[s.Name] = true
 	}
 	for _, name := range m.o.Table.Names() {
-		if base, _, _ := strings.Cut(name, "@"); used[base] {
+		if of, _ := unit.SplitSocket(name); used[of] {
 			continue
 		}
 		if err := m.doors.drop(name); err != nil {

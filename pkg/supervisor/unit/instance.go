@@ -42,7 +42,7 @@ func (s *Socket) Of(i int) (*Socket, error) {
 		return s, nil
 	}
 	c := *s
-	c.Name, c.Listen = fmt.Sprintf("%s@%d", s.Name, i), nil
+	c.Name, c.Listen = fmt.Sprint(s.Name, ofInstance, i), nil
 	for _, a := range s.Listen {
 		b, err := a.Of(i)
 		if err != nil {
@@ -51,6 +51,19 @@ func (s *Socket) Of(i int) (*Socket, error) {
 		c.Listen = append(c.Listen, b)
 	}
 	return &c, nil
+}
+
+// ofInstance is between a socket unit and an instance; no [Name] has it.
+const ofInstance = "@"
+
+// SplitSocket takes a name of [Socket.Of] apart: the unit, and the instance whose
+// own its sockets are; -1 if all instances share them.
+func SplitSocket(name string) (unit string, instance int) {
+	unit, number, own := strings.Cut(name, ofInstance)
+	if i, err := strconv.Atoi(number); own && err == nil {
+		return unit, i
+	}
+	return unit, -1
 }
 
 // Of is the address of instance i.
