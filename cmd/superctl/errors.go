@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -77,12 +78,12 @@ func (s *session) hint(text string) {
 }
 
 // simple is a path that needs no quotes.
-var simple = regexp.MustCompile(`^[A-Za-z0-9/._@+-]+$`)
+var simple = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9/._@+-]+$`) })
 
 // pasteable is a hint that is a command for the supervisord that was asked, and
 // not for the one that would be asked without --socket.
 func (s *session) pasteable(hint string) string {
-	if args, ok := strings.CutPrefix(hint, "superctl "); ok && simple.MatchString(s.socket) {
+	if args, ok := strings.CutPrefix(hint, "superctl "); ok && simple().MatchString(s.socket) {
 		return "superctl --socket " + s.socket + " " + args
 	}
 	return hint

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
@@ -98,9 +99,11 @@ func (p *progress) finished(t *task, e ipc.Event) {
 
 // known is the beginning of a message that repeats what stands above it: what
 // was asked for, and which process was started for it.
-var known = regexp.MustCompile(`^cannot [a-z-]+ [A-Za-z0-9_.-]+: ((new )?process [0-9]+ )?`)
+var known = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^cannot [a-z-]+ [A-Za-z0-9_.-]+: ((new )?process [0-9]+ )?`)
+})
 
-func reason(message string) string { return known.ReplaceAllString(message, "") }
+func reason(message string) string { return known().ReplaceAllString(message, "") }
 
 func styleOf(k unit.ChangeKind) style {
 	switch k {

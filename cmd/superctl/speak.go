@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
@@ -154,17 +155,17 @@ func escaped(r rune) string {
 }
 
 // sgr is the sequence that sets colours, and nothing but colours.
-var sgr = regexp.MustCompile("\x1b\\[[0-9;:]*m")
+var sgr = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile("\x1b\\[[0-9;:]*m") })
 
 // logText is a line that a service wrote. Its tabs stay, and on a terminal its
 // colours too, up to its end.
 func (c *console) logText(text string) painted {
 	if !c.color {
-		return painted(show(sgr.ReplaceAllString(text, ""), "\t"))
+		return painted(show(sgr().ReplaceAllString(text, ""), "\t"))
 	}
 	var b strings.Builder
 	at := 0
-	for _, m := range sgr.FindAllStringIndex(text, -1) {
+	for _, m := range sgr().FindAllStringIndex(text, -1) {
 		b.WriteString(show(text[at:m[0]], "\t"))
 		b.WriteString(text[m[0]:m[1]])
 		at = m[1]
@@ -178,7 +179,7 @@ func (c *console) logText(text string) painted {
 
 // width is how many columns a text takes that has no controls but colours.
 func width(text string) (columns int) {
-	for _, r := range sgr.ReplaceAllString(text, "") {
+	for _, r := range sgr().ReplaceAllString(text, "") {
 		columns += runeWidth(r)
 	}
 	return columns

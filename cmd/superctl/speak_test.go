@@ -118,7 +118,7 @@ func everyVerb(t *testing.T, h string) {
 			args := slices.Concat(line, more)
 			out, errs := superctl(t, dir, args...)
 			if more != nil && more[1] == "always" {
-				out, errs = sgr.ReplaceAllString(out, ""), sgr.ReplaceAllString(errs, "")
+				out, errs = sgr().ReplaceAllString(out, ""), sgr().ReplaceAllString(errs, "")
 			}
 			mustBeHarmless(t, strings.Join(args, " ")+" stdout", out, "\n\t")
 			mustBeHarmless(t, strings.Join(args, " ")+" stderr", errs, "\n\t")

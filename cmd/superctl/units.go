@@ -21,7 +21,7 @@ func (s *session) completeUnits(c *cobra.Command, args []string, _ string) ([]st
 	}
 	var words []string
 	for _, u := range st.Services {
-		if !slices.Contains(args, u.Name) && unit.Name.MatchString(u.Name) {
+		if !slices.Contains(args, u.Name) && unit.IsName(u.Name) {
 			words = append(words, u.Name+"\t"+printable(u.SubState))
 		}
 	}

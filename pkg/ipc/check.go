@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
@@ -37,7 +38,7 @@ func CheckUnit(name string) error {
 	if name == "" {
 		return usage("a unit must be named")
 	}
-	if !unit.Name.MatchString(strings.TrimSuffix(name, ".socket")) {
+	if !unit.IsName(strings.TrimSuffix(name, ".socket")) {
 		return usage("%.80q cannot be the name of a unit: letters, digits, _ . and - only, at most 63, and a letter or digit first", name)
 	}
 	return nil
@@ -71,22 +72,22 @@ func (r *KillRequest) check() error {
 }
 
 // jobID is how ids of jobs and events look: EPOCH-NUMBER.
-var jobID = regexp.MustCompile(`^([A-Za-z0-9]{1,64})-([0-9]{1,20})$`)
+var jobID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([A-Za-z0-9]{1,64})-([0-9]{1,20})$`) })
 
 func checkJob(id string) error {
-	if !jobID.MatchString(id) {
+	if !jobID().MatchString(id) {
 		return usage("%.80q cannot be the id of a job: they look like 1f3a9c02-17", id)
 	}
 	return nil
 }
 
-var invocation = regexp.MustCompile(`^[0-9a-f]{0,32}$`)
+var invocation = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{0,32}$`) })
 
 func (r *LogRequest) check() error {
 	if r.N < 0 || r.N > MaxLines {
 		return usage("cannot show the last %d lines: 0 to %d", r.N, MaxLines)
 	}
-	if !invocation.MatchString(r.Invocation) {
+	if !invocation().MatchString(r.Invocation) {
 		return usage("%.80q cannot be an invocation: 32 hexadecimal digits", r.Invocation)
 	}
 	for _, u := range r.Units {

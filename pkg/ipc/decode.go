@@ -8,6 +8,7 @@ import (
 	"io"
 	"regexp"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -24,7 +25,7 @@ const (
 
 // key is how all names on the wire look. encoding/json would take others for
 // them: UNIT, and even ſ (U+017F) for s.
-var key = regexp.MustCompile(`^[a-z][a-z_]*$`)
+var key = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z][a-z_]*$`) })
 
 // decode reads one JSON object into v, which is a pointer to a struct.
 func decode(text []byte, v any) error {
@@ -67,7 +68,7 @@ func scanObject(d *json.Decoder, depth int) error {
 		}
 		name, _ := t.(string)
 		switch {
-		case !key.MatchString(name):
+		case !key().MatchString(name):
 			return fmt.Errorf("no field is called %.40q", name)
 		case seen[name]:
 			return fmt.Errorf("field %q is there twice", name)

@@ -171,7 +171,7 @@ func (r *request) since(epoch string) (uint64, error) {
 	if id == "" {
 		return 0, nil
 	}
-	m := jobID.FindStringSubmatch(id)
+	m := jobID().FindStringSubmatch(id)
 	if m == nil {
 		return 0, usage("since=%.80q must be the id of an event", id)
 	}

@@ -4,12 +4,13 @@ import (
 	"os/user"
 	"regexp"
 	"strconv"
+	"sync"
 )
 
 // Names of users and groups, as useradd(8) lets them pass. Those that are numbers
 // must be ones that setresuid(2) does not take for "leave it as it is", in 32
 // bits or 16, and must be written in one way only.
-var accountName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,63}\$?$`)
+var accountName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,63}\$?$`) })
 
 var (
 	anyUser  = kind[string]{"user", func(c cursor) string { return readAccount(c, "user") }}
@@ -38,7 +39,7 @@ func readAccount(c cursor, what string) string {
 	case c.value == "":
 		c.wrong("it is empty; write a name or a decimal id, or leave it out")
 	case s == "" || isID(s):
-	case !accountName.MatchString(s):
+	case !accountName().MatchString(s):
 		c.wrong("%s is not a %s; write a name, or a decimal id from 0 to 4294967294 other than 65535", show(s), what)
 	case !c.file.load.knows(what, s):
 		c.wrong("there is no %s %s in /etc/%s; write another, or numbers for user and group", what, s, map[string]string{"user": "passwd", "group": "group"}[what])

@@ -167,7 +167,7 @@ func badName(name string) string {
 			return fmt.Sprintf("the table says already what kind of unit it is; call it %q", stem)
 		}
 	}
-	if !unit.Name.MatchString(name) {
+	if !unit.IsName(name) {
 		return "this cannot be a name; take 1 to 63 of A-Z a-z 0-9 _ . - and begin with a letter or digit"
 	}
 	return ""

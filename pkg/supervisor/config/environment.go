@@ -3,11 +3,12 @@ package config
 import (
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
-var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+var variable = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`) })
 
 const variableRule = "take letters, digits and _, and no digit first"
 
@@ -16,7 +17,7 @@ var environment = kind[unit.Secrets]{"table of strings, or list of KEY=value", f
 	seen := map[string]bool{}
 	add := func(c cursor, name, value string) {
 		switch {
-		case !variable.MatchString(name):
+		case !variable().MatchString(name):
 			c.wrong("this cannot be the name of a variable; %s", variableRule)
 		case seen[name]:
 			c.wrong("%s is there twice; leave one out", name)
@@ -84,9 +85,9 @@ func readFileName(c cursor) string {
 var variables = kind[[]string]{"list of names", func(c cursor) []string {
 	return each(c, func(c cursor) string {
 		s := readText(c)
-		if name, _, ok := strings.Cut(s, "="); ok && variable.MatchString(name) {
+		if name, _, ok := strings.Cut(s, "="); ok && variable().MatchString(name) {
 			c.wrong("only the name of a variable belongs here; write %q, or its value in environment", name)
-		} else if _, ok := c.value.(string); ok && !variable.MatchString(s) {
+		} else if _, ok := c.value.(string); ok && !variable().MatchString(s) {
 			c.wrong("%s cannot be the name of a variable; %s", show(s), variableRule)
 		}
 		return s

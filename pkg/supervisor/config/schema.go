@@ -99,7 +99,7 @@ func shapeOf(kind string) schema {
 
 // named is a table of tables that have names.
 func named(table schema) schema {
-	return schema{"type": "object", "patternProperties": schema{unit.Name.String(): table}, "additionalProperties": false}
+	return schema{"type": "object", "patternProperties": schema{unit.NamePattern: table}, "additionalProperties": false}
 }
 
 // WriteSchema writes etc/supervisord.schema.json, for editors that complete and

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
@@ -69,18 +70,20 @@ var plainer = []struct{ theirs, ours string }{
 	{`TOML files cannot contain control characters: '(.+)'`, `there is a control character ($1); take it out, or write it as an escape in a string`},
 }
 
-var patterns = func() (all []*regexp.Regexp) {
+var patterns = sync.OnceValue(func() (all []*regexp.Regexp) {
 	for _, p := range plainer {
 		all = append(all, regexp.MustCompile("^(?:"+p.theirs+")"))
 	}
 	return all
-}()
+})
 
-var defined = regexp.MustCompile(`^Key '(.+)' (?:has already been defined|was already created)`)
+var defined = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^Key '(.+)' (?:has already been defined|was already created)`)
+})
 
 // explain is a message of the TOML package as one of ours.
 func (found places) explain(message string) string {
-	if m := defined.FindStringSubmatch(message); m != nil {
+	if m := defined().FindStringSubmatch(message); m != nil {
 		path := ""
 		for part := range strings.SplitSeq(m[1], ".") {
 			path = join(path, part)
@@ -90,7 +93,7 @@ func (found places) explain(message string) string {
 		}
 		return m[1] + " is there already; write it once"
 	}
-	for i, p := range patterns {
+	for i, p := range patterns() {
 		if m := p.FindStringSubmatchIndex(message); m != nil {
 			return ends.Replace(string(p.ExpandString(nil, plainer[i].ours, message, m)))
 		}

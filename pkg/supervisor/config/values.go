@@ -141,7 +141,7 @@ var times = map[string]time.Duration{
 
 const day = 24 * time.Hour
 
-var timePart = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?)\s*([\pLµ]*)\s*`)
+var timePart = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?)\s*([\pLµ]*)\s*`) })
 
 // readDuration reads "1m30s". Nothing below least is one: a zero that means no
 // limit in systemd is an error here, and so is a number without a unit, which
@@ -187,7 +187,7 @@ func parseDuration(s string) (sum time.Duration, why string) {
 		return 0, `is not a duration; write one like "1m30s"`
 	}
 	for rest != "" {
-		m := timePart.FindStringSubmatch(rest)
+		m := timePart().FindStringSubmatch(rest)
 		if m == nil {
 			return 0, `is not a duration; write one like "1m30s"`
 		}

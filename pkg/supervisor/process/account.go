@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/process/stage"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
@@ -66,7 +67,7 @@ var (
 )
 
 // names are those that useradd(8) lets pass, and digits after the first place.
-var names = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,63}\$?$`)
+var names = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,63}\$?$`) })
 
 // ParseID reads a user or group id. Those that setresuid(2) and chown(2) take for
 // "leave it as it is" are none, in 32 bits and in 16.
@@ -122,7 +123,7 @@ func lookupUser(name string) (*user.User, error) {
 		}
 		return u, nil
 	}
-	if !names.MatchString(name) {
+	if !names().MatchString(name) {
 		return nil, errName
 	}
 	u, err := user.Lookup(name)
@@ -136,7 +137,7 @@ func lookupGroup(name string) (uint32, error) {
 	if gid, err := ParseID(name); err == nil {
 		return gid, nil
 	}
-	if !names.MatchString(name) {
+	if !names().MatchString(name) {
 		return 0, errName
 	}
 	g, err := user.LookupGroup(name)

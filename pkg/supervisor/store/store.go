@@ -19,6 +19,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/safepath"
@@ -35,7 +36,7 @@ const (
 )
 
 // A key becomes a file name: no path, no option, nothing hidden.
-var keys = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.@-]{0,199}$`)
+var keys = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.@-]{0,199}$`) })
 
 // A Store is an open runtime directory. It is safe for use by several
 // goroutines; two that put the same key at once must not care which is last.
@@ -122,7 +123,7 @@ func (s *Store) Put(key string, v any) error {
 }
 
 func (s *Store) encode(key string, v any) ([]byte, error) {
-	if !keys.MatchString(key) {
+	if !keys().MatchString(key) {
 		return nil, fmt.Errorf("%w: not a key", fs.ErrInvalid)
 	}
 	value, err := json.Marshal(v)
@@ -159,7 +160,7 @@ func (s *Store) write(key string, text []byte) error {
 // there is none, and is a [*RefusedError] if there is one that must not be
 // believed; [Store.SetAside] is for that.
 func (s *Store) Get(key string, v any) error {
-	if !keys.MatchString(key) {
+	if !keys().MatchString(key) {
 		return fmt.Errorf("cannot read %s: %w: not a key", key, fs.ErrInvalid)
 	}
 	text, err := s.read(key)
@@ -183,7 +184,7 @@ func (s *Store) Get(key string, v any) error {
 // so that the key has no value any more. An earlier one that was set aside is
 // replaced.
 func (s *Store) SetAside(key string) error {
-	if !keys.MatchString(key) {
+	if !keys().MatchString(key) {
 		return fmt.Errorf("cannot set %s aside: %w: not a key", key, fs.ErrInvalid)
 	}
 	defer s.turn()()
@@ -192,7 +193,7 @@ func (s *Store) SetAside(key string) error {
 
 // Delete removes the value of a key, if there is one.
 func (s *Store) Delete(key string) error {
-	if !keys.MatchString(key) {
+	if !keys().MatchString(key) {
 		return fmt.Errorf("cannot delete %s: %w: not a key", key, fs.ErrInvalid)
 	}
 	defer s.turn()()
@@ -211,7 +212,7 @@ func (s *Store) Keys() ([]string, error) {
 	}
 	var found []string
 	for _, name := range names {
-		if key, ok := strings.CutSuffix(name, suffix); ok && keys.MatchString(key) {
+		if key, ok := strings.CutSuffix(name, suffix); ok && keys().MatchString(key) {
 			found = append(found, key)
 		}
 	}

@@ -3,15 +3,32 @@ package unit
 import (
 	"cmp"
 	"fmt"
-	"regexp"
 	"strconv"
 	"syscall"
 	"time"
 )
 
-// Name is what every unit, instance and release name must match. A name goes
-// into files, cgroups and sockets, so it can be no option, path or hidden file.
-var Name = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$`)
+// NamePattern is what [IsName] says, as a regular expression for others.
+const NamePattern = `^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$`
+
+// IsName tells whether s can be the name of a unit, instance or release. A name
+// goes into files, cgroups and sockets, so it can be no option, path or hidden
+// file. (Without a regular expression: to compile one of this kind took superctl
+// a tenth of its time.)
+func IsName(s string) bool {
+	if len(s) == 0 || len(s) > 63 {
+		return false
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case '0' <= c && c <= '9', 'A' <= c && c <= 'Z', 'a' <= c && c <= 'z':
+		case i > 0 && (c == '_' || c == '.' || c == '-'):
+		default:
+			return false
+		}
+	}
+	return true
+}
 
 // Infinity is the duration of what has no end. Zero is never that.
 const Infinity = time.Duration(1<<63 - 1)
