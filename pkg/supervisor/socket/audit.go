@@ -189,7 +189,7 @@ func lowered(fd int, a unit.Address, asked int) (limit int, low bool) {
 	} else {
 		_, limit = tcpQueue(fd)
 	}
-	return limit, limit >= 0 && limit < min(asked, somaxconn())
+	return limit, limit >= 0 && limit < asked && limit < somaxconn()
 }
 
 // foreignFilter says that there is a filter on a socket that we gave none.

@@ -199,9 +199,11 @@ func TestHandshakesInFlightAreWaitedFor(t *testing.T) {
 	}
 }
 
-func doorOf(t *testing.T, table *Table) unix.Sockaddr {
+func doorOf(t *testing.T, table *Table) unix.Sockaddr { return doorAt(t, table, 0) }
+
+func doorAt(t *testing.T, table *Table, address int) unix.Sockaddr {
 	t.Helper()
-	to, err := table.units["http"].rings()[0].doorstep()
+	to, err := table.units["http"].rings()[address].doorstep()
 	must(t, err)
 	return to
 }
@@ -289,25 +291,54 @@ func TestThresholds(t *testing.T) {
 	}
 }
 
+// TestHandshakesAtAnyPortAreWaitedFor: a unit may have several, and none of
+// another unit's are its own.
+func TestHandshakesAtAnyPortAreWaitedFor(t *testing.T) {
+	needRoot(t, "a client that does not hear the answer needs a filter")
+	for kind, a := range steerable(t) {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			table, other := steered(t, 3, a, tcp("127.0.0.2", 0)), steered(t, 3, a)
+			for _, tb := range []*Table{table, other} {
+				sit(t, tb, 1, 2)
+				steer(t, tb, map[unit.Invocation]int{1: 1})
+			}
+			deaf(t, doorOf(t, other))
+			for i := range 2 {
+				deaf(t, doorAt(t, table, i))
+			}
+			steer(t, table, map[unit.Invocation]int{2: 1})
+			if s, err := table.Settled("http", 1); err != nil || s.Handshakes != 2 {
+				t.Errorf("it waits for %d of 2 handshakes: %v", s.Handshakes, err)
+			}
+		})
+	}
+}
+
 // TestAnswersAboutHandshakesThatAreNone: what sock_diag says is parsed with care.
 func TestAnswersAboutHandshakesThatAreNone(t *testing.T) {
+	const port = 0x1234
 	good := make([]byte, inetReply)
-	good[0], good[4] = inetReply, sockDiagByFamily
+	good[0], good[4], good[inetPort], good[inetPort+1] = inetReply, tcpDiagGetSock, 0x12, 0x34
+	ports := []int{80, port}
 	for n := range good {
 		set := map[uint64]bool{}
-		if done, err := parseHandshakes(good[:n], set); len(set) > 0 || n >= headerLen && (!done || err == nil) {
+		if done, err := parseHandshakes(good[:n], ports, set); len(set) > 0 || n >= headerLen && (!done || err == nil) {
 			t.Errorf("%d bytes: %v, %v, %v", n, done, err, set)
 		}
 	}
 	set := map[uint64]bool{}
-	if done, err := parseHandshakes(good, set); done || err != nil || len(set) != 1 {
+	if done, err := parseHandshakes(good, []int{80}, set); done || err != nil || len(set) != 0 {
+		t.Errorf("of another port: %v, %v, %v", done, err, set)
+	}
+	if done, err := parseHandshakes(good, ports, set); done || err != nil || len(set) != 1 {
 		t.Errorf("%v, %v, %v", done, err, set)
 	}
 	for _, kind := range []byte{unix.NLMSG_DONE, unix.NLMSG_ERROR} {
 		for size := range byte(24) {
 			b := make([]byte, 24)
 			b[0], b[4] = size, kind
-			if done, _ := parseHandshakes(b, set); !done {
+			if done, _ := parseHandshakes(b, ports, set); !done {
 				t.Errorf("kind %d, size %d is not the end", kind, size)
 			}
 		}
