@@ -23,6 +23,7 @@ import (
 //	status.json         an ipc.Status, of which it gives what is named
 //	VERB-UNIT.json      a play: what a job of the unit comes to
 //	logs.json           ipc.LogLines, one a line
+//	history.json        an ipc.History
 //	daemon-reload.json  an ipc.Reloaded, or an error
 //	kill.json           an error, if there is one
 type fake struct {
@@ -215,6 +216,20 @@ func (f *fake) DaemonReload(ipc.Caller) (r ipc.Reloaded, err error) {
 		return r, err
 	}
 	return r, f.read("daemon-reload.json", &r)
+}
+
+func (f *fake) History(r ipc.HistoryRequest) (h ipc.History, err error) {
+	if err := f.read("history.json", &h); err != nil {
+		return h, err
+	}
+	for _, name := range r.Units {
+		if !slices.ContainsFunc(h.Records, func(x ipc.Record) bool { return x.Unit == name }) {
+			return h, noSuchUnit(name)
+		}
+	}
+	h.Records = slices.DeleteFunc(h.Records, func(x ipc.Record) bool { return len(r.Units) > 0 && !slices.Contains(r.Units, x.Unit) })
+	h.Records = h.Records[max(0, len(h.Records)-r.N):]
+	return h, nil
 }
 
 func (f *fake) Logs(ctx context.Context, r ipc.LogRequest) (iter.Seq[ipc.LogLine], error) {

@@ -35,6 +35,14 @@ func accountText(a ipc.SocketAccount) string {
 	return fmt.Sprintf("%s: %s (at most %d), %d dropped", a.Address, queue, a.Limit, a.Drops+a.Lost)
 }
 
+// dropped is what clients have noticed at all sockets of a job.
+func dropped(all []ipc.SocketAccount) (n uint64) {
+	for _, a := range all {
+		n += a.Drops + a.Lost
+	}
+	return n
+}
+
 // tellLosses notes what clients have noticed.
 func (s *session) tellLosses(a ipc.SocketAccount) {
 	if a.Drops > 0 {

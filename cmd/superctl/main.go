@@ -21,7 +21,7 @@ var commands = []func(*session) *cobra.Command{
 	statusCommand,
 	startCommand, stopCommand, restartCommand, reloadCommand, scaleCommand,
 	killCommand, resetFailedCommand,
-	logsCommand, socketsCommand,
+	logsCommand, historyCommand, socketsCommand,
 	verifyCommand, daemonReloadCommand,
 	versionCommand,
 }

@@ -27,18 +27,19 @@ type row struct {
 	style                                                             style
 }
 
-// A column is what it is called and what is in it.
-type column struct {
+// A column is what it is called and what is in it, for a row of a table of Rs.
+type column[R any] struct {
 	title string
-	of    func(row) string
-	drop  int // how soon it is left out, 1: first; 0: never
-	least int // columns that it can be cut to; 0: it cannot be cut
-	width int // what it gets
+	of    func(R) string
+	look  func(R) style // nil: plain
+	drop  int           // how soon it is left out, 1: first; 0: never
+	least int           // columns that it can be cut to; 0: it cannot be cut
+	width int           // what it gets
 }
 
-var columns = []column{
+var columns = []column[row]{
 	{title: "NAME", of: func(r row) string { return r.name }},
-	{title: "STATE", of: func(r row) string { return r.state }},
+	{title: "STATE", of: func(r row) string { return r.state }, look: func(r row) style { return r.style }},
 	{title: "READY", of: func(r row) string { return dash(r.ready) }},
 	{title: "GEN", of: func(r row) string { return dash(r.gen) }, drop: 6},
 	{title: "PID", of: func(r row) string { return dash(r.pid) }, drop: 4},
@@ -60,31 +61,36 @@ func dash(text string) string {
 const gap = 2
 
 func (s *session) showTable(st ipc.Status) {
-	rows := rowsOf(st, whole)
-	if len(rows) == 0 {
+	if len(rowsOf(st, whole)) == 0 {
 		s.out.print("no service is configured\n")
 		return
 	}
-	cols, ok := layout(columns, rows, s.out.width)
+	table(s, columns, func(b brevity) []row { return rowsOf(st, b) })
+}
+
+// table writes the rows that rowsOf makes, so that they fit.
+func table[R any](s *session, all []column[R], rowsOf func(brevity) []R) {
+	rows := rowsOf(whole)
+	cols, ok := layout(all, rows, s.out.width)
 	if !ok {
-		rows = rowsOf(st, brief)
-		cols, ok = layout(columns, rows, s.out.width)
+		rows = rowsOf(brief)
+		cols, ok = layout(all, rows, s.out.width)
 	}
-	for drop := 1; !ok && drop <= len(columns); drop++ {
+	for drop := 1; !ok && drop <= len(all); drop++ {
 		cols, ok = layout(without(cols, drop), rows, s.out.width)
 	}
-	s.draw(cols, rows)
+	draw(s, cols, rows)
 }
 
 // layout gives each column its width, and says whether they fit. Columns that
 // are empty in every row are left out.
-func layout(cols []column, rows []row, room int) (fit []column, ok bool) {
+func layout[R any](cols []column[R], rows []R, room int) (fit []column[R], ok bool) {
 	excess := -gap - room
 	for _, c := range cols {
 		c.width = len(c.title)
 		empty := true
 		for _, r := range rows {
-			c.width = max(c.width, width(c.of(r)))
+			c.width = max(c.width, width(printable(c.of(r))))
 			empty = empty && (c.of(r) == "" || c.of(r) == "-")
 		}
 		if !empty {
@@ -105,7 +111,7 @@ func layout(cols []column, rows []row, room int) (fit []column, ok bool) {
 	return fit, excess <= 0
 }
 
-func without(cols []column, drop int) (rest []column) {
+func without[R any](cols []column[R], drop int) (rest []column[R]) {
 	for _, c := range cols {
 		if c.drop != drop {
 			rest = append(rest, c)
@@ -115,38 +121,31 @@ func without(cols []column, drop int) (rest []column) {
 }
 
 // draw writes the table: what is in a column begins below its title.
-func (s *session) draw(cols []column, rows []row) {
-	var titles []string
-	for _, c := range cols {
-		titles = append(titles, c.title)
-	}
-	s.drawLine(cols, titles, func(column) style { return faint })
+func draw[R any](s *session, cols []column[R], rows []R) {
+	drawLine(s, cols, func(c column[R]) (string, style) { return c.title, faint })
 	for _, r := range rows {
-		var cells []string
-		for _, c := range cols {
-			cells = append(cells, c.of(r))
-		}
-		s.drawLine(cols, cells, func(c column) style {
-			if c.title == "STATE" {
-				return r.style
+		drawLine(s, cols, func(c column[R]) (string, style) {
+			if c.look == nil {
+				return c.of(r), plain
 			}
-			return plain
+			return c.of(r), c.look(r)
 		})
 	}
 }
 
 // drawLine cuts what is too long for its column, and the line if it is for a
 // terminal that is too narrow for anything.
-func (s *session) drawLine(cols []column, cells []string, styleOf func(column) style) {
+func drawLine[R any](s *session, cols []column[R], cell func(column[R]) (string, style)) {
 	room := s.out.width
 	var line strings.Builder
 	for i, c := range cols {
-		text := cut(printable(cells[i]), c.width)
+		text, look := cell(c)
+		text = cut(printable(text), c.width)
 		if s.out.width > 0 {
 			text = cut(text, max(room, 1))
 			room -= c.width + gap
 		}
-		line.WriteString(string(s.out.paint(styleOf(c), text)))
+		line.WriteString(string(s.out.paint(look, text)))
 		if i < len(cols)-1 {
 			line.WriteString(strings.Repeat(" ", c.width-width(text)+gap))
 		}

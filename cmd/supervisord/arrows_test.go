@@ -18,7 +18,7 @@ var arrows = map[string]struct {
 	"cmd/supervisord":              {[]string{"pkg/ipc", "pkg/supervisor", "pkg/supervisor/config", "pkg/supervisor/socket", "pkg/supervisor/process", "pkg/supervisor/safepath", "pkg/supervisor/store"}, "main wires, and opens what the Manager is given"},
 	"cmd/superctl":                 {[]string{"pkg/ipc", "pkg/supervisor/config", "pkg/supervisor/unit"}, "superctl speaks to supervisord by ipc alone"},
 	"pkg/ipc":                      {[]string{"pkg/supervisor/unit", "pkg/supervisor/safepath"}, "ipc declares what it serves, and knows nobody who does"},
-	"pkg/supervisor":               {[]string{"pkg/ipc", "pkg/supervisor/config", "pkg/supervisor/logs", "pkg/supervisor/notify", "pkg/supervisor/process", "pkg/supervisor/safepath", "pkg/supervisor/socket", "pkg/supervisor/store", "pkg/supervisor/unit"}, "the Manager speaks ipc's words and uses all that acts"},
+	"pkg/supervisor":               {[]string{"pkg/ipc", "pkg/supervisor/config", "pkg/supervisor/history", "pkg/supervisor/logs", "pkg/supervisor/notify", "pkg/supervisor/process", "pkg/supervisor/safepath", "pkg/supervisor/socket", "pkg/supervisor/store", "pkg/supervisor/unit"}, "the Manager speaks ipc's words and uses all that acts"},
 	"pkg/supervisor/unit":          {nil, "the rules know nothing of who acts on them"},
 	"pkg/supervisor/config":        {[]string{"pkg/supervisor/safepath", "pkg/supervisor/unit"}, "a configuration is plain data"},
 	"pkg/supervisor/socket":        {[]string{"pkg/supervisor/safepath", "pkg/supervisor/unit"}, "sockets are given to others by number"},
@@ -28,6 +28,7 @@ var arrows = map[string]struct {
 	"pkg/supervisor/notify":        {[]string{"pkg/supervisor/safepath", "pkg/supervisor/unit"}, "it says what was said, and decides nothing"},
 	"pkg/supervisor/logs":          {[]string{"pkg/supervisor/safepath", "pkg/supervisor/unit"}, "output is kept, whatever a service does"},
 	"pkg/supervisor/store":         {[]string{"pkg/supervisor/safepath"}, "it stores what it is given"},
+	"pkg/supervisor/history":       {[]string{"pkg/supervisor/safepath"}, "it keeps lines, and knows nothing of what they tell but that some are lost"},
 	"pkg/supervisor/safepath":      {nil, "everybody opens files by it"},
 	"pkg/worker":                   {nil, "services import it, and nothing of the daemon with it"},
 }

@@ -290,6 +290,45 @@ func TestAfterAKill(t *testing.T) {
 	r.stop()
 }
 
+// What happened under one supervisord is known to the next, once.
+func TestHistoryGoesOn(t *testing.T) {
+	configuration := `
+[socket.http]
+listen_stream = ["127.0.0.1:0"]
+[service.api]
+exec_start = ["/bin/sleep", "1000"]
+sockets = ["http"]
+[service.api.reload]
+bake = "10ms"
+`
+	r := at(t, configuration)
+	r.start()
+	r.ctl(0, "reload", "api")
+	pid := r.pid("api")
+	r.ctl(0, "kill", "-s", "SEGV", "api")
+	r.line(fmt.Sprintf("pid %d was killed by SIGSEGV", pid))
+	r.line("running")
+	first := r.ctl(0, "history")
+	r.has(first, fmt.Sprintf("pid %d was killed by SIGSEGV", pid), "127.0.0.1:", " 0 dropped")
+	r.stop()
+
+	r.write("[service.other]\nexec_start = [\"/bin/sleep\", \"1000\"]\n[service.other.reload]\nbake = \"10ms\"\n")
+	r.start()
+	r.ctl(0, "start", "other")
+	second := r.ctl(0, "history", "api") // which is configured no more
+	if want := len(strings.Split(first, "\n")) + 1; len(strings.Split(second, "\n")) != want {
+		t.Errorf("the first supervisord knew\n%sand the second\n%s", first, second)
+	}
+	events := regexp.MustCompile(`(?m)^\S+ \S+ +(\S+) +(\S+)`).FindAllStringSubmatch(r.ctl(0, "history"), -1)
+	got := ""
+	for _, e := range events {
+		got += e[1] + " " + e[2] + ", "
+	}
+	r.has(got, "api start, api reload, api exit, api stop, other start, ")
+	r.ctl(4, "history", "nope")
+	r.stop()
+}
+
 func TestWrongConfigurationStartsNothing(t *testing.T) {
 	r := at(t, "[service.api]\nexec_start = \"/bin/true\"\ntype = \"notfy\"\nrestart_sec = 5\n")
 	r.launch()

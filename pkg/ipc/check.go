@@ -17,6 +17,9 @@ import (
 // MaxLines is how many lines of the past a request for logs may ask for.
 const MaxLines = 100_000
 
+// MaxRecords is how many records of the history a request may ask for.
+const MaxRecords = 10_000
+
 // Verbs are what a job can do.
 var Verbs = []unit.Verb{unit.Start, unit.Stop, unit.Restart, unit.Reload, unit.Scale}
 
@@ -133,6 +136,38 @@ func parseLogRequest(q url.Values) (*LogRequest, error) {
 		return nil, err
 	}
 	r.Generation = uint32(g)
+	return r, r.check()
+}
+
+func (r *HistoryRequest) check() error {
+	if r.N < 1 || r.N > MaxRecords {
+		return usage("cannot show the last %d records: 1 to %d", r.N, MaxRecords)
+	}
+	for _, u := range r.Units {
+		if err := CheckUnit(u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// query is r as the query of a URL; parseHistoryRequest is the inverse.
+func (r *HistoryRequest) query() url.Values {
+	return url.Values{"unit": r.Units, "n": {strconv.Itoa(r.N)}}
+}
+
+// defaultRecords is n where a request does not say.
+const defaultRecords = 50
+
+func parseHistoryRequest(q url.Values) (*HistoryRequest, error) {
+	r := &HistoryRequest{Units: q["unit"], N: defaultRecords}
+	n, err := number(q, "n", MaxRecords)
+	if err != nil {
+		return nil, err
+	}
+	if q.Has("n") {
+		r.N = int(n)
+	}
 	return r, r.check()
 }
 

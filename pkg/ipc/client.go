@@ -66,6 +66,14 @@ func (c *Client) Status(ctx context.Context, units ...string) (s Status, err err
 	return s, c.get(ctx, "/v1/status", url.Values{"unit": units}, &s)
 }
 
+// History asks what happened.
+func (c *Client) History(ctx context.Context, r HistoryRequest) (h History, err error) {
+	if err := r.check(); err != nil {
+		return h, err
+	}
+	return h, c.get(ctx, "/v1/history", r.query(), &h)
+}
+
 // Submit begins a job. That it was accepted says nothing of its end.
 func (c *Client) Submit(ctx context.Context, r JobRequest) (j Job, err error) {
 	return j, c.post(ctx, "/v1/jobs", r, &j)

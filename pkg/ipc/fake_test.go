@@ -29,6 +29,7 @@ type fake struct {
 	events    func(ctx context.Context, since uint64) iter.Seq[Event]
 	logs      func(ctx context.Context, r LogRequest) (iter.Seq[LogLine], error)
 	reload    func() (Reloaded, error)
+	history   func(HistoryRequest) (History, error)
 }
 
 func (f *fake) act(what string) {
@@ -104,6 +105,13 @@ func (f *fake) Logs(ctx context.Context, r LogRequest) (iter.Seq[LogLine], error
 		return slices.Values([]LogLine(nil)), nil
 	}
 	return f.logs(ctx, r)
+}
+
+func (f *fake) History(r HistoryRequest) (History, error) {
+	if f.history == nil {
+		return History{}, nil
+	}
+	return f.history(r)
 }
 
 // A house is a running server on a real socket.

@@ -218,6 +218,16 @@ func exemplary() *fake {
 					yield(LogLine{Type: "line", Time: at(4), Unit: "api", Generation: 9, PID: 30155, Text: "GET /"})
 			}, nil
 		},
+		history: func(HistoryRequest) (History, error) {
+			uid := uint32(0)
+			return History{Records: []Record{
+				{Kind: RecordExit, Time: *at(1), Unit: "api", Generation: 8, Seconds: 86400.21, PID: 30110, Text: "was killed by SIGSEGV"},
+				{
+					Kind: RecordJob, Time: *at(2), Unit: "api", Generation: 9, Seconds: 2.04, Job: id, Verb: "reload", State: JobDone, From: 8, Asked: at(0), UID: &uid,
+					Sockets: []SocketAccount{{Unit: "http", Address: "127.0.0.1:8080", Limit: 4096}},
+				},
+			}}, nil
+		},
 		reload: func() (Reloaded, error) { return Reloaded{Changed: []string{"api"}}, nil },
 	}
 }

@@ -29,6 +29,7 @@ var Routes = []Route{
 	{Method: "GET", Path: "/v1/status", Role: Read, About: "a snapshot of all units, or of those given as `unit`", answer: getStatus},
 	{Method: "GET", Path: "/v1/events", Role: Read, About: "what happens from now on, or after the event `since`", stream: getEvents},
 	{Method: "GET", Path: "/v1/logs", Role: Read, About: "output of services: `unit`, `n`, `follow`, `generation`, `invocation`", stream: getLogs},
+	{Method: "GET", Path: "/v1/history", Role: Read, About: "the last `n` things that happened to all units, or to those given as `unit`, also before supervisord was started", answer: getHistory},
 	{Method: "POST", Path: "/v1/jobs", Role: Act, About: "begin a job: `verb` is start, stop, restart, reload or scale (to `size` instances), for one `unit`", answer: postJob},
 	{Method: "GET", Path: "/v1/jobs/{id}", Role: Read, About: "a job and what became of it", answer: getJob},
 	{Method: "GET", Path: "/v1/jobs/{id}/events", Role: Read, About: "what happens in its course, until it has ended; with `wait=drained`, until the old processes have gone as well; after the event `since`", stream: getJobEvents},
@@ -131,6 +132,17 @@ func getLogs(ctx context.Context, s Supervisor, r *request) (iter.Seq[any], erro
 	}
 	lines, err := s.Logs(ctx, *q)
 	return anything(lines, func(l *LogLine) {}), err
+}
+
+func getHistory(s Supervisor, r *request) (any, error) {
+	if err := only(r.query, "unit", "n"); err != nil {
+		return nil, err
+	}
+	q, err := parseHistoryRequest(r.query)
+	if err != nil {
+		return nil, err
+	}
+	return s.History(*q)
 }
 
 func getEvents(ctx context.Context, s Supervisor, r *request) (iter.Seq[any], error) {

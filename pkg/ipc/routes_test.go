@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +18,7 @@ var example = map[string]string{
 	"GET /v1/status":           get("/v1/status?unit=api&unit=http.socket"),
 	"GET /v1/events":           get("/v1/events?since=e-3"),
 	"GET /v1/logs":             get("/v1/logs?unit=api&n=3&generation=2&invocation=00ff"),
+	"GET /v1/history":          get("/v1/history?unit=api&unit=web&n=3"),
 	"POST /v1/jobs":            post("/v1/jobs", `{"verb":"reload","unit":"api"}`),
 	"GET /v1/jobs/{id}":        get("/v1/jobs/e-7"),
 	"GET /v1/jobs/{id}/events": get("/v1/jobs/e-7/events?wait=drained&since=e-3"),
@@ -175,5 +177,25 @@ func TestLogRequestTravels(t *testing.T) {
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%v, not %v", got, want)
+	}
+}
+
+func TestHistoryTravels(t *testing.T) {
+	var got HistoryRequest
+	uid := uint32(1000)
+	told := History{Records: []Record{{Kind: RecordJob, Unit: "a", UID: &uid, Error: &Error{Code: Failed, Message: "\u202e"}}, {Kind: RecordLost, Lost: 3}}, Notes: []string{"n"}}
+	h := serve(t, street(t), &fake{history: func(r HistoryRequest) (History, error) { got = r; return told, nil }})
+	want := HistoryRequest{Units: []string{"a", "b"}, N: MaxRecords}
+	answer, err := h.visit(t).History(t.Context(), want)
+	if err != nil || !reflect.DeepEqual(got, want) || !reflect.DeepEqual(answer, told) {
+		t.Errorf("%+v asked for, %+v told, %v", got, answer, err)
+	}
+	for _, bad := range []string{"n=0", "n=10001", "n=-1", "n=1e3", "n=1&n=2", "unit=../x", "since=1", "unit="} {
+		if answer := h.send(t, closing(get("/v1/history?"+bad))); statusOf(answer) != http.StatusBadRequest {
+			t.Errorf("%s: %s", bad, answer)
+		}
+	}
+	if h.send(t, closing(get("/v1/history"))); got.N != defaultRecords || got.Units != nil {
+		t.Errorf("without parameters %+v is asked for", got)
 	}
 }

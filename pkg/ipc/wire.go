@@ -40,6 +40,9 @@ type Supervisor interface {
 	ResetFailed(UnitRequest, Caller) error
 	DaemonReload(Caller) (Reloaded, error)
 	Logs(ctx context.Context, r LogRequest) (iter.Seq[LogLine], error)
+	// History is what happened, over restarts of supervisord. A unit that neither
+	// it nor the configuration knows is an error.
+	History(HistoryRequest) (History, error)
 }
 
 // Info is what supervisord says of itself.
@@ -248,3 +251,47 @@ type LogLine struct {
 	Raw        []byte     `json:"raw,omitempty"`  // the bytes, where Text is not they
 	Lost       uint64     `json:"lost,omitempty"`
 }
+
+// HistoryRequest asks for what happened. It is the query of a GET.
+type HistoryRequest struct {
+	Units []string // none: all
+	N     int      // the last N records; 1 to 10,000
+}
+
+// History is what happened, the oldest first.
+type History struct {
+	Records []Record `json:"records"`
+	Notes   []string `json:"notes,omitempty"` // what of it cannot be read
+}
+
+// Record is one thing that happened. Clients must ignore kinds that they do not
+// know.
+type Record struct {
+	Kind       string    `json:"kind"` // "job": it has ended; "exit": a process has, that was not told to; "lost": so many records could not be kept
+	Time       time.Time `json:"time"` // when it ended
+	Unit       string    `json:"unit,omitempty"`
+	Generation uint32    `json:"generation,omitempty"` // kind job: what it brought
+	Seconds    float64   `json:"seconds,omitempty"`    // from when the job was asked for; that the process lived
+
+	Job     string          `json:"job,omitempty"` // kind job: its id
+	Verb    string          `json:"verb,omitempty"`
+	State   JobState        `json:"state,omitempty"` // done, failed, canceled, refused
+	From    uint32          `json:"from,omitempty"`  // the generation that ran before
+	Asked   *time.Time      `json:"asked,omitempty"`
+	UID     *uint32         `json:"uid,omitempty"`     // who asked; none: supervisord itself
+	Error   *Error          `json:"error,omitempty"`   // of one that did not end well, without output
+	Sockets []SocketAccount `json:"sockets,omitempty"` // of a reload or restart; those that lost most if there are more than 32
+
+	Instance int    `json:"instance,omitempty"` // kind exit
+	PID      int    `json:"pid,omitempty"`
+	Text     string `json:"text,omitempty"` // how it ended: "was killed by SIGSEGV"
+
+	Lost uint64 `json:"lost,omitempty"` // kind lost
+}
+
+// Kinds of a [Record].
+const (
+	RecordJob  = "job"
+	RecordExit = "exit"
+	RecordLost = "lost"
+)

@@ -30,6 +30,7 @@ type jobs struct {
 type job struct {
 	ipc.Job
 	verb  unit.Verb
+	by    *uint32       // uid of who asked; nil: supervisord itself
 	began uint64        // the number of the last event before it
 	ended chan struct{} // closed when it has its result
 
@@ -38,14 +39,16 @@ type job struct {
 
 func newJobs(epoch string) *jobs { return &jobs{epoch: epoch, byID: map[unit.JobID]*job{}} }
 
-// add makes a job that is to be given to the unit's actor.
-func (j *jobs) add(name string, verb unit.Verb, after uint64) unit.JobID {
+// add makes a job that is to be given to the unit's actor. by is the uid of who
+// asked for it; nil: nobody has.
+func (j *jobs) add(name string, verb unit.Verb, by *uint32, after uint64) unit.JobID {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.last++
 	j.byID[j.last] = &job{
 		Job:   ipc.Job{ID: j.name(j.last), Unit: name, Verb: verb.String(), State: ipc.JobRunning, Asked: time.Now()},
 		verb:  verb,
+		by:    by,
 		began: after,
 		ended: make(chan struct{}),
 	}
@@ -98,13 +101,14 @@ var jobStates = map[unit.JobResult]ipc.JobState{
 	unit.Done: ipc.JobDone, unit.Failed: ipc.JobFailed, unit.Canceled: ipc.JobCanceled, unit.Refused: ipc.JobRefused,
 }
 
-// end gives a job its result. Of jobs that ended, only the last are kept.
-func (j *jobs) end(id unit.JobID, r unit.JobResult, why *ipc.Error) {
+// end gives a job its result, and returns it, unless it had one. Of jobs that
+// ended, only the last are kept.
+func (j *jobs) end(id unit.JobID, r unit.JobResult, why *ipc.Error) (job, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	e := j.byID[id]
 	if e == nil || e.Ended != nil {
-		return
+		return job{}, false
 	}
 	at := time.Now()
 	e.State, e.Ended, e.Error = jobStates[r], &at, why
@@ -113,6 +117,7 @@ func (j *jobs) end(id unit.JobID, r unit.JobResult, why *ipc.Error) {
 		delete(j.byID, j.old[0])
 		j.old = j.old[1:]
 	}
+	return *e, true
 }
 
 // finished is the event of a job's end, for who has missed it.

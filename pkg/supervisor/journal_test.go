@@ -61,7 +61,7 @@ func TestAThousandJobsAtOnce(t *testing.T) {
 	m := &Manager{jobs: newJobs("e"), journal: newJournal(), quit: make(chan struct{}), services: map[string]*service{}}
 	var ids []unit.JobID
 	for i := range 1000 {
-		ids = append(ids, m.jobs.add(fmt.Sprintf("s%d", i), unit.Start, m.journal.end()))
+		ids = append(ids, m.jobs.add(fmt.Sprintf("s%d", i), unit.Start, nil, m.journal.end()))
 	}
 	for _, id := range ids {
 		m.jobs.end(id, unit.Done, nil)
@@ -89,7 +89,7 @@ func TestAThousandJobsAtOnce(t *testing.T) {
 func TestOldJobsAreForgotten(t *testing.T) {
 	j := newJobs("e")
 	for range keptJobs + 10 {
-		j.end(j.add("api", unit.Start, 0), unit.Done, nil)
+		j.end(j.add("api", unit.Start, nil, 0), unit.Done, nil)
 	}
 	if _, ok := j.get(10); ok || len(j.byID) != keptJobs {
 		t.Errorf("%d jobs are kept", len(j.byID))

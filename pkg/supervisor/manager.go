@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/history"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/logs"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/process"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/safepath"
@@ -61,6 +62,7 @@ type Manager struct {
 	journal   *journal
 	jobs      *jobs
 	numbers   *generations
+	history   *history.Log
 	places    chan struct{}
 	going     sync.WaitGroup // invocations
 	actors    sync.WaitGroup
@@ -100,7 +102,9 @@ func New(o Options) (*Manager, error) {
 	if err := o.Table.Watch(m.found); err != nil {
 		m.log.Warn().Msg(err.Error())
 	}
-	m.numbers = openGenerations(o.State, func(err error) { m.log.Error().Msg(err.Error()) })
+	fault := func(err error) { m.log.Error().Msg(err.Error()) }
+	m.numbers = openGenerations(o.State, fault)
+	m.history = history.Open(o.State, fault)
 	m.config = o.Config
 	for _, spec := range o.Config.Services {
 		m.add(spec.Name, states[spec.Name])
@@ -244,7 +248,7 @@ func (m *Manager) Start() {
 	for _, spec := range m.config.Services {
 		if spec.Boot {
 			s := m.services[spec.Name]
-			j := m.jobs.add(spec.Name, unit.Start, m.journal.end())
+			j := m.jobs.add(spec.Name, unit.Start, nil, m.journal.end())
 			go s.tell(unit.Asks{Job: unit.Job{ID: j, Verb: unit.Start}, Build: &unit.Build{Spec: spec}})
 		}
 	}
@@ -275,7 +279,7 @@ func (m *Manager) KillAll() {
 }
 
 func (m *Manager) stop(s *service) {
-	id := m.jobs.add(s.name, unit.Stop, m.journal.end())
+	id := m.jobs.add(s.name, unit.Stop, nil, m.journal.end())
 	if s.tell(unit.Asks{Job: unit.Job{ID: id, Verb: unit.Stop}}) {
 		j, _ := m.jobs.get(id)
 		<-j.ended
@@ -292,6 +296,7 @@ func (m *Manager) Close() error {
 	m.mu.Unlock()
 	m.actors.Wait()
 	m.numbers.close()
+	m.history.Close()
 	m.eachSink(func(_ string, k *logs.Sink) { k.Close() })
 	return m.notifyDir.Close()
 }

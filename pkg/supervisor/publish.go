@@ -11,8 +11,8 @@ import (
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
-// publish makes what changed known: to the jobs, to supervisord's own log, and to
-// the journal, whose readers are superctl and all who follow.
+// publish makes what changed known: to the jobs, to supervisord's own log, to the
+// history, and to the journal, whose readers are superctl and all who follow.
 func (m *Manager) publish(cs []unit.Change, before unit.Service, v *view) {
 	at := time.Now()
 	course := m.jobs.names(append(before.Job.IDs(), v.state.Job.IDs()...))
@@ -28,7 +28,10 @@ func (m *Manager) publish(cs []unit.Change, before unit.Service, v *view) {
 			m.begun(&e, c, before, v.state.Size)
 		case unit.Finished:
 			m.finished(&e, c.Finish, v)
+		case unit.Ended:
+			m.exited(c, before, v)
 		case unit.IsGone:
+			m.exited(c, before, v)
 			m.trim(v)
 		}
 		events[i] = e
@@ -94,7 +97,9 @@ func (m *Manager) finished(e *ipc.Event, f unit.Finish, v *view) {
 				j.Generation = uint32(v.state.Current)
 			}
 		})
-		m.jobs.end(id, f.Result, why)
+		if j, ok := m.jobs.end(id, f.Result, why); ok {
+			m.remember(j.record())
+		}
 	}
 }
 

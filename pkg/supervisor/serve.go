@@ -42,8 +42,9 @@ func (m *Manager) Submit(r ipc.JobRequest, by ipc.Caller) (ipc.Job, error) {
 			return ipc.Job{}, err
 		}
 	}
-	id := m.jobs.add(r.Unit, verb, m.journal.end())
-	m.log.Info().Str("unit", r.Unit).Uint32("uid", by.UID).Str("job", m.jobs.name(id)).Msg("asked to " + r.Verb)
+	uid := by.UID
+	id := m.jobs.add(r.Unit, verb, &uid, m.journal.end())
+	m.log.Info().Str("unit", r.Unit).Uint32("uid", uid).Str("job", m.jobs.name(id)).Msg("asked to " + r.Verb)
 	if !s.tell(unit.Asks{Job: unit.Job{ID: id, Verb: verb}, Build: &unit.Build{Spec: spec}, Size: r.Size}) {
 		return ipc.Job{}, m.isEnding(r.Verb, r.Unit)
 	}

@@ -85,7 +85,8 @@ type order struct {
 
 // A run is what an actor keeps of an invocation until it is forgotten.
 type run struct {
-	handle  handle // nil until its pid is known
+	handle  handle    // nil until its pid is known
+	began   unit.Time // when that was
 	trace   Trace
 	doomed  bool // it was told to go before that
 	watched bool // for when it has settled
@@ -263,7 +264,7 @@ func (s *service) stage(m staged) error {
 	if r == nil || r.doomed {
 		return errDoomed
 	}
-	r.handle, r.trace = m.handle, m.handle.Trace()
+	r.handle, r.trace, r.began = m.handle, m.handle.Trace(), s.world.now()
 	s.keep(s.state, []unit.Effect{unit.Spawn{ID: m.id}})
 	s.show()
 	return nil

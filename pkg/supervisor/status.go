@@ -44,6 +44,9 @@ func (m *Manager) Status(names []string) (ipc.Status, error) {
 		}
 	}
 	st.Degraded = append(st.Degraded, m.logFaults()...)
+	if err := m.history.Err(); err != nil {
+		st.Degraded = append(st.Degraded, err.Error())
+	}
 	if m.filesDiffer() {
 		st.Notes = append(st.Notes, "the configuration's files differ from what is taken in: superctl daemon-reload takes them in")
 	}

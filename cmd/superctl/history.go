@@ -1,0 +1,148 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/supervisord-go/supervisord/pkg/ipc"
+)
+
+func historyCommand(s *session) *cobra.Command {
+	q := ipc.HistoryRequest{}
+	c := &cobra.Command{
+		Use:   "history [SERVICE...]",
+		Short: "show what happened to services, also before supervisord was started",
+		Long: `history shows the last things that happened to services, over restarts of
+supervisord and of the machine: what was asked for, by whom, what came of it, and
+what was lost at its sockets meanwhile; and each process that ended without having
+been told to (exit). The newest is last.
+
+TOOK is from when it was asked for to its end, or how long the process lived. UID
+is that of who asked; a dash is supervisord, when it starts or stops.`,
+		Args:              checkUnits,
+		ValidArgsFunction: s.completeUnits,
+	}
+	c.Flags().IntVarP(&q.N, "lines", "n", 50, fmt.Sprintf("how `many`, at most %d", ipc.MaxRecords))
+	s.outputFlag(c, "table")
+	c.RunE = func(c *cobra.Command, names []string) error {
+		q.Units = names
+		h, err := s.client().History(c.Context(), q)
+		if err != nil {
+			return err
+		}
+		if s.json {
+			return s.out.json(h)
+		}
+		s.showHistory(h)
+		return nil
+	}
+	return c
+}
+
+// A happening is a row of the history.
+type happening struct {
+	time, unit, event, result, gen, took, uid, note string
+	style                                           style
+}
+
+var historyColumns = []column[happening]{
+	{title: "TIME", of: func(h happening) string { return h.time }},
+	{title: "UNIT", of: func(h happening) string { return dash(h.unit) }},
+	{title: "EVENT", of: func(h happening) string { return h.event }},
+	{title: "RESULT", of: func(h happening) string { return dash(h.result) }, look: func(h happening) style { return h.style }},
+	{title: "GEN", of: func(h happening) string { return dash(h.gen) }, drop: 3},
+	{title: "TOOK", of: func(h happening) string { return dash(h.took) }, drop: 2},
+	{title: "UID", of: func(h happening) string { return dash(h.uid) }, drop: 1},
+	{title: "NOTE", of: func(h happening) string { return h.note }, least: 26},
+}
+
+func (s *session) showHistory(h ipc.History) {
+	if len(h.Records) == 0 {
+		s.out.print("nothing has happened yet\n")
+	} else {
+		table(s, historyColumns, func(b brevity) []happening { return happenings(h.Records, b) })
+	}
+	for _, n := range h.Notes {
+		s.note(n)
+	}
+}
+
+func happenings(records []ipc.Record, b brevity) (rows []happening) {
+	for _, r := range records {
+		row := happening{time: moment(r.Time, b), unit: r.Unit, event: r.Kind}
+		switch r.Kind {
+		case ipc.RecordJob:
+			row.job(r, b)
+		case ipc.RecordExit:
+			row.exit(r)
+		case ipc.RecordLost:
+			row.note = count(int(r.Lost), "record") + " could not be kept"
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// moment is a time of this computer's clock.
+func moment(t time.Time, b brevity) string {
+	if b == brief {
+		return t.Local().Format("01-02 15:04:05")
+	}
+	return t.Local().Format(time.DateTime)
+}
+
+func (h *happening) job(r ipc.Record, b brevity) {
+	h.event, h.result, h.took = r.Verb, string(r.State), span(r.Seconds)
+	switch {
+	case r.From != 0 && r.Generation != 0 && r.From != r.Generation:
+		h.gen = fmt.Sprintf("%d -> %d", r.From, r.Generation)
+	case r.Generation != 0:
+		h.gen = fmt.Sprint(r.Generation)
+	}
+	if r.UID != nil {
+		h.uid = fmt.Sprint(*r.UID)
+	}
+	h.style = good
+	if r.State != ipc.JobDone {
+		h.style = bad
+	}
+	h.note = jobNote(r, b)
+}
+
+// jobNote is what was lost in the course of a job, why it did not end well, and,
+// where there is room, what the kernel counted.
+func jobNote(r ipc.Record, b brevity) string {
+	var notes []string
+	if n := dropped(r.Sockets); n > 0 {
+		notes = append(notes, fmt.Sprintf("%d dropped", n))
+	}
+	if r.Error != nil {
+		why := strings.TrimPrefix(r.Error.Message, fmt.Sprintf("cannot %s %s: ", r.Verb, r.Unit))
+		notes = append(append(notes, why), r.Error.Notes...)
+	}
+	for _, a := range r.Sockets {
+		if a.Limit > 0 && b == whole {
+			notes = append(notes, accountText(a))
+		}
+	}
+	return strings.Join(notes, "; ")
+}
+
+func (h *happening) exit(r ipc.Record) {
+	h.took, h.gen = span(r.Seconds), fmt.Sprint(r.Generation)
+	h.note = fmt.Sprintf("pid %d %s", r.PID, r.Text)
+	if r.Instance > 0 {
+		h.note += fmt.Sprintf(" (instance %d)", r.Instance)
+	}
+}
+
+// span is seconds as a duration, with tenths where they matter.
+func span(seconds float64) string {
+	if seconds < 10 {
+		return fmt.Sprintf("%.1fs", max(seconds, 0))
+	}
+	return short(time.Duration(min(seconds, 1e9) * float64(time.Second)))
+}
