@@ -124,7 +124,7 @@ type Socket struct {
 	Queue     int    `json:"queue"`             // connections not accepted yet; -1: not known
 	Limit     int    `json:"limit"`             // how many there may be; -1: not known
 	Drops     uint64 `json:"drops"`             // packets: handshakes that found no room, and what belongs to no connection
-	Steered   bool   `json:"steered,omitempty"` // one for each seat; queue, limit and drops are the sums
+	Steered   bool   `json:"steered,omitempty"` // one for each seat: queue and drops are the sums, the limit is of those that get new connections
 	Retried   uint64 `json:"retried,omitempty"` // steered: that found no seat and had to try again
 	Lost      uint64 `json:"lost,omitempty"`    // steered: that found no seat and were reset
 	Last      string `json:"last,omitempty"`    // what a process last did to it that it must not

@@ -383,7 +383,7 @@ func (r *ring) file(seat int) (File, error) {
 	return File{FD: r.shards[seat].fd, Name: fdName(r.spec)}, nil
 }
 
-// status sums up over the shards.
+// status sums up over the shards. Room is where new connections come.
 func (r *ring) status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -397,11 +397,13 @@ func (r *ring) status() Status {
 	case r.uid < 0:
 		s.Note = "another process of this user could join the port"
 	}
-	for _, shard := range r.shards {
+	for i, shard := range r.shards {
 		at := shard.status()
 		s.Queue += at.Queue
-		s.Limit += at.Limit
 		s.Drops += at.Drops
+		if r.weights[i] > 0 {
+			s.Limit += at.Limit
+		}
 		if r.listening && !accepts(shard.fd) {
 			s.Note = "a process has shut its socket down; the next start mends it"
 		}

@@ -12,7 +12,7 @@ type Status struct {
 	Address   string // with the real port
 	Listening bool
 	Given     bool   // by systemd, which holds it too
-	Steered   bool   // one socket for each seat: the figures are their sums; see Table.Seats
+	Steered   bool   // one socket for each seat: the figures are their sums, the limit's of those that get new connections; see Table.Seats
 	Queue     int    // connections that wait for accept(2); -1: not known
 	Limit     int    // how many may; -1: not known
 	Drops     uint64 // packets dropped since it was made: handshakes that found no room, and what belongs to no connection; unix: always 0, clients wait or get EAGAIN

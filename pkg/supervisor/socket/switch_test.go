@@ -259,7 +259,7 @@ func TestSteeredDropsAreCounted(t *testing.T) {
 	if seats[1].Holder != 2 || seats[1].Shards[0].Drops == 0 || seats[0].Shards[0].Drops > 0 || seats[1].Shards[0].Limit != 1 {
 		t.Errorf("%+v", seats)
 	}
-	if st := table.Status("http")[0]; st.Retried > 0 || st.Queue != 2 || st.Limit != 3 {
+	if st := table.Status("http")[0]; st.Retried > 0 || st.Queue != 2 || st.Limit != 1 {
 		t.Errorf("%+v", st)
 	}
 }
