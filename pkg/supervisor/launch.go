@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -75,7 +76,7 @@ func (i *invocation) launch() error {
 	}
 	files, err := i.enter()
 	if err != nil {
-		return &process.StartError{Step: "sockets", Status: 202, Detail: err.Error(), Advice: hintOf(err)}
+		return &process.StartError{Step: "sockets", Status: 202, Detail: err.Error(), Advice: cmp.Or(hintOf(err), process.Shortage(err))}
 	}
 	hand, err := i.m.pairs.lend(o.spec, account)
 	if err != nil {
@@ -197,7 +198,11 @@ func notRun(err error) unit.Exit {
 	if e := (*process.StartError)(nil); errors.As(err, &e) {
 		return e.Exit()
 	}
-	return unit.Exit{Kind: unit.NotRun, Code: 255, Step: "start", Detail: err.Error()} // which says it in full
+	return unit.Exit{
+		Kind: unit.NotRun, Code: 255, Step: "start",
+		Detail: err.Error(), // which says it in full
+		Hint:   process.Shortage(err),
+	}
 }
 
 func (i *invocation) Trace() Trace {

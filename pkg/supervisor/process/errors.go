@@ -108,6 +108,24 @@ func (e *StartError) Hint() string {
 		if e.Errno == syscall.EPERM || e.Errno == syscall.EACCES {
 			return "supervisord may not raise it that far"
 		}
+	case stepSpawn, stepCgroup:
+		return Shortage(e.Errno)
+	}
+	return ""
+}
+
+// Shortage says what to do about an error that has its cause in too little of
+// something that supervisord shares with all; "" for other errors.
+func Shortage(err error) string {
+	switch {
+	case errors.Is(err, syscall.EMFILE):
+		return "supervisord has as many open files as it may: raise its limit (LimitNOFILE= under systemd, else ulimit -n)"
+	case errors.Is(err, syscall.ENFILE):
+		return "the machine has as many open files as it may: raise fs.file-max (sysctl)"
+	case errors.Is(err, syscall.EAGAIN):
+		return "there are as many processes or cgroups as there may be: TasksMax= under systemd, ulimit -u, kernel.pid_max, cgroup.max.descendants"
+	case errors.Is(err, syscall.ENOMEM):
+		return "the machine, or supervisord's cgroup, has no memory left"
 	}
 	return ""
 }
