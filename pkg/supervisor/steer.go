@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -163,9 +164,14 @@ func percent(part, sum int) float64 {
 	return float64(part*10000/sum) / 100
 }
 
-// account is what the kernel counts at the sockets of a service now.
+// account is what the kernel counts at the sockets of a service now, in the order
+// in which the service has them.
 func (m *Manager) account(service string) (all []ipc.SocketAccount) {
-	for _, name := range m.doors.of(service) {
+	names := m.doors.of(service)
+	if spec := m.specOf(service); spec != nil {
+		slices.SortStableFunc(names, inOrder(spec.Sockets))
+	}
+	for _, name := range names {
 		for _, s := range m.o.Table.Status(name) {
 			all = append(all, ipc.SocketAccount{
 				Unit: name, Address: s.Address, Queue: s.Queue, Limit: s.Limit,
@@ -174,6 +180,23 @@ func (m *Manager) account(service string) (all []ipc.SocketAccount) {
 		}
 	}
 	return all
+}
+
+// inOrder compares names of sockets by the place of their units in a list, and by
+// their instances. What is not in the list is last.
+func inOrder(units []string) func(a, b string) int {
+	place := func(name string) (int, int) {
+		of, instance := unit.SplitSocket(name)
+		if i := slices.Index(units, of); i >= 0 {
+			return i, instance
+		}
+		return len(units), instance
+	}
+	return func(a, b string) int {
+		i, x := place(a)
+		k, y := place(b)
+		return cmp.Or(cmp.Compare(i, k), cmp.Compare(x, y))
+	}
 }
 
 // since takes what was counted before from what is counted now.

@@ -53,7 +53,7 @@ func (s *Socket) Of(i int) (*Socket, error) {
 	return &c, nil
 }
 
-// ofInstance is between a socket unit and an instance; no [Name] has it.
+// ofInstance is between a socket unit and an instance; no name of a unit has it.
 const ofInstance = "@"
 
 // SplitSocket takes a name of [Socket.Of] apart: the unit, and the instance whose

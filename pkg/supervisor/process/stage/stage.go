@@ -1,9 +1,9 @@
 // Package stage is the first life of every process that supervisord starts: our
 // own binary, which becomes the service's program.
 //
-// supervisord starts itself under the name [Name], with an empty environment and
-// one end of a socket pair as fd 3, and this package's init takes over before
-// anything else of the program runs. Nothing happens until a [Task] has come
+// supervisord starts itself under the name [Name], with no variable of its own
+// environment and one end of a socket pair as fd 3, and this package's init takes
+// over before anything else of the program runs. Nothing happens until a [Task] has come
 // over the pair; the whole of it is the order to go. Then the stage makes itself
 // into what the task describes and executes the program. That it cannot is
 // reported over the pair; that it could shows as the end of the pair, which
