@@ -79,7 +79,7 @@ func happenings(records []ipc.Record, b brevity) (rows []happening) {
 		case ipc.RecordExit:
 			row.exit(r)
 		case ipc.RecordLost:
-			row.note = count(int(r.Lost), "record") + " could not be kept"
+			row.note = fmt.Sprintf("%d records are missing here", r.Lost)
 		}
 		rows = append(rows, row)
 	}
@@ -133,16 +133,17 @@ func jobNote(r ipc.Record, b brevity) string {
 
 func (h *happening) exit(r ipc.Record) {
 	h.took, h.gen = span(r.Seconds), fmt.Sprint(r.Generation)
-	h.note = fmt.Sprintf("pid %d %s", r.PID, r.Text)
+	who := fmt.Sprintf("pid %d", r.PID)
 	if r.Instance > 0 {
-		h.note += fmt.Sprintf(" (instance %d)", r.Instance)
+		who = fmt.Sprintf("instance %d, pid %d", r.Instance, r.PID)
 	}
+	h.note = fmt.Sprintf("%s (%s)", r.Text, who)
 }
 
-// span is seconds as a duration, with tenths where they matter.
+// span is seconds as a duration, with hundredths where they matter.
 func span(seconds float64) string {
 	if seconds < 10 {
-		return fmt.Sprintf("%.1fs", max(seconds, 0))
+		return fmt.Sprintf("%.2fs", max(seconds, 0))
 	}
 	return short(time.Duration(min(seconds, 1e9) * float64(time.Second)))
 }

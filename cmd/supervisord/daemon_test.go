@@ -309,7 +309,7 @@ bake = "10ms"
 	r.line(fmt.Sprintf("pid %d was killed by SIGSEGV", pid))
 	r.line("running")
 	first := r.ctl(0, "history")
-	r.has(first, fmt.Sprintf("pid %d was killed by SIGSEGV", pid), "127.0.0.1:", " 0 dropped")
+	r.has(first, fmt.Sprintf("was killed by SIGSEGV (pid %d)", pid), "127.0.0.1:", " 0 dropped")
 	r.stop()
 
 	r.write("[service.other]\nexec_start = [\"/bin/sleep\", \"1000\"]\n[service.other.reload]\nbake = \"10ms\"\n")

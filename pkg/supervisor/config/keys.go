@@ -63,7 +63,7 @@ var keys = []key{
 	{
 		in: "manager", name: "state_directory", eg: `"/var/lib/supervisord"`, is: into(directory, func(t *target) *string { return &t.m.StateDirectory }),
 		when: "`/var/lib/supervisord` as root, else `$XDG_STATE_HOME/supervisord`",
-		says: "For what must outlive a reboot.",
+		says: "For what must outlive a reboot: the history, and the number of each service's last generation.",
 	},
 	{
 		in: "manager", name: "log_directory", eg: `"/var/log/supervisord"`, is: into(directory, func(t *target) *string { return &t.m.LogDirectory }),
