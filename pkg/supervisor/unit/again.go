@@ -16,8 +16,8 @@ import (
 // clean are the signals whose death is as good as status 0.
 var clean = []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGPIPE}
 
-// judge says what an end means to a service that lives like l.
-func (l *Life) judge(e Exit) Result {
+// Judge says what an end means to a service that lives like l.
+func (l *Life) Judge(e Exit) Result {
 	switch e.Kind {
 	case ByStatus:
 		if e.Code == 0 || slices.Contains(l.Success.Codes, e.Code) {

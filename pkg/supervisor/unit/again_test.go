@@ -64,12 +64,12 @@ func TestWhatCountsAsSuccess(t *testing.T) {
 		{Exit{Kind: NotRun}, Resources},
 		{Exit{Kind: Unseen}, Unknown},
 	} {
-		if got := l.judge(c.e); got != c.want {
+		if got := l.Judge(c.e); got != c.want {
 			t.Errorf("%+v is %s; want %s", c.e, got, c.want)
 		}
 	}
 	once := Life{Type: Oneshot}
-	if got := once.judge(Exit{Kind: ByKill, Signal: syscall.SIGTERM}); got != Signaled {
+	if got := once.Judge(Exit{Kind: ByKill, Signal: syscall.SIGTERM}); got != Signaled {
 		t.Errorf("a oneshot killed by SIGTERM is %s; want signal", got)
 	}
 }

@@ -76,7 +76,7 @@ func (t *turn) mainElapsed(in *Instance) {
 
 // result: an end before it was ready is a failure, whatever its status.
 func (t *turn) result(p Proc) Result {
-	r := t.life(p.Gen).judge(p.Exit)
+	r := t.life(p.Gen).Judge(p.Exit)
 	if r == Success && p.Phase < Baking {
 		return Protocol
 	}
@@ -86,7 +86,7 @@ func (t *turn) result(p Proc) Result {
 // accomplished: p's program has done all that it was started for.
 func (t *turn) accomplished(p Proc) bool {
 	l := t.life(p.Gen)
-	return l.Type == Oneshot && p.Phase == Starting && l.judge(p.Exit) == Success
+	return l.Type == Oneshot && p.Phase == Starting && l.Judge(p.Exit) == Success
 }
 
 // accomplish: the program of in's Main or Next has done its work, which is as

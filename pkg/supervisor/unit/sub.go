@@ -24,6 +24,16 @@ var activeStates = map[SubState]ActiveState{
 	"dead": "inactive", "failed": "failed",
 }
 
+// ActiveStates are all there are, from the most to the least of use.
+func ActiveStates() (all []ActiveState) {
+	for _, sub := range subStates {
+		if a := activeStates[sub]; !slices.Contains(all, a) {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
 // SubState is that of the instance that is of least use.
 func (s Service) SubState() SubState {
 	least := 0

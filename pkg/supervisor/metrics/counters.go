@@ -1,0 +1,93 @@
+package metrics
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/supervisord-go/supervisord/pkg/ipc"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// Counters count what happens to one service. They begin with supervisord, or with
+// the service if that came later, and go with it. They are safe for use by several
+// goroutines, and wait for none that does more than count.
+type Counters struct {
+	mu       sync.Mutex
+	jobs     map[outcome]uint64
+	exits    map[unit.Result]uint64
+	restarts uint64
+	reloads  ipc.SocketAccount // the sums of drops, retried and lost
+}
+
+// An outcome is how jobs of a verb ended.
+type outcome struct {
+	verb   unit.Verb
+	result unit.JobResult
+}
+
+// NewCounters makes counters at zero. Reloads are counted from the start, for who
+// wants to be told of the first that fails: an increase is seen only of a series
+// that was there before.
+func NewCounters() *Counters {
+	return &Counters{
+		jobs:  map[outcome]uint64{{unit.Reload, unit.Done}: 0, {unit.Reload, unit.Failed}: 0},
+		exits: map[unit.Result]uint64{},
+	}
+}
+
+// Job counts a job that has ended.
+func (c *Counters) Job(v unit.Verb, r unit.JobResult) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.jobs[outcome{v, r}]++
+}
+
+// Exit counts a main process that has ended.
+func (c *Counters) Exit(r unit.Result) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.exits[r]++
+}
+
+// Restart counts an automatic restart.
+func (c *Counters) Restart() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.restarts++
+}
+
+// Reload counts what the kernel counted at the service's sockets in the course of
+// one reload or restart.
+func (c *Counters) Reload(sockets []ipc.SocketAccount) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range sockets {
+		c.reloads.Drops += s.Drops
+		c.reloads.Retried += s.Retried
+		c.reloads.Lost += s.Lost
+	}
+}
+
+// counted is what a family has of the counters of each service, by name.
+func counted(of func(c *Counters, put put)) func(*Snapshot, put) {
+	return func(s *Snapshot, to put) {
+		for _, name := range slices.Sorted(maps.Keys(s.Counted)) {
+			s.Counted[name].tell(of, func(value float64, labels ...string) { to(value, append([]string{name}, labels...)...) })
+		}
+	}
+}
+
+func (c *Counters) tell(of func(*Counters, put), to put) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	of(c, to)
+}
+
+// outcomes are the jobs in a fixed order.
+func (c *Counters) outcomes() []outcome {
+	return slices.SortedFunc(maps.Keys(c.jobs), func(a, b outcome) int {
+		return cmp.Or(cmp.Compare(a.verb, b.verb), cmp.Compare(a.result, b.result))
+	})
+}
