@@ -41,6 +41,29 @@ func readAddress(c cursor) unit.Address {
 	return a
 }
 
+// metricsAddress is an address of which nobody can say that he did not know who
+// may connect.
+var metricsAddress = kind[unit.Address]{"address", func(c cursor) unit.Address {
+	a := readAddress(c)
+	ip, err := netip.ParseAddr(a.Host)
+	why := ""
+	switch {
+	case a.PerInstance():
+		why = fmt.Sprintf("has %s in it, which stands for an instance of a service; write one address", unit.Placeholder)
+	case strings.HasPrefix(a.Path, "@"):
+		why = `can be connected to by everybody on this machine; write a path, like "/run/supervisord/metrics.sock"`
+	case a.Network == "tcp" && err != nil:
+		why = fmt.Sprintf("would serve them to all networks; write \"127.0.0.1:%d\", or \"0.0.0.0:%d\" if that is meant", a.Port, a.Port)
+	case a.Network == "tcp" && !ip.IsLoopback():
+		c.doubtful("whoever reaches %s can read names, states and addresses of all services; write \"127.0.0.1:%d\" if a proxy or an agent on this machine asks", a, a.Port)
+	}
+	if why != "" {
+		c.wrong("%s %s", show(c.value), why)
+		return unit.Address{}
+	}
+	return a
+}}
+
 // parseAddress says why s is none, if so: as the end of a sentence.
 func parseAddress(s string) (unit.Address, string) {
 	switch {

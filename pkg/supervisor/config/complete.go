@@ -42,7 +42,7 @@ func (l *load) complete() {
 		l.config.Services = append(l.config.Services, &s.Spec)
 	}
 	l.share()
-	checkAddresses(slices.SortedFunc(maps.Values(l.sockets), byPlace))
+	l.checkAddresses()
 	l.checkTrust()
 }
 

@@ -107,7 +107,7 @@ func TestEveryKeyArrives(t *testing.T) {
 	if d := cmp.Diff(service, c.Services[0]); d != "" {
 		t.Error(d)
 	}
-	manager := Manager{"/run/x", "/var/x", "/var/x/log", "", "root", "debug"}
+	manager := Manager{"/run/x", "/var/x", "/var/x/log", "", "root", "debug", unit.Address{Network: "tcp", Host: "::1", Port: 9475}}
 	if d := cmp.Diff(manager, c.Manager); d != "" {
 		t.Error(d)
 	}
@@ -121,6 +121,7 @@ log_directory = "/var//x/log"
 read_group = ""
 admin_group = "root"
 log_level = "debug"
+metrics_listen = "[::1]:9475"
 
 [socket.http]
 listen_stream = ["127.0.0.1:8080", "[::1]:8080", "127.0.0.1:0", "/run/api.sock"]

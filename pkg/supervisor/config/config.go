@@ -42,7 +42,8 @@ type Manager struct {
 	LogDirectory     string
 	ReadGroup        string // may be empty, as AdminGroup
 	AdminGroup       string
-	LogLevel         string // debug, info, warn or error
+	LogLevel         string       // debug, info, warn or error
+	MetricsListen    unit.Address // TCP with a host, or a path; zero: nowhere
 }
 
 // Options say for whom a configuration is read: defaults depend on it.
@@ -92,7 +93,7 @@ func Decode(name string, text []byte, o Options) (*Config, []Problem) {
 // Changes are the names of units by what became of them; sockets end in .socket.
 type Changes struct {
 	Added, Removed, Changed []string
-	Manager                 bool // [manager] differs; that takes effect with the next supervisord
+	Manager                 bool // [manager] differs; that takes effect with the next supervisord, but for MetricsListen
 }
 
 // Diff says how b differs from a.

@@ -83,7 +83,10 @@ var keys = []key{
 		in: "manager", name: "log_level", is: into(choice([]string{"debug", "info", "warn", "error"}), func(t *target) *string { return &t.m.LogLevel }), def: `"info"`,
 		says: "How much supervisord says of itself, on stderr.",
 	},
-	{in: "manager", name: "metrics_listen", says: "An address for metrics."},
+	{
+		in: "manager", name: "metrics_listen", eg: `"127.0.0.1:9475"`, is: into(metricsAddress, func(t *target) *unit.Address { return &t.m.MetricsListen }),
+		when: "not served", says: "Where Prometheus finds `/metrics`: a TCP address with its host, or a path for a unix socket of mode 0660. Whoever can connect can read names, states and addresses.",
+	},
 
 	{
 		in: "socket", name: "listen_stream", show: true, is: into(addresses, func(t *target) *[]unit.Address { return &t.s.Listen }), like: "ListenStream=",

@@ -3,7 +3,9 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
@@ -28,24 +30,33 @@ type port struct {
 	wildcard map[bool]bound
 }
 
-// checkAddresses finds addresses that cannot be bound together.
-func checkAddresses(sockets []*socket) {
-	ports := map[unit.Address]*port{}
-	for _, s := range sockets {
+// ports are those that somebody wants, by what their addresses have in common.
+type ports map[unit.Address]*port
+
+// checkAddresses finds addresses that cannot be bound together: those of sockets,
+// and the one of metrics.
+func (l *load) checkAddresses() {
+	all := ports{}
+	all.add(bound{l.config.Manager.MetricsListen, l.manager.child("metrics_listen", nil), false})
+	for _, s := range slices.SortedFunc(maps.Values(l.sockets), byPlace) {
 		for i, a := range s.Listen {
 			from := s.set["listen_stream"].element(i, nil)
 			for _, a := range s.each(a, from) {
-				if a.Network == "" || a.Network == "tcp" && a.Port == 0 {
-					continue
-				}
-				key := unit.Address{Network: a.Network, Port: a.Port, Path: a.Path}
-				if ports[key] == nil {
-					ports[key] = &port{map[netip.Addr]bound{}, map[bool]bound{}, map[bool]bound{}}
-				}
-				ports[key].add(bound{a, from, s.IPv6Only != nil && *s.IPv6Only})
+				all.add(bound{a, from, s.IPv6Only != nil && *s.IPv6Only})
 			}
 		}
 	}
+}
+
+func (all ports) add(b bound) {
+	if b.Network == "" || b.Network == "tcp" && b.Port == 0 {
+		return
+	}
+	key := unit.Address{Network: b.Network, Port: b.Port, Path: b.Path}
+	if all[key] == nil {
+		all[key] = &port{map[netip.Addr]bound{}, map[bool]bound{}, map[bool]bound{}}
+	}
+	all[key].add(b)
 }
 
 // each is what an address is in each instance.

@@ -9,7 +9,7 @@ import (
 // What the reference and the sample say of each table.
 var tables = []struct{ kind, title, says, sample string }{
 	{"", "Top of the file", "", ""},
-	{"manager", "[manager]", "supervisord itself. What is changed here takes effect when supervisord is started anew.", "[manager]"},
+	{"manager", "[manager]", "supervisord itself. What is changed here takes effect when supervisord is started anew, but for `metrics_listen`, which `superctl daemon-reload` takes in as well.", "[manager]"},
 	{"socket", "[socket.NAME]", "One or more listening sockets, which supervisord binds once and keeps, whatever becomes of the services.", "[socket.http]"},
 	{"service", "[service.NAME]", "A program that is kept running.", "[service.api]"},
 	{"service.reload", "[service.NAME.reload]", "How `superctl reload` replaces it.", "[service.api.reload]"},

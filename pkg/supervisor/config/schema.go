@@ -43,6 +43,7 @@ var shapes = map[string]schema{
 	"string":               anyString,
 	"name":                 anyString,
 	"absolute path":        matching(`^/`),
+	"address":              matching(`^/|.:[0-9]+$`),
 	"octal string":         matching(`^[0-7]+$`),
 	"user":                 matching(`^[A-Za-z0-9_]`),
 	"group":                matching(`^[A-Za-z0-9_]`),
