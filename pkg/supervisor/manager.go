@@ -24,6 +24,7 @@ import (
 	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/history"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/logs"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/metrics"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/process"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/safepath"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/socket"
@@ -66,6 +67,7 @@ type Manager struct {
 	places    chan struct{}
 	going     sync.WaitGroup // invocations
 	actors    sync.WaitGroup
+	metrics   *metrics.Server
 	quit      chan struct{} // closed when all has ended
 	inspects  atomic.Bool   // the sockets are being looked at
 
@@ -88,6 +90,7 @@ func New(o Options) (*Manager, error) {
 		places: make(chan struct{}, launchesAtOnce), quit: make(chan struct{}),
 		services: map[string]*service{}, sinks: map[string]*logs.Sink{},
 	}
+	m.metrics = metrics.NewServer(m.snapshot, o.Log)
 	var err error
 	if m.launcher, err = process.NewLauncher(process.Options{RuntimeDirectory: o.Store.Runtime().Path()}); err != nil {
 		return nil, err
@@ -207,19 +210,26 @@ func now() unit.Time {
 
 // Bind binds every socket of the configuration, so that clients of those that
 // are to be served queue from now on. A socket that cannot be bound is the
-// problem of the services that need it: each start tries again.
+// problem of the services that need it: each start tries again. Then it binds the
+// address of metrics, if there is to be one.
 func (m *Manager) Bind() {
 	for _, s := range m.config.Sockets {
 		for i := range m.instancesOf(s) {
 			if err := m.bind(s, i); err != nil {
-				l := m.log.Error().Str("unit", s.Name+".socket")
-				if hint := hintOf(err); hint != "" {
-					l = l.Str("hint", hint)
-				}
-				l.Msg(err.Error())
+				m.fail(m.log.With().Str("unit", s.Name+".socket").Logger(), err)
 			}
 		}
 	}
+	m.serveMetrics(m.config.Manager.MetricsListen)
+}
+
+// fail logs an error with what to do about it, if it knows that.
+func (m *Manager) fail(log zerolog.Logger, err error) {
+	l := log.Error()
+	if hint := hintOf(err); hint != "" {
+		l = l.Str("hint", hint)
+	}
+	l.Msg(err.Error())
 }
 
 // bind binds the sockets of instance i.
@@ -288,6 +298,7 @@ func (m *Manager) stop(s *service) {
 
 // Close ends the actors, after Stop. Sockets and store belong to the caller.
 func (m *Manager) Close() error {
+	m.metrics.Close()
 	close(m.quit)
 	m.mu.Lock()
 	for _, s := range m.services {

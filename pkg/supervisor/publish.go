@@ -34,6 +34,7 @@ func (m *Manager) publish(cs []unit.Change, before unit.Service, v *view) {
 			m.exited(c, before, v)
 			m.trim(v)
 		}
+		v.count(c)
 		events[i] = e
 		m.logEvent(e, c)
 	}
@@ -77,7 +78,7 @@ func (m *Manager) begun(e *ipc.Event, c unit.Change, before unit.Service, size i
 // finished gives jobs their result, in words if it is a bad one.
 func (m *Manager) finished(e *ipc.Event, f unit.Finish, v *view) {
 	e.Jobs, e.State = m.jobs.names(f.Jobs), jobStates[f.Result]
-	for _, id := range f.Jobs {
+	for i, id := range f.Jobs {
 		j, ok := m.jobs.get(id)
 		if !ok {
 			continue
@@ -89,8 +90,11 @@ func (m *Manager) finished(e *ipc.Event, f unit.Finish, v *view) {
 			e.Error = why
 		}
 		var counted []ipc.SocketAccount
-		if j.verb == unit.Reload || j.verb == unit.Restart {
+		if (j.verb == unit.Reload || j.verb == unit.Restart) && j.before != nil { // else there is nothing to compare with
 			counted = since(j.before, m.account(v.name))
+		}
+		if v.counts.Job(j.verb, f.Result); i == 0 { // the others shared what it did
+			v.counts.Reload(counted)
 		}
 		m.jobs.update(id, func(j *job) {
 			if j.Sockets = counted; j.Generation == 0 {

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/supervisord-go/supervisord/pkg/supervisor/metrics"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/notify"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/process"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
@@ -30,7 +31,8 @@ type service struct {
 	timer *time.Timer
 	fault error // why the last state could not be stored
 
-	shown atomic.Pointer[view] // for anyone
+	counts *metrics.Counters
+	shown  atomic.Pointer[view] // for anyone
 }
 
 // A world is what an actor needs of everything outside.
@@ -123,7 +125,7 @@ func newService(name string, state unit.Service, w world) *service {
 		name: name, world: w, state: state,
 		inbox: make(chan any), quit: make(chan struct{}), ended: make(chan struct{}),
 		runs: map[unit.Invocation]*run{}, baked: map[unit.Generation]program{},
-		timer: time.NewTimer(time.Hour),
+		timer: time.NewTimer(time.Hour), counts: metrics.NewCounters(),
 	}
 	s.arm()
 	s.show()
@@ -348,7 +350,7 @@ func (s *service) arm() {
 
 // show makes the state what anyone sees.
 func (s *service) show() {
-	v := &view{name: s.name, state: s.state, past: s.past, at: s.world.now(), fault: s.fault, runs: map[unit.Invocation]run{}, baked: maps.Clone(s.baked)}
+	v := &view{name: s.name, state: s.state, past: s.past, at: s.world.now(), fault: s.fault, counts: s.counts, runs: map[unit.Invocation]run{}, baked: maps.Clone(s.baked)}
 	for id, r := range s.runs {
 		v.runs[id] = *r
 	}
@@ -362,6 +364,9 @@ type view struct {
 	past  unit.Service // one step before: it has the builds of what is gone now
 	at    unit.Time
 	fault error
+
+	counts *metrics.Counters // they go on
+
 	runs  map[unit.Invocation]run
 	baked map[unit.Generation]program
 }

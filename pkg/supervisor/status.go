@@ -44,8 +44,10 @@ func (m *Manager) Status(names []string) (ipc.Status, error) {
 		}
 	}
 	st.Degraded = append(st.Degraded, m.logFaults()...)
-	if err := m.history.Err(); err != nil {
-		st.Degraded = append(st.Degraded, err.Error())
+	for _, err := range []error{m.history.Err(), m.metrics.Fault()} {
+		if err != nil {
+			st.Degraded = append(st.Degraded, err.Error())
+		}
 	}
 	if m.filesDiffer() {
 		st.Notes = append(st.Notes, "the configuration's files differ from what is taken in: superctl daemon-reload takes them in")

@@ -30,6 +30,9 @@ func (m *Manager) DaemonReload(by ipc.Caller) (ipc.Reloaded, error) {
 	r.Warnings = warnings
 	m.adopt(c)
 	m.dropUnused()
+	if err := m.serveMetrics(c.Manager.MetricsListen); err != nil {
+		r.Warnings = append(r.Warnings, err.Error())
+	}
 	return r, nil
 }
 
