@@ -105,10 +105,7 @@ func (h *happening) job(r ipc.Record, b brevity) {
 	if r.UID != nil {
 		h.uid = fmt.Sprint(*r.UID)
 	}
-	h.style = good
-	if r.State != ipc.JobDone {
-		h.style = bad
-	}
+	h.style = map[ipc.JobState]style{ipc.JobDone: good, ipc.JobFailed: bad, ipc.JobRefused: bad}[r.State]
 	h.note = jobNote(r, b)
 }
 

@@ -26,7 +26,31 @@ import (
 type household struct {
 	*testing.T
 	*Manager
+	log logLines
 	end func()
+}
+
+// logLines are the lines of a Manager's own log.
+type logLines chan string
+
+func (l logLines) Write(p []byte) (int, error) {
+	l <- string(p)
+	return len(p), nil
+}
+
+// line waits for the next line of the log with this in it.
+func (h *household) line(part string) string {
+	h.Helper()
+	for {
+		select {
+		case line := <-h.log:
+			if strings.Contains(line, part) {
+				return line
+			}
+		case <-h.Context().Done():
+			h.Fatalf("it never says %q", part)
+		}
+	}
 }
 
 // keepHouse runs a Manager by a configuration until end is called.
@@ -45,12 +69,13 @@ func keepHouse(t *testing.T, dir, text string) *household {
 		t.Fatal(err)
 	}
 	table := socket.NewTable(nil)
-	m, err := New(Options{Config: c, Store: s, Table: table, State: state, Log: zerolog.New(zerolog.NewTestWriter(t))})
+	log := make(logLines, 1000)
+	m, err := New(Options{Config: c, Store: s, Table: table, State: state, Log: zerolog.New(log)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	m.Bind()
-	h := &household{T: t, Manager: m}
+	h := &household{T: t, Manager: m, log: log}
 	h.end = func() {
 		m.Stop()
 		m.Close()
@@ -176,6 +201,35 @@ func TestHistoryOfAService(t *testing.T) {
 	h.tells(stopped...)
 	h.do(unit.Stop) // it is down
 	h.tells(append(stopped, "api: stop 0 -> 0 by 1000 done")...)
+}
+
+// A history that cannot be kept is said once, in the log and in the status, and
+// holds nothing up. What is in memory is told.
+func TestHistoryThatCannotBeKept(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "state", history.Name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h := keepHouse(t, dir, strings.ReplaceAll(withSocket, "$PROGRAM", "/bin/sleep"))
+	h.do(unit.Start)
+	h.line("cannot keep the history: ")
+	st, err := h.Status(nil)
+	if err != nil || len(st.Degraded) != 1 || !strings.Contains(st.Degraded[0], "cannot keep the history: ") {
+		t.Errorf("%v; degraded: %q", err, st.Degraded)
+	}
+	h.do(unit.Reload)
+	if err := os.Remove(filepath.Join(dir, "state", history.Name)); err != nil {
+		t.Fatal(err)
+	}
+	h.tells("api: start 0 -> 1 by 1000 done", "api: reload 1 -> 2 by 1000 done, http: 0 dropped")
+	h.end()
+	for len(h.log) > 0 {
+		if line := <-h.log; strings.Contains(line, "cannot keep") {
+			t.Errorf("it says again: %s", line)
+		}
+	}
+	h = keepHouse(t, dir, strings.ReplaceAll(withSocket, "$PROGRAM", "/bin/sleep"))
+	h.tells("api: start 0 -> 1 by 1000 done", "api: reload 1 -> 2 by 1000 done, http: 0 dropped", "api: stop 2 -> 2 by itself done")
 }
 
 func TestHistoryOfUnits(t *testing.T) {
