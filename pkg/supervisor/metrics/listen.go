@@ -63,7 +63,7 @@ func (s *Server) move(a unit.Address) error {
 		return nil
 	}
 	next, err := s.open(a)
-	if before := s.on; ours(err) && before != nil { // as 0.0.0.0 is in the way of 127.0.0.1
+	if before := s.on; before.inTheWay(a, err) {
 		s.leave()
 		if next, err = s.open(a); err != nil {
 			s.on, _ = s.open(before.asked)
@@ -77,10 +77,14 @@ func (s *Server) move(a unit.Address) error {
 	return nil
 }
 
-// ours says whether this process has the address itself.
-func ours(err error) bool {
-	var e *socket.BindError
-	return errors.As(err, &e) && errors.Is(err, unix.EADDRINUSE) && e.PID == os.Getpid()
+// inTheWay says whether it can be t that has what another wants: 127.0.0.1 cannot be
+// had at a port of which 0.0.0.0 is served.
+func (t *site) inTheWay(a unit.Address, err error) bool {
+	if t == nil || a.Network != "tcp" || !errors.Is(err, unix.EADDRINUSE) {
+		return false
+	}
+	at, err := netip.ParseAddrPort(t.real)
+	return err == nil && int(at.Port()) == a.Port
 }
 
 // open binds a and serves there; nil for nowhere.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -169,6 +170,25 @@ func TestListenWidensAndNarrows(t *testing.T) {
 	listen(t, s, wide)
 	mustServe(t, at.String())
 	listen(t, s, at)
+	mustServe(t, at.String())
+}
+
+// Where somebody else is in the way of the wider address, the narrower one is
+// served again.
+func TestListenCannotWiden(t *testing.T) {
+	s := newTestServer(t)
+	at := tcp(t, listen(t, s, anyPort))
+	other, err := net.Listen("tcp", fmt.Sprintf("127.0.0.2:%d", at.Port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	listen(t, s, at) // from any port to this very one
+	wide := at
+	wide.Host = "0.0.0.0"
+	if err := s.Listen(wide); !errors.Is(err, unix.EADDRINUSE) {
+		t.Errorf("%v", err)
+	}
 	mustServe(t, at.String())
 }
 
