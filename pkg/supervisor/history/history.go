@@ -31,7 +31,7 @@ const (
 	KindLost = "lost"
 
 	maxFile    = 1 << 20   // bytes; a file that would have more is rotated
-	maxPending = 512 << 10 // bytes that wait to be written; at most maxFile with a record more
+	maxPending = 512 << 10 // bytes that wait to be written; a file has room for them
 	maxRecord  = 64 << 10  // bytes
 	maxText    = 512       // bytes of one text in a record
 
