@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
 )
 
 // A screen is a terminal that remembers all that was written to it, and tells
@@ -83,7 +84,7 @@ func watchSlowStart(t *testing.T, set func(*session), args ...string) *watch {
 	}
 	t.Cleanup(stop)
 	w := &watch{status: make(chan int, 1)}
-	env := map[string]string{"SUPERVISORD_SOCKET": filepath.Join(dir, ipc.SocketName), "COLUMNS": "80"}
+	env := map[string]string{"SUPERVISORD_SOCKET": filepath.Join(dir, config.ControlSocket), "COLUMNS": "80"}
 	s := newSession(&w.out, &w.errs, func(k string) string { return env[k] })
 	s.patience, s.pace = 0, time.Millisecond
 	set(s)

@@ -12,6 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/safepath"
 )
 
@@ -36,7 +37,7 @@ func TestScripts(t *testing.T) {
 			}
 			e.Values["fake"] = f
 			e.Defer(stop)
-			e.Setenv("SUPERVISORD_SOCKET", filepath.Join(e.WorkDir, ipc.SocketName))
+			e.Setenv("SUPERVISORD_SOCKET", filepath.Join(e.WorkDir, config.ControlSocket))
 			e.Setenv("COLUMNS", "80")
 			e.Setenv("TZ", "UTC")
 			return nil
@@ -82,7 +83,7 @@ func serve(dir string) (f *fake, stop func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	l, err := ipc.Listen(d, ipc.SocketName)
+	l, err := ipc.Listen(d, config.ControlSocket)
 	if err != nil {
 		d.Close()
 		return nil, nil, err

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
 )
 
 // A session is one run of superctl: how it speaks, and with whom.
@@ -73,7 +74,7 @@ func (s *session) close() {
 }
 
 // systemSocket is that of a supervisord that root runs with its defaults.
-const systemSocket = "/run/supervisord/" + ipc.SocketName
+const systemSocket = "/run/supervisord/" + config.ControlSocket
 
 // path is where supervisord should listen: where one is told, else at one's own
 // supervisord's if it has left a socket there, else at the system's.
@@ -84,7 +85,7 @@ func (s *session) path() string {
 		}
 	}
 	for _, dir := range s.ownRuntime() {
-		if p := filepath.Join(dir, ipc.SocketName); exists(p) {
+		if p := filepath.Join(dir, config.ControlSocket); exists(p) {
 			return p
 		}
 	}

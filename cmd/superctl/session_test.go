@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
 )
 
 // T23: superctl starts no program, not even a pager, and neither does what it is
@@ -84,7 +85,7 @@ func TestNamesAreOffered(t *testing.T) {
 		var out bytes.Buffer
 		s := newSession(&out, io.Discard, func(string) string { return "" })
 		s.haste = time.Minute
-		args := append([]string{"__complete", "--socket", filepath.Join(dir, ipc.SocketName)}, strings.Split(line, " ")...)
+		args := append([]string{"__complete", "--socket", filepath.Join(dir, config.ControlSocket)}, strings.Split(line, " ")...)
 		run(t.Context(), args, s)
 		if out.String() != want {
 			t.Errorf("%q completes to %q, not %q", line, out.String(), want)

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
 )
 
 // hostile is what a service, a name or a file could hold to have a terminal do
@@ -130,7 +131,7 @@ func everyVerb(t *testing.T, h string) {
 func superctl(t *testing.T, dir string, args ...string) (stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	env := map[string]string{"SUPERVISORD_SOCKET": filepath.Join(dir, ipc.SocketName)}
+	env := map[string]string{"SUPERVISORD_SOCKET": filepath.Join(dir, config.ControlSocket)}
 	run(context.Background(), args, newSession(&out, &errs, func(k string) string { return env[k] }))
 	return out.String(), errs.String()
 }

@@ -24,9 +24,6 @@ import (
 	"github.com/supervisord-go/supervisord/pkg/supervisor/store"
 )
 
-// controlSocket is the name of the control socket in the runtime directory.
-const controlSocket = "control.sock"
-
 // serve runs supervisord until it is told to stop.
 func serve(f flags) error {
 	given, err := harden()
@@ -118,7 +115,7 @@ func (d *assembly) build() (err error) {
 	for _, g := range d.table.Unclaimed() {
 		return g.Unused()
 	}
-	if d.control, err = ipc.Listen(d.store.Runtime(), controlSocket); err != nil {
+	if d.control, err = ipc.Listen(d.store.Runtime(), config.ControlSocket); err != nil {
 		return err
 	}
 	d.server = ipc.NewServer(d.manager, d.log)
@@ -143,7 +140,7 @@ func (d *assembly) close() {
 		}
 	}
 	if d.control != nil {
-		ipc.Unlink(d.store.Runtime(), controlSocket)
+		ipc.Unlink(d.store.Runtime(), config.ControlSocket)
 	}
 	if d.store != nil {
 		d.store.Close()
@@ -197,7 +194,7 @@ func ownLog(w *os.File, level string) (zerolog.Logger, error) {
 
 // say tells where supervisord is to be found.
 func (d *assembly) say(w io.Writer, demo bool) {
-	control := d.store.Runtime().Path() + "/" + controlSocket
+	control := d.store.Runtime().Path() + "/" + config.ControlSocket
 	if demo {
 		introduce(w, control, d.addresses()[0])
 		return

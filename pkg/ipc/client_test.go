@@ -52,7 +52,7 @@ func TestImpostorIsToldNothing(t *testing.T) {
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(dir, SocketName)
+	path := filepath.Join(dir, socketName)
 	s := meet(t, somebody, "pretends", path)
 	s.line()
 

@@ -32,6 +32,8 @@ type fake struct {
 	history   func(HistoryRequest) (History, error)
 }
 
+const socketName = "control.sock"
+
 func (f *fake) act(what string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -128,11 +130,11 @@ func serve(t *testing.T, dir string, f *fake, set ...func(*Server)) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := Listen(d, SocketName)
+	l, err := Listen(d, socketName)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &house{Server: NewServer(f, testWriter{t}), path: filepath.Join(dir, SocketName), served: make(chan error, 1)}
+	h := &house{Server: NewServer(f, testWriter{t}), path: filepath.Join(dir, socketName), served: make(chan error, 1)}
 	for _, s := range set {
 		s(h.Server)
 	}

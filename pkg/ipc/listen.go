@@ -12,9 +12,6 @@ import (
 	"github.com/supervisord-go/supervisord/pkg/supervisor/safepath"
 )
 
-// SocketName is the control socket in the runtime directory.
-const SocketName = "control.sock"
-
 // Listen makes the control socket in dir, which must stay open for as long as
 // the socket is there. At no moment can anybody connect who may not: the inode
 // is born with mode 0600, or less. What an earlier supervisord left is replaced, but only

@@ -32,12 +32,12 @@ func listensAgainAndAgain(args []string) error {
 		return err
 	}
 	for range 1000 {
-		l, err := Listen(dir, SocketName)
+		l, err := Listen(dir, socketName)
 		if err != nil {
 			return err
 		}
 		l.Close()
-		if err := Unlink(dir, SocketName); err != nil {
+		if err := Unlink(dir, socketName); err != nil {
 			return err
 		}
 	}
@@ -67,7 +67,7 @@ func knocks(args []string) error {
 // the socket is born with its mode.
 func TestAThousandStartsLetNoStrangerIn(t *testing.T) {
 	dir := street(t)
-	s := meet(t, somebody, "knocks", filepath.Join(dir, SocketName))
+	s := meet(t, somebody, "knocks", filepath.Join(dir, socketName))
 	s.line()
 	starts := meet(t, 0, "listens again and again", dir)
 	starts.dismiss()
@@ -130,7 +130,7 @@ func TestListenReplacesOnlyTheDead(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			at := street(t)
-			path := filepath.Join(at, SocketName)
+			path := filepath.Join(at, socketName)
 			c.put(t, path)
 			before, _ := os.Lstat(path)
 			dir, err := safepath.OpenDir(at)
@@ -138,7 +138,7 @@ func TestListenReplacesOnlyTheDead(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer dir.Close()
-			l, err := Listen(dir, SocketName)
+			l, err := Listen(dir, socketName)
 			if c.want == "" {
 				if err != nil {
 					t.Fatal(err)

@@ -33,6 +33,9 @@ type Config struct {
 	Digest   string         // SHA-256 of what was read, in hexadecimal
 }
 
+// ControlSocket is the name of the control socket in the runtime directory.
+const ControlSocket = "control.sock"
+
 // Manager is what supervisord itself is configured to do. Directories are
 // absolute; they are made when they are needed. A group that is named is there,
 // but for the default one, which is ignored if it is missing.

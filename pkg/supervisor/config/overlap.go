@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -34,9 +35,11 @@ type port struct {
 type ports map[unit.Address]*port
 
 // checkAddresses finds addresses that cannot be bound together: those of sockets,
-// and the one of metrics.
+// the one of metrics, and that of the control socket.
 func (l *load) checkAddresses() {
 	all := ports{}
+	control := filepath.Join(l.config.Manager.RuntimeDirectory, ControlSocket)
+	all.add(bound{unit.Address{Network: "unix", Path: control}, l.manager.child("runtime_directory", nil), false})
 	all.add(bound{l.config.Manager.MetricsListen, l.manager.child("metrics_listen", nil), false})
 	for _, s := range slices.SortedFunc(maps.Values(l.sockets), byPlace) {
 		for i, a := range s.Listen {
