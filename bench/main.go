@@ -123,8 +123,12 @@ func (c command) run(ctx context.Context) (kept bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	made := "go run ./bench"
+	if c.Rate > 0 {
+		made += " -rate"
+	}
 	err = errors.Join(
-		c.write("go run ./bench", report, report.Print),
+		c.write(made, report, report.Print),
 		writeTo(c.chart, report.WriteChart),
 	)
 	return len(report.Problems) == 0, err

@@ -3,6 +3,7 @@ package gauntlet
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/supervisord-go/supervisord/bench/ledger"
 	"github.com/supervisord-go/supervisord/bench/load"
@@ -102,6 +103,26 @@ func TestWhatNetHTTPLosesIsNoProblemOfOurs(t *testing.T) {
 	var out strings.Builder
 	if r.Print(&out); !strings.Contains(out.String(), "\n7 more in modes of which nothing is promised") {
 		t.Errorf("the report does not say whose loss it is:\n%s", &out)
+	}
+}
+
+// TestRatios: the slowest hundredth of few requests says nothing, and the median
+// is of the modes that have a ratio.
+func TestRatios(t *testing.T) {
+	r := newReport(Options{Modes: load.Modes[:3]})
+	for i, n := range []int{2 * enough, 2 * enough, enough / 2} {
+		m := &load.Result{}
+		for range n {
+			m.Steady.Record(2 * time.Millisecond)
+			m.Reload.Record(time.Duration(i+1) * 2 * time.Millisecond)
+		}
+		r.Modes = append(r.Modes, m)
+	}
+	if a, b, c := r.row(0).Ratio, r.row(1).Ratio, r.row(2).Ratio; a != 1 || b < 1.9 || b > 2.1 || c != 0 {
+		t.Errorf("ratios: %v, %v, %v", a, b, c)
+	}
+	if median, n := r.medianRatio(); median != r.row(1).Ratio || n != 2 {
+		t.Errorf("the median is %v, of %d", median, n)
 	}
 }
 

@@ -21,6 +21,9 @@ func (r *Report) Print(w io.Writer) {
 	fmt.Fprintf(w, "%d %s in %.0f s, %d of them of a broken build%s; worker %s%s, %d clients a mode%s\n\n",
 		r.Reloads, verb, r.Seconds, r.Bad, counted(r.Broken), r.Worker, r.with(), r.Clients, r.rate())
 	r.printModes(w)
+	if median, n := r.medianRatio(); n > 0 {
+		fmt.Fprintf(w, "\np99 while a reload goes on, and %v after it, against the steady p99: %.2f (median of %d modes)\n", r.options.after(), median, n)
+	}
 	fmt.Fprintf(w, "\n%d processes of the good build, %d of them did not leave by their own Shutdown\n", r.Processes, r.Killed)
 	fmt.Fprintf(w, "reload of a good build: p50 %v, max %v", r.GoodTook.Quantile(0.5), r.GoodTook.Max().Round(time.Millisecond))
 	if r.Bad > 0 {

@@ -191,6 +191,22 @@ func ratio(reload, steady *load.Histogram) float64 {
 	return math.Round(100*float64(a)/float64(b)) / 100
 }
 
+// medianRatio is the median of the ratios of the n modes that have one; of two in
+// the middle the larger.
+func (r *Report) medianRatio() (median float64, n int) {
+	var all []float64
+	for i := range r.Modes {
+		if x := r.row(i).Ratio; x > 0 {
+			all = append(all, x)
+		}
+	}
+	if len(all) == 0 {
+		return 0, 0
+	}
+	slices.Sort(all)
+	return all[len(all)/2], len(all)
+}
+
 // MarshalJSON writes the report with a row for each mode.
 func (r *Report) MarshalJSON() ([]byte, error) {
 	type plain Report

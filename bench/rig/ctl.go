@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -27,7 +28,7 @@ type Answer struct {
 // waited for; its exit status is in the answer.
 func (c Ctl) Call(ctx context.Context, args ...string) (Answer, error) {
 	var out, errs strings.Builder
-	cmd := exec.CommandContext(ctx, c.Superctl, append([]string{"--socket", c.Socket}, args...)...)
+	cmd := c.command(ctx, args)
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	start := time.Now()
 	err := cmd.Run()
@@ -40,6 +41,14 @@ func (c Ctl) Call(ctx context.Context, args ...string) (Answer, error) {
 		return a, fmt.Errorf("cannot run superctl %s: %w", strings.Join(args, " "), err)
 	}
 	return a, nil
+}
+
+// command is a superctl in a session of its own: an operator is not in that of the
+// clients, with whom it would share a processor then (sched(7), autogroup).
+func (c Ctl) command(ctx context.Context, args []string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, c.Superctl, append([]string{"--socket", c.Socket}, args...)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	return cmd
 }
 
 // Must calls superctl and takes any exit status but 0 for an error.
@@ -55,7 +64,7 @@ func (c Ctl) Must(ctx context.Context, args ...string) (Answer, error) {
 // is called it goes on; its exit status is of no interest.
 func (c Ctl) Until(ctx context.Context, word string, args ...string) (stop func(), err error) {
 	ctx, cancel := context.WithCancel(ctx)
-	cmd := exec.CommandContext(ctx, c.Superctl, append([]string{"--socket", c.Socket}, args...)...)
+	cmd := c.command(ctx, args)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		cancel()
