@@ -69,7 +69,7 @@ const style = `text{font:12px system-ui,sans-serif;fill:#777}.title{font-size:14
 func (c *chart) head(r *Report) {
 	fmt.Fprintf(&c.b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" role="img">`+"\n", chartWidth, chartHeight)
 	title := fmt.Sprintf("Latency of all requests during %d reloads, %d of them of a broken build", r.Reloads, r.Bad)
-	if len(r.marks) < r.Reloads {
+	if n := len(r.marks); n > 0 && r.marks[n-1].to > c.span {
 		title = fmt.Sprintf("Latency of all requests in the first %.0f s of %d reloads", c.span.Seconds(), r.Reloads)
 	}
 	fmt.Fprintf(&c.b, "<title>%s</title>\n<style>%s</style>\n", title, style)
