@@ -188,6 +188,16 @@ func (r *running) ctl(status int, args ...string) string {
 	return a.Stdout + a.Stderr
 }
 
+// follow waits until superctl logs -f has a line with the word.
+func (r *running) follow(word string, args ...string) {
+	r.Helper()
+	stop, err := r.Until(r.Context(), word, append([]string{"logs", "-f"}, args...)...)
+	if err != nil {
+		r.Fatal(err)
+	}
+	stop()
+}
+
 func (r *running) has(text string, parts ...string) {
 	r.Helper()
 	for _, p := range parts {
@@ -241,6 +251,7 @@ exec_start = ["/bin/sh", "-c", "echo hello; exec sleep 1000"]
 bake = "10ms"
 `)
 	r.start()
+	r.follow("hello", "--generation", "1", "api")
 	r.ctl(0, "restart", "api") // what is gone has its output in the file
 	if err := os.Rename(r.path("log/api.log"), r.path("log/moved")); err != nil {
 		t.Fatal(err)
@@ -248,6 +259,7 @@ bake = "10ms"
 	r.signal(syscall.SIGUSR1)
 	r.line("opened the logs anew")
 	r.ctl(0, "restart", "api")
+	r.follow("hello", "--generation", "3", "api")
 	r.ctl(0, "restart", "api")
 	r.stop()
 	if text, err := os.ReadFile(r.path("log/api.log")); err != nil || !strings.HasSuffix(string(text), "hello\n") {
