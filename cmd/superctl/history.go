@@ -113,7 +113,7 @@ func (h *happening) job(r ipc.Record, b brevity) {
 // where there is room, what the kernel counted.
 func jobNote(r ipc.Record, b brevity) string {
 	var notes []string
-	if n := dropped(r.Sockets); n > 0 {
+	if n := dropped(r.Sockets...); n > 0 {
 		notes = append(notes, fmt.Sprintf("%d dropped", n))
 	}
 	if r.Error != nil {

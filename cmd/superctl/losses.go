@@ -32,11 +32,11 @@ func accountText(a ipc.SocketAccount) string {
 	if a.QueueBefore >= 0 && a.QueueBefore != a.Queue {
 		queue = fmt.Sprintf("%d waiting, %d before", a.Queue, a.QueueBefore)
 	}
-	return fmt.Sprintf("%s: %s (at most %d), %d dropped", a.Address, queue, a.Limit, a.Drops+a.Lost)
+	return fmt.Sprintf("%s: %s (at most %d), %d dropped", a.Address, queue, a.Limit, dropped(a))
 }
 
-// dropped is what clients have noticed at all sockets of a job.
-func dropped(all []ipc.SocketAccount) (n uint64) {
+// dropped is what clients have noticed at sockets.
+func dropped(all ...ipc.SocketAccount) (n uint64) {
 	for _, a := range all {
 		n += a.Drops + a.Lost
 	}

@@ -69,7 +69,7 @@ func (p pair) dup() (*[2]int, error) {
 func noPair(err error) error {
 	return &process.StartError{
 		Step: "handover", Status: 202, Detail: "cannot make the pair of sockets that handover takes: " + err.Error(),
-		Advice: "let supervisord have more open files (LimitNOFILE), or write handover = false",
+		Advice: process.Shortage(err),
 	}
 }
 

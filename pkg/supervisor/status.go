@@ -44,10 +44,11 @@ func (m *Manager) Status(names []string) (ipc.Status, error) {
 		}
 	}
 	st.Degraded = append(st.Degraded, m.logFaults()...)
-	for _, err := range []error{m.history.Err(), m.metrics.Fault()} {
-		if err != nil {
-			st.Degraded = append(st.Degraded, err.Error())
-		}
+	if err := m.history.Err(); err != nil {
+		st.Degraded = append(st.Degraded, err.Error()+"; it is tried again every few seconds")
+	}
+	if err := m.metrics.Fault(); err != nil {
+		st.Degraded = append(st.Degraded, err.Error()+"; superctl daemon-reload tries again")
 	}
 	if m.filesDiffer() {
 		st.Notes = append(st.Notes, "the configuration's files differ from what is taken in: superctl daemon-reload takes them in")
