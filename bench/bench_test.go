@@ -86,7 +86,7 @@ func TestCommandLine(t *testing.T) {
 	stderr := os.Stderr
 	os.Stderr = nil // package flag says what is wrong there as well
 	defer func() { os.Stderr = stderr }()
-	for _, args := range [][]string{{"-bad", "2"}, {"-modes", "carrier-pigeon"}, {"now"}, {"-worker", "deaf"}, {"-reloads", "many"}} {
+	for _, args := range [][]string{{"-bad", "2"}, {"-modes", "carrier-pigeon"}, {"now"}, {"-worker", "deaf"}, {"-reloads", "many"}, {"-bare", "-throughput", "0"}} {
 		if _, err := parse(args); err == nil || errors.Is(err, flag.ErrHelp) {
 			t.Errorf("%q: %v", args, err)
 		}

@@ -55,8 +55,8 @@ func main() {
 // A command is what the command line asks for.
 type command struct {
 	gauntlet.Options
-	compare, canary   bool
-	json, chart, page string // files for what comes of it, besides stdout
+	compare, canary, bare bool
+	json, chart, page     string // files for what comes of it, besides stdout
 }
 
 func parse(args []string) (c command, err error) {
@@ -75,10 +75,11 @@ func parse(args []string) (c command, err error) {
 	flags.DurationVar(&c.Bake, "bake", 300*time.Millisecond, "for how long a new process must stay ready")
 	flags.DurationVar(&c.Drain, "drain", 300*time.Millisecond, "after a reload, for which latencies count as its own")
 	flags.DurationVar(&c.Gap, "gap", 400*time.Millisecond, "from there to the next reload")
-	flags.IntVar(&c.Rounds, "throughput", 10, "`rounds` of the comparison with a bare worker")
+	flags.IntVar(&c.Rounds, "throughput", 20, "`rounds` of the comparison with bare workers")
 	flags.IntVar(&c.Body, "body", 200, "`bytes` of a POST")
 	flags.BoolVar(&c.compare, "compare", false, "reloads with the ways that people use today")
 	flags.BoolVar(&c.canary, "canary", false, "how many of 20,000 connections a new process gets that is to get 1, 5 and 50 per cent")
+	flags.BoolVar(&c.bare, "bare", false, "how many requests a second a worker answers, against one without supervisord, for each kind of socket")
 	flags.StringVar(&c.json, "json", "", "`file` to write the figures to")
 	flags.StringVar(&c.chart, "svg", "", "`file` to draw the latency of the first minute to")
 	flags.StringVar(&c.page, "w", "", "page, a `file`, in whose block the report is to stand")
@@ -101,6 +102,9 @@ func parse(args []string) (c command, err error) {
 	if c.Bad < 0 || c.Bad > 1 {
 		return c, fmt.Errorf("-bad %v is no share: it is from 0 to 1", c.Bad)
 	}
+	if c.bare && c.Rounds < 1 {
+		return c, errors.New("-bare needs a -throughput of at least one round")
+	}
 	c.Modes, err = gauntlet.Parse(modes)
 	return c, err
 }
@@ -118,6 +122,8 @@ func (c command) run(ctx context.Context) (kept bool, err error) {
 		return c.runCompare(ctx, kit)
 	case c.canary:
 		return c.runCanary(ctx, kit)
+	case c.bare:
+		return c.runBare(ctx, kit)
 	}
 	report, err := kit.Run(ctx, c.Options)
 	if err != nil {
@@ -149,6 +155,14 @@ func (c command) runCanary(ctx context.Context, kit *gauntlet.Kit) (kept bool, e
 	}
 	kept = !slices.ContainsFunc(all, func(c gauntlet.Canary) bool { return !c.Kept })
 	return kept, c.write("go run ./bench -canary", all, func(w io.Writer) { gauntlet.PrintCanaries(w, all) })
+}
+
+func (c command) runBare(ctx context.Context, kit *gauntlet.Kit) (kept bool, err error) {
+	all, err := kit.Throughputs(ctx, c.Options)
+	if err != nil {
+		return false, err
+	}
+	return true, c.write("go run ./bench -bare", all, func(w io.Writer) { gauntlet.PrintThroughputs(w, all) })
 }
 
 func names(modes []load.Mode) string {

@@ -1,6 +1,7 @@
 package gauntlet
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -190,5 +191,29 @@ func TestCanariesAreJudgedByChance(t *testing.T) {
 		if test.c.judge(); test.c.Kept != test.kept {
 			t.Errorf("%+v", test.c)
 		}
+	}
+}
+
+// Of workers that are the same, whatever the machine does in a round to all of
+// them, nothing comes out; of one that is slower in each, how much.
+func TestThroughputIsComparedWithinRounds(t *testing.T) {
+	machine := []float64{10_000, 2_000, 30_000, 500}
+	half := make([]float64, len(machine))
+	for i, m := range machine {
+		half[i] = m / 2
+	}
+	same := compared("shared", machine, machine, machine)
+	if want := (Ratio{Mean: 1}); same.Ratio != want || same.Twins != want {
+		t.Errorf("the same workers differ by %v, the bare ones by %v", same.Ratio, same.Twins)
+	}
+	slow := compared("shared", half, machine, machine)
+	if math.Abs(slow.Ratio.Mean-0.5) > 1e-9 || slow.Ratio.Error > 1e-9 {
+		t.Errorf("a worker that is half as fast has the ratio %v", slow.Ratio)
+	}
+	if r := paired([]float64{2, 1}, []float64{1, 2}); math.Abs(r.Mean-1) > 1e-9 || math.Abs(r.Error-math.Ln2) > 1e-9 {
+		t.Errorf("once twice and once half is %v, want 1 ± ln 2", r)
+	}
+	if r := paired([]float64{3}, []float64{2}); math.Abs(r.Mean-1.5) > 1e-9 || r.Error != 0 {
+		t.Errorf("a single round of 3 against 2 is %v", r)
 	}
 }

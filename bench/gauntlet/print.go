@@ -36,9 +36,17 @@ func (r *Report) Print(w io.Writer) {
 
 // with is what else the service has.
 func (r *Report) with() string {
-	s := ""
+	if !r.Steer && !r.Handover {
+		return ""
+	}
+	return ", " + r.socket()
+}
+
+// socket is how supervisord has the socket.
+func (r *Report) socket() string {
+	s := "shared"
 	if r.Steer {
-		s += ", steered"
+		s = "steered"
 	}
 	if r.Handover {
 		s += ", with handover"

@@ -5,56 +5,130 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"path/filepath"
+	"strconv"
+	"text/tabwriter"
 	"time"
 
 	"github.com/supervisord-go/supervisord/bench/load"
 )
 
 // Throughput is how many requests a second a worker answers whose socket comes
-// from supervisord, and how many the same program does on its own. Both run all
+// from supervisord, and how many the same program does on its own. They run all
 // the time and are asked by turns, so that what else the machine does is the same
-// for both.
+// for all. Two run on their own: what they differ by is what such a figure is worth.
 type Throughput struct {
+	Socket     string  `json:"socket"` // how supervisord has it
+	Rounds     int     `json:"rounds"`
 	Supervised float64 `json:"supervised_per_s"`
 	Bare       float64 `json:"bare_per_s"`
-	Ratio      float64 `json:"ratio"`
-	Least      float64 `json:"least"` // ratio of a round
-	Most       float64 `json:"most"`
+	Ratio      Ratio   `json:"ratio"` // of the first to the second
+	Twins      Ratio   `json:"twins"` // of one on its own to the other
 }
 
-const turn = 500 * time.Millisecond
+// A Ratio is a geometric mean over all rounds, as a ratio and its inverse are worth
+// the same.
+type Ratio struct {
+	Mean  float64 `json:"mean"`
+	Error float64 `json:"error"` // standard error of the mean; 0: of a single round
+}
+
+func (r Ratio) String() string { return fmt.Sprintf("%.3f ± %.3f", r.Mean, r.Error) }
+
+// paired is the ratio of what two were measured at in the same rounds.
+func paired(a, b []float64) Ratio {
+	n := float64(len(a))
+	logs := make([]float64, len(a))
+	var mean, squares float64
+	for i := range a {
+		logs[i] = math.Log(a[i] / b[i])
+		mean += logs[i] / n
+	}
+	for _, l := range logs {
+		squares += (l - mean) * (l - mean)
+	}
+	r := Ratio{Mean: math.Exp(mean)}
+	if len(a) > 1 {
+		r.Error = r.Mean * math.Sqrt(squares/(n-1)/n)
+	}
+	return r
+}
+
+// turn is short, as what else a machine does changes from second to second.
+const turn = 200 * time.Millisecond
+
+// Throughputs compares with bare workers for each way in which supervisord can
+// have a socket, without other load.
+func (k *Kit) Throughputs(ctx context.Context, o Options) ([]Throughput, error) {
+	o.Worker = "library"
+	var all []Throughput
+	for _, way := range []struct{ steer, handover bool }{{false, false}, {true, false}, {true, true}} {
+		o.Steer, o.Handover = way.steer, way.handover
+		g := k.gauntlet(o)
+		if err := g.alone(ctx); err != nil {
+			return nil, err
+		}
+		all = append(all, *g.report.Throughput)
+	}
+	return all, nil
+}
+
+// alone has one reload behind it when it measures, as most services have.
+func (g *gauntlet) alone(ctx context.Context) (err error) {
+	if err := g.start(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, g.stop()) }()
+	for _, verb := range []string{"start", "reload"} {
+		if _, err := g.supervisor.Must(ctx, verb, "api"); err != nil {
+			return err
+		}
+	}
+	return g.throughput(ctx)
+}
 
 func (g *gauntlet) throughput(ctx context.Context) (err error) {
-	g.Say("comparing with a bare worker")
-	a, err := addresses(g.dir)
-	if err != nil {
-		return err
+	g.Say("comparing %s with bare workers", g.report.socket())
+	asked := []string{g.addresses[load.Plain]}
+	for n := range 2 {
+		a, err := addresses(g.dir)
+		if err != nil {
+			return err
+		}
+		bare, err := launch(ctx, filepath.Join(g.dir, "bare"+strconv.Itoa(n)), g.releases.Path(g.Worker), "-listen", a[load.Plain])
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, bare.stop()) }()
+		asked = append(asked, a[load.Plain])
 	}
-	address := a[load.Plain]
-	bare, err := launch(ctx, filepath.Join(g.dir, "bare"), g.releases.Path(g.Worker), "-listen", address)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, bare.stop()) }()
-	t := &Throughput{Least: 1e9}
+	answers := make([][]float64, len(asked))
 	for n := range g.Rounds {
-		var s, b float64
-		if n%2 == 0 {
-			s, b = g.ask(ctx, g.addresses[load.Plain]), g.ask(ctx, address)
-		} else { // who comes second may have it easier
-			b, s = g.ask(ctx, address), g.ask(ctx, g.addresses[load.Plain])
+		for i := range asked {
+			who := (n + i) % len(asked) // who comes second may have it easier
+			perSecond := g.ask(ctx, asked[who])
+			if perSecond == 0 {
+				return errors.New("a worker answered nothing while throughput was measured")
+			}
+			answers[who] = append(answers[who], perSecond)
 		}
-		if s == 0 || b == 0 {
-			return errors.New("a worker answered nothing while throughput was measured")
-		}
-		t.Supervised += s / float64(g.Rounds)
-		t.Bare += b / float64(g.Rounds)
-		t.Least, t.Most = min(t.Least, s/b), max(t.Most, s/b)
 	}
-	t.Ratio = t.Supervised / t.Bare
-	g.report.Throughput = t
+	g.report.Throughput = compared(g.report.socket(), answers[0], answers[1], answers[2])
 	return nil
+}
+
+// compared is what came of it round by round.
+func compared(socket string, supervised, bare, twin []float64) *Throughput {
+	t := &Throughput{Socket: socket, Rounds: len(supervised)}
+	both := make([]float64, t.Rounds)
+	for n := range both {
+		both[n] = math.Sqrt(bare[n] * twin[n])
+		t.Supervised += supervised[n] / float64(t.Rounds)
+		t.Bare += both[n] / float64(t.Rounds)
+	}
+	t.Ratio, t.Twins = paired(supervised, both), paired(twin, bare)
+	return t
 }
 
 // ask is a turn; it returns answers a second.
@@ -74,6 +148,16 @@ func (t *Throughput) print(w io.Writer) {
 	if t == nil {
 		return
 	}
-	fmt.Fprintf(w, "throughput: %.0f requests a second with supervisord's socket, %.0f without supervisord: ratio %.3f (rounds: %.3f to %.3f)\n",
-		t.Supervised, t.Bare, t.Ratio, t.Least, t.Most)
+	fmt.Fprintf(w, "throughput: %.0f requests a second with supervisord's socket, %.0f without supervisord: ratio %v (of two without it: %v)\n",
+		t.Supervised, t.Bare, t.Ratio, t.Twins)
+}
+
+// PrintThroughputs writes them for people.
+func PrintThroughputs(w io.Writer, all []Throughput) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprint(t, "supervisord's socket\trounds\trequests/s\tbare\tratio\tof two bare ones\t\n")
+	for _, x := range all {
+		fmt.Fprintf(t, "%s\t%d\t%.0f\t%.0f\t%v\t%v\t\n", x.Socket, x.Rounds, x.Supervised, x.Bare, x.Ratio, x.Twins)
+	}
+	t.Flush()
 }
