@@ -194,26 +194,27 @@ func TestCanariesAreJudgedByChance(t *testing.T) {
 	}
 }
 
-// Of workers that are the same, whatever the machine does in a round to all of
+// Of workers that are the same, whatever the machine does in a block to all of
 // them, nothing comes out; of one that is slower in each, how much.
-func TestThroughputIsComparedWithinRounds(t *testing.T) {
-	machine := []float64{10_000, 2_000, 30_000, 500}
-	half := make([]float64, len(machine))
-	for i, m := range machine {
-		half[i] = m / 2
+func TestThroughputIsComparedWithinBlocks(t *testing.T) {
+	compare := func(share float64) *Throughput {
+		c := &Throughput{}
+		for _, machine := range []float64{10_000, 2_000, 30_000, 500} {
+			c.add(share*machine, machine, machine, 10)
+		}
+		c.sum()
+		return c
 	}
-	same := compared("shared", machine, machine, machine)
-	if want := (Ratio{Mean: 1}); same.Ratio != want || same.Twins != want {
-		t.Errorf("the same workers differ by %v, the bare ones by %v", same.Ratio, same.Twins)
+	if c := compare(1); c.Ratio != (Ratio{Mean: 1}) || c.Twins != (Ratio{Mean: 1}) || c.Rounds != 40 {
+		t.Errorf("the same workers differ by %v, the bare ones by %v, in %d rounds", c.Ratio, c.Twins, c.Rounds)
 	}
-	slow := compared("shared", half, machine, machine)
-	if math.Abs(slow.Ratio.Mean-0.5) > 1e-9 || slow.Ratio.Error > 1e-9 {
-		t.Errorf("a worker that is half as fast has the ratio %v", slow.Ratio)
+	if c := compare(0.5); math.Abs(c.Ratio.Mean-0.5) > 1e-9 || c.Ratio.Error > 1e-9 {
+		t.Errorf("a worker that is half as fast has the ratio %v", c.Ratio)
 	}
 	if r := paired([]float64{2, 1}, []float64{1, 2}); math.Abs(r.Mean-1) > 1e-9 || math.Abs(r.Error-math.Ln2) > 1e-9 {
 		t.Errorf("once twice and once half is %v, want 1 ± ln 2", r)
 	}
 	if r := paired([]float64{3}, []float64{2}); math.Abs(r.Mean-1.5) > 1e-9 || r.Error != 0 {
-		t.Errorf("a single round of 3 against 2 is %v", r)
+		t.Errorf("a single block of 3 against 2 is %v", r)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -25,18 +26,25 @@ type Throughput struct {
 	Bare       float64 `json:"bare_per_s"`
 	Ratio      Ratio   `json:"ratio"` // of the first to the second
 	Twins      Ratio   `json:"twins"` // of one on its own to the other
+
+	supervised, bare, twin []float64 // answers a second, by block
 }
 
-// A Ratio is a geometric mean over all rounds, as a ratio and its inverse are worth
+// A Ratio is a geometric mean over all blocks, as a ratio and its inverse are worth
 // the same.
 type Ratio struct {
 	Mean  float64 `json:"mean"`
-	Error float64 `json:"error"` // standard error of the mean; 0: of a single round
+	Error float64 `json:"error"` // standard error of the mean; 0: of a single block
 }
 
-func (r Ratio) String() string { return fmt.Sprintf("%.3f ± %.3f", r.Mean, r.Error) }
+func (r Ratio) String() string {
+	if r.Error == 0 {
+		return fmt.Sprintf("%.3f", r.Mean)
+	}
+	return fmt.Sprintf("%.3f ± %.3f", r.Mean, r.Error)
+}
 
-// paired is the ratio of what two were measured at in the same rounds.
+// paired is the ratio of what two were measured at in the same blocks.
 func paired(a, b []float64) Ratio {
 	n := float64(len(a))
 	logs := make([]float64, len(a))
@@ -57,6 +65,9 @@ func paired(a, b []float64) Ratio {
 
 // turn is short, as what else a machine does changes from second to second.
 const turn = 200 * time.Millisecond
+
+// block is for how many rounds the same processes are asked.
+const block = 10
 
 // Throughputs compares with bare workers for each way in which supervisord can
 // have a socket, without other load.
@@ -88,8 +99,29 @@ func (g *gauntlet) alone(ctx context.Context) (err error) {
 	return g.throughput(ctx)
 }
 
-func (g *gauntlet) throughput(ctx context.Context) (err error) {
+// throughput compares with bare workers. Two processes of one program differ in
+// speed for as long as they live, by where their memory happens to lie; so all are
+// replaced after each block of rounds.
+func (g *gauntlet) throughput(ctx context.Context) error {
 	g.Say("comparing %s with bare workers", g.report.socket())
+	t := &Throughput{Socket: g.report.socket()}
+	for t.Rounds < g.Rounds {
+		if t.Rounds > 0 {
+			if _, err := g.supervisor.Must(ctx, "reload", "api"); err != nil {
+				return err
+			}
+		}
+		if err := g.block(ctx, t, min(block, g.Rounds-t.Rounds)); err != nil {
+			return err
+		}
+	}
+	t.sum()
+	g.report.Throughput = t
+	return nil
+}
+
+// block is some rounds with the same three processes.
+func (g *gauntlet) block(ctx context.Context, t *Throughput, rounds int) (err error) {
 	asked := []string{g.addresses[load.Plain]}
 	for n := range 2 {
 		a, err := addresses(g.dir)
@@ -103,32 +135,37 @@ func (g *gauntlet) throughput(ctx context.Context) (err error) {
 		defer func() { err = errors.Join(err, bare.stop()) }()
 		asked = append(asked, a[load.Plain])
 	}
-	answers := make([][]float64, len(asked))
-	for n := range g.Rounds {
+	answers := make([]float64, len(asked))
+	for n := range rounds {
 		for i := range asked {
 			who := (n + i) % len(asked) // who comes second may have it easier
-			perSecond := g.ask(ctx, asked[who])
-			if perSecond == 0 {
-				return errors.New("a worker answered nothing while throughput was measured")
-			}
-			answers[who] = append(answers[who], perSecond)
+			answers[who] += g.ask(ctx, asked[who]) / float64(rounds)
 		}
 	}
-	g.report.Throughput = compared(g.report.socket(), answers[0], answers[1], answers[2])
+	if slices.Contains(answers, 0) {
+		return errors.New("a worker answered nothing while throughput was measured")
+	}
+	t.add(answers[0], answers[1], answers[2], rounds)
 	return nil
 }
 
-// compared is what came of it round by round.
-func compared(socket string, supervised, bare, twin []float64) *Throughput {
-	t := &Throughput{Socket: socket, Rounds: len(supervised)}
-	both := make([]float64, t.Rounds)
+// add takes in what each did in a block.
+func (t *Throughput) add(supervised, bare, twin float64, rounds int) {
+	t.Rounds += rounds
+	t.supervised = append(t.supervised, supervised)
+	t.bare = append(t.bare, bare)
+	t.twin = append(t.twin, twin)
+}
+
+// sum is what came of it over all blocks.
+func (t *Throughput) sum() {
+	both := make([]float64, len(t.bare))
 	for n := range both {
-		both[n] = math.Sqrt(bare[n] * twin[n])
-		t.Supervised += supervised[n] / float64(t.Rounds)
-		t.Bare += both[n] / float64(t.Rounds)
+		both[n] = math.Sqrt(t.bare[n] * t.twin[n])
+		t.Supervised += t.supervised[n] / float64(len(both))
+		t.Bare += both[n] / float64(len(both))
 	}
-	t.Ratio, t.Twins = paired(supervised, both), paired(twin, bare)
-	return t
+	t.Ratio, t.Twins = paired(t.supervised, both), paired(t.twin, t.bare)
 }
 
 // ask is a turn; it returns answers a second.
