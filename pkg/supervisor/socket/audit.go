@@ -52,10 +52,9 @@ func (f Finding) String() string {
 // [Table.Free] does it itself. Between, [Table.Watch] notices what is fatal, and
 // Audit is for when somebody wants to know.
 func (t *Table) Audit(name string) []Finding {
-	g := t.group(name)
-	g.op.Lock()
+	g, end := t.begin(name)
 	found := g.audit()
-	g.op.Unlock()
+	end()
 	t.tell(name, found)
 	return found
 }
@@ -277,7 +276,7 @@ func (r *ring) rejoin(gone []int) error {
 			return err
 		}
 	}
-	if len(gone) == 1 {
+	if len(gone) == 1 && !r.unsure {
 		r.moved(r.shards[gone[0]])
 	} else if r.learn() != nil {
 		return errors.Join(r.silence(), r.listen())

@@ -20,6 +20,7 @@ type listener struct {
 	given bool
 	place *place // a unix path: where it lies
 	watch *watch
+	kept  *custody
 
 	mu        sync.Mutex
 	spec      *unit.Socket
@@ -27,18 +28,18 @@ type listener struct {
 	listening bool
 	err       error // why it does not listen
 	warning   error // options that it does not have
-	base      *baseline
+	base      *Baseline
 	last      *Finding
 }
 
-func newListener(s *unit.Socket, a unit.Address, w *watch) *listener {
-	return &listener{addr: a, spec: s, watch: w, fd: -1}
+func newListener(s *unit.Socket, a unit.Address, w *watch, c *custody) *listener {
+	return &listener{addr: a, spec: s, watch: w, kept: c, fd: -1}
 }
 
 // taken makes a listener of a socket of systemd's. The flag is set here as if it
 // had been made here: systemd itself sets it anew for each process it starts.
-func taken(s *unit.Socket, a unit.Address, g Given, w *watch) *listener {
-	l := newListener(s, a, w)
+func (t *Table) taken(s *unit.Socket, a unit.Address, g Given) *listener {
+	l := newListener(s, a, t.watch, t.custody)
 	l.given = true
 	l.fd = g.FD
 	l.listening = g.listening
@@ -46,8 +47,9 @@ func taken(s *unit.Socket, a unit.Address, g Given, w *watch) *listener {
 		unix.SetNonblock(g.FD, l.spec.NonBlocking)
 	}
 	l.base = observe(g.FD, a)
+	l.kept.add(l.fd)
 	if l.listening {
-		w.add(s.Name, l.fd, 0)
+		l.watch.add(s.Name, l.fd, 0)
 	}
 	return l
 }
@@ -60,6 +62,7 @@ func (l *listener) open() error {
 	}
 	warning := tune(fd, l.spec, l.addr)
 	base := observe(fd, l.addr)
+	l.kept.add(fd)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.fd, l.err, l.warning, l.base = fd, nil, warning, base
@@ -216,6 +219,7 @@ func (l *listener) shut() {
 	l.mu.Unlock()
 	if fd >= 0 {
 		l.watch.drop(fd)
+		l.kept.drop(fd)
 		closeFD(fd)
 	}
 }

@@ -22,12 +22,13 @@ const stranger = 65534
 // roles are the other processes that the tests need: this binary again, with
 // ROLE and its words in the environment.
 var roles = map[string]func(args []string){
-	"listen": listenAndWait,
-	"flip":   flip,
-	"bind":   bindAndWait,
-	"active": serveActivated,
-	"say":    sayBind,
-	"meddle": meddleWith3,
+	"listen":    listenAndWait,
+	"flip":      flip,
+	"bind":      bindAndWait,
+	"active":    serveActivated,
+	"say":       sayBind,
+	"meddle":    meddleWith3,
+	"supervise": supervise,
 }
 
 func TestMain(m *testing.M) {

@@ -43,35 +43,32 @@ var options = []option{
 	{"TCP_USER_TIMEOUT", unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, keep},
 }
 
-// A baseline is what a socket was like when it was made.
-type baseline struct {
-	flags   int // F_GETFL; -1: not known
-	values  []int
-	known   []bool
-	linger  *unix.Linger // nil: not known
-	receive *unix.Timeval
-	send    *unix.Timeval
+// A Baseline is what a socket was like when it was made. It never changes.
+type Baseline struct {
+	Flags   int            // F_GETFL; -1: not known
+	Values  map[string]int // by the names of options; those that are not there are not known
+	Linger  *unix.Linger   // nil: not known
+	Receive *unix.Timeval
+	Send    *unix.Timeval
 }
 
 // observe reads the baseline. What an older kernel does not have is not watched.
-func observe(fd int, a unit.Address) *baseline {
-	b := &baseline{values: make([]int, len(options)), known: make([]bool, len(options)), flags: -1}
+func observe(fd int, a unit.Address) *Baseline {
+	b := &Baseline{Values: map[string]int{}, Flags: -1}
 	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err == nil {
-		b.flags = flags
-	}
-	for i, o := range options {
-		if a.Network == "unix" {
-			break
-		}
-		v, err := unix.GetsockoptInt(fd, o.level, o.opt)
-		b.values[i], b.known[i] = v, err == nil
+		b.Flags = flags
 	}
 	if a.Network == "unix" {
 		return b
 	}
-	b.linger, _ = unix.GetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER)
-	b.receive, _ = unix.GetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO)
-	b.send, _ = unix.GetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO)
+	for _, o := range options {
+		if v, err := unix.GetsockoptInt(fd, o.level, o.opt); err == nil {
+			b.Values[o.name] = v
+		}
+	}
+	b.Linger, _ = unix.GetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER)
+	b.Receive, _ = unix.GetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO)
+	b.Send, _ = unix.GetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO)
 	return b
 }
 
@@ -82,24 +79,25 @@ type change struct {
 }
 
 // restore undoes what differs from the baseline, and lists it.
-func (b *baseline) restore(fd int) (changed []change) {
+func (b *Baseline) restore(fd int) (changed []change) {
 	note := func(name string, err error) { changed = append(changed, change{name, err}) }
-	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err == nil && b.flags >= 0 && (flags^b.flags)&unix.O_NONBLOCK != 0 {
-		note("O_NONBLOCK", unix.SetNonblock(fd, b.flags&unix.O_NONBLOCK != 0))
+	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err == nil && b.Flags >= 0 && (flags^b.Flags)&unix.O_NONBLOCK != 0 {
+		note("O_NONBLOCK", unix.SetNonblock(fd, b.Flags&unix.O_NONBLOCK != 0))
 	}
-	for i, o := range options {
-		if v, err := unix.GetsockoptInt(fd, o.level, o.opt); b.known[i] && err == nil && !o.same(v, b.values[i]) {
-			note(o.name, o.restore(fd, b.values[i]))
+	for _, o := range options {
+		was, known := b.Values[o.name]
+		if v, err := unix.GetsockoptInt(fd, o.level, o.opt); known && err == nil && !o.same(v, was) {
+			note(o.name, o.restore(fd, was))
 		}
 	}
-	if l, err := unix.GetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER); err == nil && b.linger != nil && l.Onoff != b.linger.Onoff {
-		note("SO_LINGER", unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, b.linger))
+	if l, err := unix.GetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER); err == nil && b.Linger != nil && l.Onoff != b.Linger.Onoff {
+		note("SO_LINGER", unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, b.Linger))
 	}
 	for _, t := range []struct {
 		name string
 		opt  int
 		was  *unix.Timeval
-	}{{"SO_RCVTIMEO", unix.SO_RCVTIMEO, b.receive}, {"SO_SNDTIMEO", unix.SO_SNDTIMEO, b.send}} {
+	}{{"SO_RCVTIMEO", unix.SO_RCVTIMEO, b.Receive}, {"SO_SNDTIMEO", unix.SO_SNDTIMEO, b.Send}} {
 		if v, err := unix.GetsockoptTimeval(fd, unix.SOL_SOCKET, t.opt); err == nil && t.was != nil && *v != *t.was {
 			note(t.name, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, t.opt, t.was))
 		}

@@ -158,6 +158,15 @@ func (p *place) leads() destination {
 	return here
 }
 
+// identity is the bound inode; nil: not known.
+func (p *place) identity() *Node {
+	var st unix.Stat_t
+	if unix.Fstat(p.node, &st) != nil {
+		return nil
+	}
+	return &Node{Dev: uint64(st.Dev), Ino: st.Ino}
+}
+
 type destination int
 
 const (

@@ -52,6 +52,7 @@ func (r *ring) learn() error {
 	for s, place := range placed {
 		s.place = place
 	}
+	r.unsure = false
 	return nil
 }
 

@@ -37,6 +37,7 @@ type ring struct {
 	addr  unit.Address
 	mark  mark
 	watch *watch
+	kept  *custody
 
 	mu        sync.Mutex // as in listener
 	spec      *unit.Socket
@@ -45,6 +46,7 @@ type ring struct {
 	uid       int // that owns the sockets; -1: our own
 	listening bool
 	filtered  bool     // the sockets have their filters
+	unsure    bool     // taken over: the places may be others by now
 	weights   []uint32 // by shard: shares of new connections
 	retried   uint64   // clients that the anchor's filter sent away, at the last look
 	lost      uint64   // clients that the anchor had to reset
@@ -60,13 +62,13 @@ type shard struct {
 	place  int    // in the kernel's group
 	probes uint64 // of its drops
 	seen   int    // its queue at the last look
-	base   *baseline
+	base   *Baseline
 }
 
-func newRing(s *unit.Socket, a unit.Address, w *watch, weights []uint32) *ring {
+func newRing(s *unit.Socket, a unit.Address, w *watch, c *custody, weights []uint32) *ring {
 	const hops = 256
 	m := mark{class: uint8(rand.IntN(64)) << 2, hops: uint8(1 + rand.IntN(hops-1))}
-	return &ring{addr: a, spec: s, mark: m, watch: w, weights: weights}
+	return &ring{addr: a, spec: s, mark: m, watch: w, kept: c, weights: weights}
 }
 
 // open binds all sockets of the ring. None listens yet.
@@ -84,7 +86,8 @@ func (r *ring) open() error {
 	r.mu.Lock()
 	r.uid, r.err = uid, nil
 	for i, fd := range all {
-		cookie, _ := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+		r.kept.add(fd)
+		cookie, _ := cookieOf(fd)
 		r.shards = append(r.shards, &shard{fd: fd, cookie: cookie, place: i, base: observe(fd, r.addr)})
 	}
 	r.anchor, r.shards = r.shards[0], r.shards[1:]
@@ -241,6 +244,7 @@ func (r *ring) listen() error {
 	if err := r.silence(); err != nil { // a worker that outlived its service may have called listen(2)
 		return err
 	}
+	r.unsure = false // the order makes the places
 	for i, s := range r.all() {
 		if err := r.join(s); err != nil {
 			r.silence()
@@ -325,7 +329,14 @@ func (r *ring) steer(weights []uint32) error {
 	return nil
 }
 
-func (r *ring) attach() error { return r.attachProgram(r.program()) }
+// attach puts the program in force. In a ring that was taken over the places are
+// asked for first, until that has worked; meanwhile those of the record count.
+func (r *ring) attach() error {
+	if r.unsure {
+		r.unsure = r.learn() != nil
+	}
+	return r.attachProgram(r.program())
+}
 
 func (r *ring) attachProgram(program []unix.SockFilter) error {
 	if err := attach(r.anchor.fd, unix.SO_ATTACH_REUSEPORT_CBPF, program); err != nil {
@@ -349,6 +360,7 @@ func (r *ring) close() error {
 	r.mu.Unlock()
 	for _, s := range all {
 		r.watch.drop(s.fd)
+		r.kept.drop(s.fd)
 		closeFD(s.fd)
 	}
 	return nil

@@ -79,9 +79,8 @@ func (t *Table) Seat(name string, holder unit.Invocation, heir bool) error {
 	if holder == 0 {
 		return fmt.Errorf("cannot give socket %s to a process: it has no id", name)
 	}
-	g := t.group(name)
-	g.op.Lock()
-	defer g.op.Unlock()
+	g, end := t.begin(name)
+	defer end()
 	if len(g.seats) == 0 || g.seatOf(holder) >= 0 {
 		return nil
 	}
@@ -136,11 +135,10 @@ func (r *ring) queued(seat int) int {
 // not, is looked for and mended, as by [Table.Audit]; those who [Table.Watch] hear
 // of it.
 func (t *Table) Free(name string, holder unit.Invocation) {
-	g := t.group(name)
-	g.op.Lock()
+	g, end := t.begin(name)
 	i := g.seatOf(holder)
 	if holder == 0 || i < 0 && len(g.seats) > 0 {
-		g.op.Unlock()
+		end()
 		return
 	}
 	found := g.audit()
@@ -148,8 +146,9 @@ func (t *Table) Free(name string, holder unit.Invocation) {
 		g.mu.Lock()
 		g.seats[i].holder = 0
 		g.mu.Unlock()
+		g.lapse()
 	}
-	g.op.Unlock()
+	end()
 	t.tell(name, found)
 }
 
@@ -163,9 +162,8 @@ func (t *Table) Free(name string, holder unit.Invocation) {
 // other error means that the shares are what they were. For a unit that is not
 // steered nothing is done.
 func (t *Table) Steer(name string, shares map[unit.Invocation]int) error {
-	g := t.group(name)
-	g.op.Lock()
-	defer g.op.Unlock()
+	g, end := t.begin(name)
+	defer end()
 	return g.steer(name, shares)
 }
 

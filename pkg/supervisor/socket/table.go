@@ -40,8 +40,11 @@ import (
 type Table struct {
 	mu    sync.Mutex
 	units map[string]*group
-	given []Given // not taken yet
-	watch *watch
+	given []Given                            // not taken yet
+	save  func(name string, r *Record) error // nil: nothing is saved
+
+	watch   *watch
+	custody *custody
 }
 
 // An endpoint is what a unit has at one address: a [listener] that all its
@@ -59,21 +62,26 @@ type endpoint interface {
 	where() unit.Address
 	status() Status
 	file(seat int) (File, error)
+	record() (r SocketRecord, ok bool) // not ok: it has no socket at present
 }
 
 // A group is what one socket unit owns.
 type group struct {
-	op sync.Mutex // held by whoever changes it, however long that takes
+	op    sync.Mutex   // held by whoever changes it, however long that takes
+	spec  *unit.Socket // of the last Bind; needs op, as saved does
+	saved *Record      // as it was last saved
 
 	mu    sync.Mutex // held for moments, to read and to commit
 	all   map[unit.Address]endpoint
 	order []endpoint // as the last Bind named them: the order of the fds
 	seats []seat     // while there is a ring: one for each of its shards
+
+	unsaved error // why saved is not what it should be
 }
 
 // NewTable returns a Table that owns the given sockets and no other.
 func NewTable(given []Given) *Table {
-	t := &Table{units: map[string]*group{}, given: slices.Clone(given)}
+	t := &Table{units: map[string]*group{}, given: slices.Clone(given), custody: &custody{keys: map[int]string{}}}
 	t.watch = newWatch(func(name string) { t.Audit(name) })
 	return t
 }
@@ -101,9 +109,9 @@ func (t *Table) group(name string) *group {
 // Addresses that an earlier Bind named and this one does not are kept, and may
 // still be accepted from, until [Table.Trim].
 func (t *Table) Bind(s *unit.Socket) error {
-	g := t.group(s.Name)
-	g.op.Lock()
-	defer g.op.Unlock()
+	g, end := t.begin(s.Name)
+	defer end()
+	g.bury()
 	missing := g.missing(s.Listen)
 	given, err := t.claim(s, missing)
 	if err != nil {
@@ -112,7 +120,7 @@ func (t *Table) Bind(s *unit.Socket) error {
 	fresh := map[unit.Address]endpoint{}
 	for _, a := range missing {
 		if fd, ok := given[a]; ok {
-			fresh[a] = taken(s, a, fd, t.watch)
+			fresh[a] = t.taken(s, a, fd)
 			continue
 		}
 		e := t.closed(g, s, a)
@@ -126,18 +134,18 @@ func (t *Table) Bind(s *unit.Socket) error {
 		t.abandon(fresh, given)
 		return one(err)
 	}
-	return g.commit(s, fresh)
+	return t.commit(g, s, fresh)
 }
 
 // closed is what a unit should have at an address, before it is opened.
 func (t *Table) closed(g *group, s *unit.Socket, a unit.Address) endpoint {
 	if !s.Steer || a.Network == "unix" {
-		return newListener(s, a, t.watch)
+		return newListener(s, a, t.watch, t.custody)
 	}
 	if len(g.seats) > 0 {
-		return newRing(s, a, t.watch, g.weights())
+		return newRing(s, a, t.watch, t.custody, g.weights())
 	}
-	return newRing(s, a, t.watch, firstWeights(s))
+	return newRing(s, a, t.watch, t.custody, firstWeights(s))
 }
 
 // firstWeights lead to the first seat until somebody has one.
@@ -179,7 +187,8 @@ func (g *group) missing(all []unit.Address) (m []unit.Address) {
 }
 
 // commit makes the new sockets part of the group and the order that of s.
-func (g *group) commit(s *unit.Socket, fresh map[unit.Address]endpoint) (err error) {
+func (t *Table) commit(g *group, s *unit.Socket, fresh map[unit.Address]endpoint) (err error) {
+	g.spec = s
 	g.mu.Lock()
 	maps.Copy(g.all, fresh)
 	g.order = g.order[:0:0]
@@ -191,6 +200,7 @@ func (g *group) commit(s *unit.Socket, fresh map[unit.Address]endpoint) (err err
 	order := g.order
 	g.mu.Unlock()
 	g.furnish()
+	t.remember(s.Name, g)
 	for _, l := range order {
 		l.configure(s)
 		if s.WhenDown == unit.Queue {
@@ -201,12 +211,13 @@ func (g *group) commit(s *unit.Socket, fresh map[unit.Address]endpoint) (err err
 }
 
 // furnish makes the seats when the first ring is open, and removes them when the
-// last one is closed.
+// last one is closed and nothing is left of any.
 func (g *group) furnish() {
-	rings := g.rings()
+	rings, left := g.rings(), g.remnants()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
+	case len(rings) == 0 && len(left) > 0:
 	case len(rings) == 0:
 		g.seats = nil
 	case len(g.seats) == 0:
@@ -222,6 +233,7 @@ func (t *Table) abandon(fresh map[unit.Address]endpoint, given map[unit.Address]
 	for a, e := range fresh {
 		if g, ok := given[a]; ok {
 			t.watch.drop(g.FD)
+			t.custody.drop(g.FD)
 		} else {
 			e.close()
 		}
@@ -239,9 +251,8 @@ func (t *Table) abandon(fresh map[unit.Address]endpoint, given map[unit.Address]
 // If one address cannot ([*BindError]), those that did not listen before do not
 // now: no client waits for a service that will not start.
 func (t *Table) Listen(name string) error {
-	g := t.group(name)
-	g.op.Lock()
-	defer g.op.Unlock()
+	g, end := t.begin(name)
+	defer end()
 	var err error
 	var opened []endpoint
 	for _, l := range g.snapshot() {
@@ -267,9 +278,8 @@ func (t *Table) Listen(name string) error {
 // descriptors from [Table.Files] are void: call Files again after Listen.
 // Sockets that systemd gave keep queueing, since systemd listens on them too.
 func (t *Table) Refuse(name string) error {
-	g := t.group(name)
-	g.op.Lock()
-	defer g.op.Unlock()
+	g, end := t.begin(name)
+	defer end()
 	var err error
 	for _, l := range g.snapshot() {
 		err = errors.Join(err, l.refuse())
@@ -314,13 +324,14 @@ func (t *Table) Files(name string, holder unit.Invocation) (files []File, err er
 func (t *Table) Status(name string) (all []Status) {
 	g := t.group(name)
 	g.mu.Lock()
-	seats := len(g.seats)
+	seats, unsaved := len(g.seats), g.unsaved
 	g.mu.Unlock()
 	for _, e := range g.snapshot() {
 		s := e.status()
 		if seats > 0 && !s.Steered {
 			s.Note = cmp.Or(s.Note, "not steered: all processes share it")
 		}
+		s.Err = one(errors.Join(s.Err, unsaved))
 		all = append(all, s)
 	}
 	return all
@@ -329,10 +340,15 @@ func (t *Table) Status(name string) (all []Status) {
 // Trim closes the addresses of a unit that its last Bind did not name. Its time
 // is when no process is left that was started with them, or once those can do
 // without new clients.
-func (t *Table) Trim(name string) (err error) {
-	g := t.group(name)
-	g.op.Lock()
-	defer g.op.Unlock()
+func (t *Table) Trim(name string) error {
+	g, end := t.begin(name)
+	defer end()
+	return t.trim(name, g)
+}
+
+// trim needs op. What goes is forgotten before it is closed: a record that names
+// what nobody has would be an error, what is kept and not recorded is just closed.
+func (t *Table) trim(name string, g *group) (err error) {
 	g.mu.Lock()
 	var former []endpoint
 	maps.DeleteFunc(g.all, func(_ unit.Address, l endpoint) bool {
@@ -343,24 +359,24 @@ func (t *Table) Trim(name string) (err error) {
 		return gone
 	})
 	g.mu.Unlock()
+	g.furnish()
+	t.remember(name, g)
 	for _, l := range former {
 		err = errors.Join(err, l.close())
 	}
-	g.furnish()
 	return err
 }
 
 // Drop closes every socket of a unit, and removes the unix paths that are ours.
 // Processes that have copies keep them.
 func (t *Table) Drop(name string) error {
-	g := t.group(name)
-	g.op.Lock()
+	g, end := t.begin(name)
+	defer end()
 	g.mu.Lock()
 	g.order = nil
 	g.mu.Unlock()
-	g.op.Unlock()
 	t.watch.forget(name)
-	return t.Trim(name)
+	return t.trim(name, g)
 }
 
 // Unclaimed lists what systemd gave and no Bind has taken; see [Given.Unused].

@@ -1,0 +1,267 @@
+package socket
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// A take gives the descriptor that was kept under a key, once.
+type take func(key string) (fd int, ok bool)
+
+// Restore takes over the sockets of a unit that a former supervisord has left, and
+// mends what processes did to them meanwhile, as [Table.Audit] does. take gives the
+// descriptor that was kept under a key, once, and makes it ours (close-on-exec). It
+// must come before Bind of that unit.
+//
+// Each descriptor is checked: what is not the very socket that the record means is
+// closed. An address whose socket did not come is part of the error; the others are
+// taken over. A record that makes no sense is refused before anything is taken.
+// What nobody has taken after all units are restored is of no use: its owner must
+// close it and have the Keeper drop it before the first Bind, since it may hold an
+// address.
+//
+// A unit that the former was opening or closing when it ended may be the one or the
+// other. So Listen or Refuse must follow, as the unit is in use or not.
+func (t *Table) Restore(name string, r Record, take func(key string) (fd int, ok bool)) error {
+	if err := r.check(name); err != nil {
+		return fmt.Errorf("cannot take over socket %s: %w", name, err)
+	}
+	g, end := t.begin(name)
+	if len(g.all) > 0 {
+		end()
+		return fmt.Errorf("cannot take over socket %s: it has sockets already", name)
+	}
+	g.spec, g.saved = r.Spec, &r
+	var err error
+	for i := range r.Sockets {
+		s := &r.Sockets[i]
+		e, failed := t.resume(&r, s, take)
+		if failed != nil {
+			err = errors.Join(err, fmt.Errorf("cannot take over %s of socket %s: %w", s.Address, name, failed))
+		}
+		if e != nil {
+			g.adopt(e, s)
+		}
+	}
+	g.reseat(r.Seats)
+	found := g.audit()
+	end()
+	t.tell(name, found)
+	return err
+}
+
+func (g *group) adopt(e endpoint, s *SocketRecord) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.all[s.Address] = e
+	if !s.Former {
+		g.order = append(g.order, e)
+	}
+}
+
+// reseat gives the seats back to who has them. Which handshakes were in flight when
+// a share was lowered is not known any more. Those that are now are all that can be
+// left of them, and more: so nobody is told too early that nothing more will come,
+// and what is waited for ends, as it would have.
+func (g *group) reseat(seats []SeatRecord) {
+	if len(g.rings())+len(g.remnants()) == 0 {
+		return
+	}
+	wait := g.handshakes()
+	for _, r := range g.rings() {
+		r.look()
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, s := range seats {
+		g.seats = append(g.seats, seat{holder: s.Holder, weight: s.Weight, strays: s.Strays, wait: wait, blind: wait == nil})
+	}
+}
+
+// resume makes of a record what it was.
+func (t *Table) resume(r *Record, s *SocketRecord, take take) (endpoint, error) {
+	if s.Ring != nil {
+		return t.resumeRing(r, s, take)
+	}
+	l, err := t.resumeListener(r.Spec, s, take)
+	if err != nil {
+		return nil, err // no endpoint(l): that would be one
+	}
+	return l, nil
+}
+
+// resumeListener takes what systemd has given anew before what was kept: it is one
+// socket, and ours to close only once.
+func (t *Table) resumeListener(spec *unit.Socket, s *SocketRecord, take take) (*listener, error) {
+	key := keyOf(s.Cookie)
+	fd, ok := take(key)
+	again, given := t.regiven(s)
+	if given && ok {
+		closeFD(fd)
+	}
+	if given {
+		fd = again
+	} else if !ok {
+		return nil, errNotKept
+	}
+	err := s.replaced(t.Unclaimed())
+	if given || err == nil {
+		err = inspect(fd, s.Cookie, s.Bound)
+	}
+	l := newListener(spec, s.Address, t.watch, t.custody)
+	if err == nil && s.Node != nil {
+		l.place, err = reoccupy(s.Address.Path, *s.Node)
+	}
+	if err != nil {
+		t.custody.reject(key)
+		closeFD(fd)
+		return nil, err
+	}
+	l.fd, l.given, l.base = fd, s.Given, s.baseline(fd)
+	l.listening = s.Listening || accepts(fd)
+	l.kept.add(fd)
+	if l.listening {
+		l.watch.add(spec.Name, fd, 0)
+	}
+	return l, nil
+}
+
+// regiven finds the very socket among those that systemd has given to us.
+func (t *Table) regiven(s *SocketRecord) (fd int, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i := slices.IndexFunc(t.given, func(g Given) bool {
+		cookie, err := cookieOf(g.FD)
+		return s.Given && err == nil && cookie == s.Cookie
+	})
+	if i < 0 {
+		return -1, false
+	}
+	fd = t.given[i].FD
+	t.given = slices.Delete(t.given, i, i+1)
+	return fd, true
+}
+
+// replaced says that systemd has bound the address anew: then the new one counts.
+func (s *SocketRecord) replaced(given []Given) error {
+	for _, g := range given {
+		if s.Given && g.at(s.Bound) {
+			return errors.New("systemd has bound it anew; processes that were started with it must be replaced")
+		}
+	}
+	return nil
+}
+
+func (s *SocketRecord) baseline(fd int) *Baseline {
+	if s.Options == nil {
+		return observe(fd, s.Bound)
+	}
+	return s.Options
+}
+
+var errNotKept = errors.New("its descriptor was not kept")
+
+// inspect says why a descriptor is not this socket.
+func inspect(fd int, cookie uint64, bound unit.Address) error {
+	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil {
+		return errors.New("what was kept is no socket")
+	}
+	if kind != unix.SOCK_STREAM {
+		return errors.New("what was kept is no stream socket")
+	}
+	if is, err := cookieOf(fd); err != nil || is != cookie {
+		return errors.Join(errors.New("what was kept is another socket"), err)
+	}
+	if at := boundTo(fd); at != bound {
+		return fmt.Errorf("what was kept is bound to %s", at)
+	}
+	return nil
+}
+
+// reoccupy is [occupy] for a path that was bound before us.
+func reoccupy(at string, node Node) (*place, error) {
+	if !strings.HasPrefix(at, "/") {
+		return nil, fmt.Errorf("%q is no path", at)
+	}
+	p, err := occupy(at)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := p.look()
+	if err == nil {
+		p.node = fd
+		if is := p.identity(); is == nil || *is != node {
+			p.node, err = -1, errors.New("something else was put there meanwhile")
+			unix.Close(fd)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, p.leave())
+	}
+	return p, nil
+}
+
+// resumeRing makes a ring of its sockets, if all came.
+func (t *Table) resumeRing(rec *Record, s *SocketRecord, take take) (endpoint, error) {
+	fds, err := t.takeAll(s, take)
+	if err != nil {
+		return t.remain(rec, s, fds, err)
+	}
+	weights := make([]uint32, len(rec.Seats))
+	for i, seat := range rec.Seats {
+		weights[i] = seat.Weight
+	}
+	r := newRing(rec.Spec, s.Address, t.watch, t.custody, weights)
+	r.mark = mark{class: s.Ring.Class, hops: s.Ring.Hops}
+	r.uid, r.filtered, r.lost = s.Ring.UID, s.Ring.Filtered, s.Ring.Lost
+	r.anchor = &shard{fd: fds[0], cookie: s.Cookie, base: observe(fds[0], s.Bound)}
+	for i, shardRecord := range s.Ring.Shards {
+		r.shards = append(r.shards, &shard{
+			fd: fds[i+1], cookie: shardRecord.Cookie, place: shardRecord.Place,
+			probes: min(shardRecord.Probes, drops(fds[i+1])), base: s.baseline(fds[i+1]),
+		})
+	}
+	// Nobody but us has the anchor, which is the first to listen and to stop.
+	r.listening = accepts(r.anchor.fd)
+	r.unsure = r.filtered && r.listening
+	if r.listening {
+		r.listenIn()
+		return r, nil
+	}
+	return r, r.silence()
+}
+
+// takeAll lists the descriptors of a ring; -1 for those that did not come.
+func (t *Table) takeAll(s *SocketRecord, take take) (fds []int, err error) {
+	missing := 0
+	for _, cookie := range s.cookies() {
+		fd, ok := take(keyOf(cookie))
+		failed := errNotKept
+		if ok {
+			failed = inspect(fd, cookie, s.Bound)
+		}
+		switch {
+		case failed == nil:
+			t.custody.add(fd)
+		case ok:
+			t.custody.reject(keyOf(cookie))
+			closeFD(fd)
+		}
+		if failed != nil {
+			missing++
+			err, fd = failed, -1
+		}
+		fds = append(fds, fd)
+	}
+	if missing > 0 {
+		err = &partError{missing: missing, all: len(fds), err: err}
+	}
+	return fds, err
+}

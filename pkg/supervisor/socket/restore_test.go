@@ -1,0 +1,943 @@
+package socket
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// A message is what a supervisord says to its keeper and its store, in one order.
+// The descriptor goes with it.
+type message struct {
+	Key    string `json:",omitempty"`
+	Drop   bool   `json:",omitempty"`
+	Name   string `json:",omitempty"`
+	Record *Record
+}
+
+// A wire is the Keeper and store of a supervisord that will be killed: fd 3.
+type wire struct{}
+
+func (wire) Keep(key string, fd int) { send(message{Key: key}, unix.UnixRights(fd)) }
+func (wire) Drop(key string)         { send(message{Key: key, Drop: true}, nil) }
+func (wire) save(name string, r *Record) error {
+	send(message{Name: name, Record: r}, nil)
+	return nil
+}
+
+// send waits until the other side has done it.
+func send(m message, rights []byte) {
+	b, err := json.Marshal(m)
+	if err == nil {
+		err = unix.Sendmsg(3, b, rights, nil, 0)
+	}
+	if err == nil {
+		_, err = unix.Read(3, b[:1])
+	}
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+}
+
+// supervise is a supervisord that does what it is told, a word at a time, each with
+// its argument as JSON, until it is killed.
+func supervise([]string) {
+	table := NewTable(nil)
+	table.Remember(wire{}, wire{}.save)
+	deeds := map[string]func(arg []byte) error{
+		"bind": func(arg []byte) error {
+			var s unit.Socket
+			return errors.Join(json.Unmarshal(arg, &s), table.Bind(&s))
+		},
+		"listen": func([]byte) error { return table.Listen("http") },
+		"refuse": func([]byte) error { return table.Refuse("http") },
+		"seat": func(arg []byte) error {
+			var id unit.Invocation
+			return errors.Join(json.Unmarshal(arg, &id), table.Seat("http", id, false))
+		},
+		"steer": func(arg []byte) error {
+			var shares map[unit.Invocation]int
+			return errors.Join(json.Unmarshal(arg, &shares), table.Steer("http", shares))
+		},
+		"ruin": func([]byte) error {
+			shard := table.units["http"].rings()[0].shards[0]
+			return errors.Join(unix.Shutdown(shard.fd, unix.SHUT_RD), unix.Listen(shard.fd, 64))
+		},
+	}
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		word, arg, _ := strings.Cut(in.Text(), " ")
+		fmt.Println(deeds[word]([]byte(arg)))
+	}
+}
+
+// A former is a supervisord in a process of its own, and what it has had kept.
+type former struct {
+	t       *testing.T
+	cmd     *exec.Cmd
+	in      io.Writer
+	out     *bufio.Reader
+	end     int
+	keeping sync.WaitGroup
+	kept    map[string]int // needs the answer of do, or kill
+	records map[string]*Record
+}
+
+func begun(t *testing.T, s *unit.Socket) *former {
+	t.Helper()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	must(t, err)
+	theirs := os.NewFile(uintptr(pair[1]), "pair")
+	f := &former{t: t, cmd: role("supervise"), end: pair[0], kept: map[string]int{}, records: map[string]*Record{}}
+	f.cmd.ExtraFiles = []*os.File{theirs}
+	f.in, err = f.cmd.StdinPipe()
+	must(t, err)
+	out, err := f.cmd.StdoutPipe()
+	must(t, err)
+	f.out = bufio.NewReader(out)
+	must(t, f.cmd.Start())
+	theirs.Close()
+	f.keeping.Go(func() {
+		for f.receive() {
+		}
+	})
+	t.Cleanup(f.close)
+	f.do("bind", s)
+	return f
+}
+
+func (f *former) close() {
+	f.kill()
+	unix.Close(f.end)
+	for _, fd := range f.kept {
+		unix.Close(fd)
+	}
+}
+
+// do has it do something.
+func (f *former) do(word string, arg any) {
+	f.t.Helper()
+	b, err := json.Marshal(arg)
+	must(f.t, err)
+	_, err = fmt.Fprintln(f.in, word, string(b))
+	must(f.t, err)
+	if said, err := f.out.ReadString('\n'); err != nil || said != "<nil>\n" {
+		f.t.Fatalf("%s %s: %q, %v", word, b, said, err)
+	}
+}
+
+// receive keeps one thing. It ends when the supervisord has ended.
+func (f *former) receive() bool {
+	b, oob := make([]byte, 1<<17), make([]byte, unix.CmsgSpace(4))
+	n, oobn, _, _, err := unix.Recvmsg(f.end, b, oob, unix.MSG_CMSG_CLOEXEC)
+	if err == unix.EINTR {
+		return true
+	}
+	if err != nil || n == 0 {
+		return false
+	}
+	var m message
+	if err := json.Unmarshal(b[:n], &m); err != nil {
+		f.t.Error(err)
+		return false
+	}
+	switch {
+	case m.Name != "":
+		f.records[m.Name] = m.Record
+	case m.Drop:
+		unix.Close(f.kept[m.Key])
+		delete(f.kept, m.Key)
+	default:
+		all, err := unix.ParseSocketControlMessage(oob[:oobn])
+		if err != nil || len(all) != 1 {
+			f.t.Errorf("%s came with %v, %v", m.Key, all, err)
+			return false
+		}
+		fds, err := unix.ParseUnixRights(&all[0])
+		if err != nil {
+			f.t.Error(err)
+			return false
+		}
+		f.kept[m.Key] = fds[0]
+	}
+	return unix.Send(f.end, []byte("."), unix.MSG_NOSIGNAL) == nil
+}
+
+func (f *former) kill() {
+	f.cmd.Process.Kill()
+	f.cmd.Wait()
+	f.keeping.Wait()
+}
+
+func (f *former) take(key string) (int, bool) {
+	fd, ok := f.kept[key]
+	delete(f.kept, key)
+	return fd, ok
+}
+
+// next is a Table after Restore; the error is what that said.
+func (f *former) next() (*Table, *shelf, error) {
+	f.t.Helper()
+	table, kept := NewTable(nil), f.shelf()
+	f.t.Cleanup(func() { table.Close() })
+	table.Remember(kept, kept.save)
+	err := table.Restore("http", *f.records["http"], f.take)
+	kept.check(table)
+	return table, kept, err
+}
+
+// shelf has what was kept and recorded.
+func (f *former) shelf() *shelf {
+	f.t.Helper()
+	s := newShelf(f.t)
+	for key, fd := range f.kept {
+		fd, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+		must(f.t, err)
+		s.kept[key], s.before[key] = fd, true
+	}
+	must(f.t, s.save("http", f.records["http"]))
+	return s
+}
+
+// A shelf is a Keeper and a store in this process.
+type shelf struct {
+	t       *testing.T
+	kept    map[string]int  // duplicates
+	before  map[string]bool // kept for a former supervisord, and not yet for this one
+	records map[string]*Record
+	fails   error
+}
+
+func newShelf(t *testing.T) *shelf {
+	s := &shelf{t: t, kept: map[string]int{}, before: map[string]bool{}, records: map[string]*Record{}}
+	t.Cleanup(func() {
+		for _, fd := range s.kept {
+			unix.Close(fd)
+		}
+	})
+	return s
+}
+
+func (s *shelf) Keep(key string, fd int) {
+	cookie, err := cookieOf(fd)
+	if err != nil || keyOf(cookie) != key {
+		s.t.Errorf("%s is kept for fd %d: %d, %v", key, fd, cookie, err)
+	}
+	former, twice := s.kept[key]
+	if twice && !s.before[key] {
+		s.t.Errorf("%s is kept twice", key)
+	}
+	if delete(s.before, key); twice {
+		unix.Close(former)
+	}
+	if at := boundTo(fd); at == (unit.Address{Network: "unix"}) || at.Network == "tcp" && at.Port == 0 {
+		s.t.Errorf("%s is kept before it is bound", key)
+	}
+	s.kept[key], err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		s.t.Error(err)
+	}
+}
+
+// Drop must come while the table has the socket open.
+func (s *shelf) Drop(key string) {
+	fd, ok := s.kept[key]
+	if !ok {
+		s.t.Errorf("%s is dropped and not kept", key)
+		return
+	}
+	if names := holdersOf(fd); names < 2 {
+		s.t.Errorf("%s is closed before it is dropped", key)
+	}
+	delete(s.kept, key)
+	unix.Close(fd)
+}
+
+// holdersOf counts the descriptors of this process for one socket.
+func holdersOf(fd int) (n int) {
+	want, _ := os.Readlink(procFD(fd))
+	for _, name := range entries("/proc/self/fd") {
+		if to, err := os.Readlink("/proc/self/fd/" + name); err == nil && to == want {
+			n++
+		}
+	}
+	return n
+}
+
+func (s *shelf) save(name string, r *Record) error {
+	if s.fails != nil {
+		return s.fails
+	}
+	if r == nil {
+		delete(s.records, name)
+		return nil
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	var is Record
+	s.records[name] = &is
+	return json.Unmarshal(b, &is)
+}
+
+// check compares what is kept and recorded with what the table has open.
+func (s *shelf) check(table *Table) {
+	s.t.Helper()
+	var open, kept, recorded []string
+	for _, g := range table.units {
+		for _, e := range g.all {
+			for _, fd := range fdsOf(e) {
+				cookie, err := cookieOf(fd)
+				must(s.t, err)
+				open = append(open, keyOf(cookie))
+			}
+		}
+	}
+	for key := range s.kept {
+		kept = append(kept, key)
+	}
+	for name, r := range s.records {
+		must(s.t, r.check(name))
+		for _, at := range r.Sockets {
+			for _, cookie := range at.cookies() {
+				recorded = append(recorded, keyOf(cookie))
+			}
+		}
+	}
+	slices.Sort(open)
+	slices.Sort(kept)
+	slices.Sort(recorded)
+	if !slices.Equal(open, kept) || !slices.Equal(open, recorded) {
+		s.t.Errorf("open are %v,\nkept are %v,\nrecorded are %v", open, kept, recorded)
+	}
+}
+
+func fdsOf(e endpoint) (fds []int) {
+	switch e := e.(type) {
+	case *listener:
+		if e.fd >= 0 {
+			fds = append(fds, e.fd)
+		}
+	case *ring:
+		for _, s := range e.all() {
+			fds = append(fds, s.fd)
+		}
+	}
+	return fds
+}
+
+// everyUnit is one of each kind that can be taken over.
+func everyUnit(t *testing.T) map[string]*unit.Socket {
+	all := map[string]*unit.Socket{}
+	for kind, a := range everyKind(t) {
+		all[kind] = spec("http", a)
+	}
+	for kind, a := range steerable(t) {
+		s := spec("http", a)
+		s.Steer, s.Shards = true, 3
+		all["steered "+kind] = s
+	}
+	return all
+}
+
+// TestKilledSupervisordIsSucceeded: who waited is served by the next, the sockets
+// are the same, and a Bind changes nothing.
+func TestKilledSupervisordIsSucceeded(t *testing.T) { succeeded(t) }
+
+// TestOrdinaryUserIsSucceeded: nothing of that needs root.
+func TestOrdinaryUserIsSucceeded(t *testing.T) {
+	if asStranger(t) {
+		succeeded(t)
+	}
+}
+
+func succeeded(t *testing.T) {
+	for kind, s := range everyUnit(t) {
+		t.Run(kind, func(t *testing.T) {
+			f := begun(t, s)
+			f.do("listen", nil)
+			f.do("seat", 1)
+			f.kill()
+			address := f.records["http"].Sockets[0].Bound.String()
+			if s.Listen[0].Network == "unix" {
+				address = s.Listen[0].Path
+			}
+			c, err := dial(address)
+			must(t, err)
+			defer c.Close()
+			table, kept, err := f.next()
+			must(t, err)
+			before := table.Status("http")[0]
+			if before.Address != address || !before.Listening || before.Err != nil || before.Last != nil {
+				t.Errorf("%+v", before)
+			}
+			must(t, table.Bind(s))
+			must(t, table.Listen("http"))
+			files, err := table.Files("http", 1)
+			must(t, err)
+			fd, err := accept(files[0].FD)
+			must(t, err)
+			defer unix.Close(fd)
+			_, err = unix.Write(fd, []byte("x"))
+			must(t, err)
+			_, err = c.Read(make([]byte, 1))
+			must(t, err)
+			kept.check(table)
+			must(t, table.Refuse("http"))
+			refused(t, address)
+			kept.check(table)
+			must(t, table.Listen("http"))
+			connect(t, address, 1)
+			must(t, table.Drop("http"))
+			kept.check(table)
+		})
+	}
+}
+
+// TestRefusedStaysRefused: a supervisord is killed while its service is down.
+func TestRefusedStaysRefused(t *testing.T) {
+	for kind, s := range everyUnit(t) {
+		t.Run(kind, func(t *testing.T) {
+			f := begun(t, s)
+			f.do("listen", nil)
+			f.do("refuse", nil)
+			f.kill()
+			table, _, err := f.next()
+			must(t, err)
+			address := table.Status("http")[0].Address
+			refused(t, address)
+			must(t, table.Bind(s))
+			must(t, table.Listen("http"))
+			connect(t, address, 1)
+		})
+	}
+}
+
+// TestPathIsNotBoundAgain: it is the same inode, and its lock is taken.
+func TestPathIsNotBoundAgain(t *testing.T) {
+	at := shortDir(t) + "/x.sock"
+	f := begun(t, spec("http", file(at)))
+	f.do("listen", nil)
+	f.kill()
+	before, err := os.Lstat(at)
+	must(t, err)
+	table, _, err := f.next()
+	must(t, err)
+	must(t, table.Bind(spec("http", file(at))))
+	must(t, table.Listen("http"))
+	if after, err := os.Lstat(at); err != nil || !os.SameFile(before, after) {
+		t.Errorf("it is another file: %v", err)
+	}
+	if _, err := reoccupy(at, *f.records["http"].Sockets[0].Node); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("the lock is free: %v", err)
+	}
+	must(t, table.Drop("http"))
+	if names, _ := os.ReadDir(at[:strings.LastIndex(at, "/")]); len(names) > 0 {
+		t.Errorf("left behind: %v", names)
+	}
+}
+
+// TestPathThatIsAnothersIsLeft: what was put in its place is not removed.
+func TestPathThatIsAnothersIsLeft(t *testing.T) {
+	at := shortDir(t) + "/x.sock"
+	f := begun(t, spec("http", file(at)))
+	f.do("listen", nil)
+	f.kill()
+	must(t, os.Remove(at))
+	must(t, os.WriteFile(at, []byte("theirs"), 0o600))
+	table, _, err := f.next()
+	if err == nil || !strings.Contains(err.Error(), "something else was put there") {
+		t.Errorf("it says %v", err)
+	}
+	if text, err := os.ReadFile(at); err != nil || string(text) != "theirs" {
+		t.Errorf("theirs has %q: %v", text, err)
+	}
+	if err := table.Bind(spec("http", file(at))); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("then Bind says %v", err)
+	}
+}
+
+// steeredFormer is a steered unit of a supervisord: 1 has 3 of 4 clients, 2 has 1, and one
+// waits in a seat that is free.
+func steeredFormer(t *testing.T, after ...string) (f *former, address string) {
+	t.Helper()
+	s := spec("http", tcp("127.0.0.1", 0))
+	s.Steer, s.Shards, s.Backlog = true, 3, 4096
+	f = begun(t, s)
+	f.do("listen", nil)
+	address = f.records["http"].Sockets[0].Bound.String()
+	f.do("seat", 1)
+	f.do("seat", 2)
+	f.do("steer", map[unit.Invocation]int{1: 3, 2: 1})
+	for _, word := range after {
+		f.do(word, nil)
+	}
+	f.kill()
+	return f, address
+}
+
+// TestSeatsAndSharesGoOn: before, between and after, clients go where they are
+// to go, and those who wait are still there.
+func TestSeatsAndSharesGoOn(t *testing.T) {
+	f, address := steeredFormer(t)
+	const n = 400
+	connect(t, address, n) // nobody supervises
+	table, kept, err := f.next()
+	must(t, err)
+	shared(t, table, n)
+	connect(t, address, n)
+	shared(t, table, 2*n)
+	sit(t, table, 3)
+	if err := table.Seat("http", 4, false); err == nil {
+		t.Error("a fourth has a seat")
+	}
+	before := queues(table)
+	steer(t, table, map[unit.Invocation]int{3: 1})
+	connect(t, address, 5)
+	waitFor(t, func() bool { return queues(table)[3] == 5 })
+	if after := queues(table); after[1] != before[1] || after[2] != before[2] || after[3] != 5 {
+		t.Errorf("waiting were %v and are %v", before, after)
+	}
+	if s, err := table.Settled("http", 1); err != nil || s.Done() || s.Queue != before[1] {
+		t.Errorf("%+v, %v", s, err)
+	}
+	table.Free("http", 1)
+	must(t, table.Seat("http", 5, true))
+	if got := queues(table); got[5] != before[1] {
+		t.Errorf("the heir of %d has %v", before[1], got)
+	}
+	for _, s := range table.Seats("http") {
+		if s.Strays > 0 {
+			t.Errorf("%+v", s)
+		}
+	}
+	kept.check(table)
+}
+
+// shared compares 3 : 1 with chance, within six standard deviations.
+func shared(t *testing.T, table *Table, n int) {
+	t.Helper()
+	waitFor(t, func() bool { got := queues(table); return got[1]+got[2]+got[0] == n })
+	got := queues(table)
+	mean := 3 * float64(n) / 4
+	if off := math.Abs(float64(got[1]) - mean); off > 6*math.Sqrt(mean/4) || got[0] > 0 {
+		t.Errorf("of %d: %v", n, got)
+	}
+}
+
+// TestPlacesThatMovedAreFound: one stopped listening and began again, and no
+// record says so.
+func TestPlacesThatMovedAreFound(t *testing.T) {
+	f, address := steeredFormer(t, "ruin")
+	table, _, err := f.next()
+	must(t, err)
+	r := table.units["http"].rings()[0]
+	if !r.filtered {
+		t.Skip("this kernel lets us not filter, so places cannot be asked for")
+	}
+	if r.unsure {
+		t.Error("the places are not known")
+	}
+	for _, id := range []unit.Invocation{1, 2} {
+		steer(t, table, map[unit.Invocation]int{id: 1})
+		connect(t, address, 3)
+	}
+	await(t, table, map[unit.Invocation]int{1: 3, 2: 3})
+}
+
+// TestDetachedMeanwhile: a worker took the program off while nobody watched, and
+// shut its socket down. Restore mends both.
+func TestDetachedMeanwhile(t *testing.T) {
+	f, address := steeredFormer(t)
+	r := f.records["http"].Sockets[0].Ring
+	first, second := f.kept[keyOf(r.Shards[0].Cookie)], f.kept[keyOf(r.Shards[1].Cookie)]
+	must(t, unix.SetsockoptInt(second, unix.SOL_SOCKET, unix.SO_DETACH_REUSEPORT_BPF, 0))
+	must(t, unix.SetsockoptInt(second, unix.IPPROTO_IP, unix.IP_TTL, 1))
+	must(t, unix.Shutdown(first, unix.SHUT_RD))
+	table, _, err := f.next()
+	must(t, err)
+	if st := table.Status("http")[0]; st.Last == nil {
+		t.Error("nobody is told what a process did")
+	}
+	if ttl, err := unix.GetsockoptInt(second, unix.IPPROTO_IP, unix.IP_TTL); err != nil || ttl == 1 {
+		t.Errorf("IP_TTL is %d: %v", ttl, err)
+	}
+	const n = 200
+	connect(t, address, n)
+	shared(t, table, n)
+}
+
+// TestHandshakesOfBefore: what is in flight when a supervisord is killed is waited
+// for by the next, and no longer than it lasts.
+func TestHandshakesOfBefore(t *testing.T) {
+	f, _ := steeredFormer(t)
+	table, _, err := f.next()
+	must(t, err)
+	g := table.units["http"]
+	if g.seats[0].blind {
+		t.Skip("the kernel does not tell handshakes here")
+	}
+	if s, err := table.Settled("http", 2); err != nil || !s.Done() || s.Handshakes != 0 {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// TestWhatIsNotTheSocket is closed and said; the rest is taken over.
+func TestWhatIsNotTheSocket(t *testing.T) {
+	other := func(kind, proto int) int {
+		fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC, proto)
+		must(t, err)
+		return fd
+	}
+	for what, put := range map[string]func() int{
+		"its descriptor was not kept": nil,
+		"is no socket": func() int {
+			fd, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			must(t, err)
+			return fd
+		},
+		"is no stream socket": func() int { return other(unix.SOCK_DGRAM, 0) },
+		"is another socket":   func() int { return other(unix.SOCK_STREAM, 0) },
+	} {
+		s := spec("http", tcp("127.0.0.1", 0), tcp("127.0.0.2", 0))
+		f := begun(t, s)
+		f.do("listen", nil)
+		f.kill()
+		key := keyOf(f.records["http"].Sockets[0].Cookie)
+		unix.Close(f.kept[key])
+		delete(f.kept, key)
+		fd := -1
+		if put != nil {
+			fd = put()
+			f.kept[key] = fd
+		}
+		table := NewTable(nil)
+		err := table.Restore("http", *f.records["http"], f.take)
+		if err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); fd >= 0 && err == nil {
+			t.Errorf("%s: it is open", what)
+		}
+		if st := table.Status("http"); len(st) != 1 || !st[0].Listening {
+			t.Errorf("%s: %+v", what, st)
+		}
+		must(t, table.Bind(s))
+		if st := table.Status("http"); len(st) != 2 {
+			t.Errorf("%s, after Bind: %+v", what, st)
+		}
+		must(t, table.Close())
+	}
+}
+
+// TestIncompleteRing: processes that have its sockets are served on, the next start
+// says what is wrong, and when nobody has a seat all is new.
+func TestIncompleteRing(t *testing.T) {
+	for what, lost := range map[string][]int{"one that a process has": {1}, "the anchor": {0}, "a free one": {3}, "all": {0, 1, 2, 3, 4}} {
+		t.Run(what, func(t *testing.T) {
+			f, address := steeredFormer(t)
+			cookies := f.records["http"].Sockets[0].cookies()
+			var workers []unix.PollFd
+			for _, i := range []int{1, 2} {
+				fd, err := unix.FcntlInt(uintptr(f.kept[keyOf(cookies[i])]), unix.F_DUPFD_CLOEXEC, 3)
+				must(t, err)
+				workers = append(workers, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+			}
+			for _, i := range lost {
+				fd, _ := f.take(keyOf(cookies[i]))
+				unix.Close(fd)
+			}
+			table, kept := NewTable(nil), f.shelf()
+			defer table.Close()
+			table.Remember(kept, kept.save)
+			if err := table.Restore("http", *f.records["http"], f.take); err == nil || !strings.Contains(err.Error(), "sockets did not outlive") {
+				t.Errorf("it says %v", err)
+			}
+			for range 50 {
+				c, err := net.Dial("tcp", address)
+				must(t, err)
+				acceptAny(t, workers)
+				c.Close()
+			}
+			var port int
+			_, err := fmt.Sscanf(address, "127.0.0.1:%d", &port)
+			must(t, err)
+			s := *f.records["http"].Spec
+			must(t, table.Bind(&s))
+			err = table.Listen("http")
+			if e := (*BindError)(nil); !errors.As(err, &e) || e.Hint() == "" {
+				t.Errorf("then Listen says %v", err)
+			}
+			if st := table.Status("http"); len(st) != 1 || st[0].Err == nil {
+				t.Errorf("%+v", st)
+			}
+			for i, id := range []unit.Invocation{1, 2} {
+				unix.Close(int(workers[i].Fd))
+				table.Free("http", id)
+			}
+			if len(kept.kept) > 0 {
+				t.Errorf("kept are %v", kept.kept)
+			}
+			must(t, table.Bind(&s))
+			must(t, table.Listen("http"))
+			sit(t, table, 5)
+			steer(t, table, map[unit.Invocation]int{5: 1})
+			connect(t, table.Status("http")[0].Address, 2)
+			await(t, table, map[unit.Invocation]int{5: 2})
+			kept.check(table)
+		})
+	}
+}
+
+// TestGivenAgain: what systemd has given to both is had once, and never bound.
+func TestGivenAgain(t *testing.T) {
+	files := give(t, "tcp 127.0.0.1:0", "tcp 127.0.0.1:0")
+	if !inChild(t, files, "LISTEN_PID=own", "LISTEN_FDS=2", "LISTEN_FDNAMES=http:other") {
+		return
+	}
+	given := inherited(t)
+	kept := newShelf(t)
+	first := NewTable([]Given{given[0]})
+	first.Remember(kept, kept.save)
+	s := spec("http", given[0].Address)
+	must(t, first.Bind(s))
+	record := kept.records["http"]
+	for _, again := range []bool{true, false} {
+		var now []Given
+		if again {
+			fd, err := unix.FcntlInt(uintptr(given[0].FD), unix.F_DUPFD_CLOEXEC, 3)
+			must(t, err)
+			g := given[0]
+			g.FD = fd
+			now = []Given{g, given[1]}
+		}
+		var taken int
+		next := NewTable(now)
+		must(t, next.Restore("http", *record, func(string) (int, bool) {
+			fd, err := unix.FcntlInt(uintptr(given[0].FD), unix.F_DUPFD_CLOEXEC, 3)
+			must(t, err)
+			taken = fd
+			return fd, true
+		}))
+		must(t, next.Bind(s))
+		files, err := next.Files("http", 0)
+		must(t, err)
+		if again && (files[0].FD != now[0].FD || len(next.Unclaimed()) != 1) || !again && files[0].FD != taken {
+			t.Errorf("given again %t: %v, not claimed %v", again, files, next.Unclaimed())
+		}
+		if _, err := unix.FcntlInt(uintptr(taken), unix.F_GETFD, 0); again == (err == nil) {
+			t.Errorf("given again %t: the one that was kept is open: %t", again, err == nil)
+		}
+		if st := next.Status("http"); len(st) != 1 || !st[0].Given || !st[0].Listening {
+			t.Errorf("%+v", st)
+		}
+	}
+}
+
+// TestRecordsThatAreNone are refused, and nothing is taken.
+func TestRecordsThatAreNone(t *testing.T) {
+	f, _ := steeredFormer(t)
+	good, err := json.Marshal(f.records["http"])
+	must(t, err)
+	for what, spoil := range map[string]func(r *Record){
+		"version":        func(r *Record) { r.Version++ },
+		"no spec":        func(r *Record) { r.Spec = nil },
+		"name":           func(r *Record) { r.Spec.Name = "other" },
+		"few seats":      func(r *Record) { r.Seats = r.Seats[1:] },
+		"no seats":       func(r *Record) { r.Seats = nil },
+		"many seats":     func(r *Record) { r.Seats = append(r.Seats, SeatRecord{}) },
+		"holder twice":   func(r *Record) { r.Seats[1].Holder = r.Seats[0].Holder },
+		"no free seat":   func(r *Record) { r.Seats[2].Holder, r.Seats[3].Holder = 8, 9 },
+		"weight":         func(r *Record) { r.Seats[0].Weight = maxWeight + 1 },
+		"no weight":      func(r *Record) { r.Seats[0].Weight, r.Seats[1].Weight = 0, 0 },
+		"place 0":        func(r *Record) { r.Sockets[0].Ring.Shards[0].Place = 0 },
+		"negative":       func(r *Record) { r.Sockets[0].Ring.Shards[0].Place = math.MinInt },
+		"far":            func(r *Record) { r.Sockets[0].Ring.Shards[0].Place = 5 },
+		"place twice":    func(r *Record) { r.Sockets[0].Ring.Shards[0].Place = 2 },
+		"no shards":      func(r *Record) { r.Sockets[0].Ring.Shards = nil },
+		"cookie twice":   func(r *Record) { r.Sockets[0].Ring.Shards[0].Cookie = r.Sockets[0].Cookie },
+		"address twice":  func(r *Record) { r.Sockets = append(r.Sockets, r.Sockets[0]) },
+		"unix ring":      func(r *Record) { r.Sockets[0].Address = file("/x") },
+		"given ring":     func(r *Record) { r.Sockets[0].Given = true },
+		"no hops":        func(r *Record) { r.Sockets[0].Ring.Hops = 0 },
+		"seats of none":  func(r *Record) { r.Sockets[0].Ring = nil },
+		"too many":       func(r *Record) { many(r) },
+		"shards in heap": func(r *Record) { r.Sockets[0].Ring.Shards = make([]ShardRecord, maxShards+2) },
+	} {
+		var r Record
+		must(t, json.Unmarshal(good, &r))
+		spoil(&r)
+		table := NewTable(nil)
+		err := table.Restore("http", r, func(key string) (int, bool) {
+			t.Errorf("%s: %s is taken", what, key)
+			return -1, false
+		})
+		if err == nil || !strings.HasPrefix(err.Error(), "cannot take over socket http: ") || len(table.Names()) > 0 {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	table, _, err := f.next()
+	must(t, err)
+	if err := table.Restore("http", *f.records["http"], f.take); err == nil {
+		t.Error("it is restored twice")
+	}
+}
+
+func many(r *Record) {
+	r.Seats = nil
+	r.Sockets = nil
+	for i := range maxRecorded + 1 {
+		r.Sockets = append(r.Sockets, SocketRecord{Address: file(fmt.Sprint("@", i)), Cookie: uint64(i)})
+	}
+}
+
+// TestOddRecord: what makes sense for check and is not true hurts nobody.
+func TestOddRecord(t *testing.T) {
+	f, address := steeredFormer(t)
+	r := f.records["http"]
+	r.Sockets[0].Options = &Baseline{Flags: math.MinInt, Values: map[string]int{"IP_TTL": -7, "SO_NONE": 1}}
+	r.Sockets[0].Ring.Filtered = false
+	for i := range r.Sockets[0].Ring.Shards {
+		r.Sockets[0].Ring.Shards[i].Probes = math.MaxUint64
+	}
+	table, _, err := f.next()
+	must(t, err)
+	connect(t, address, 1)
+	for _, s := range table.Seats("http") {
+		if s.Shards[0].Drops > 1000 {
+			t.Errorf("%+v", s)
+		}
+	}
+}
+
+// TestKeptFromBindToClose: whatever is done, what is open is what is kept, and what
+// is recorded.
+func TestKeptFromBindToClose(t *testing.T) {
+	for kind, s := range everyUnit(t) {
+		t.Run(kind, func(t *testing.T) {
+			table, kept := NewTable(nil), newShelf(t)
+			table.Remember(kept, kept.save)
+			more := *s
+			more.Listen = append(slices.Clone(s.Listen), file("@"+t.Name()))
+			bad := *s
+			bad.Listen = append(slices.Clone(s.Listen), tcp("127.0.0.3", 0), file("/none/x"))
+			for what, do := range []func() error{
+				func() error { return table.Bind(s) },
+				func() error { return table.Listen("http") },
+				func() error { return table.Seat("http", 1, false) },
+				func() error { return table.Steer("http", map[unit.Invocation]int{1: 1}) },
+				func() error { return table.Refuse("http") },
+				func() error { return table.Listen("http") },
+				func() error { return table.Bind(&more) },
+				func() error { return table.Listen("http") },
+				func() error { table.Audit("http"); return nil },
+				func() error {
+					if table.Bind(&bad) == nil {
+						return errors.New("a bad address was bound")
+					}
+					return nil
+				},
+				func() error { return removed(s.Listen[0]) },
+				func() error { table.Audit("http"); return nil },
+				func() error { table.Free("http", 1); return nil },
+				func() error { return renewed(table) },
+				func() error { return table.Bind(s) },
+				func() error { return table.Trim("http") },
+				func() error { return table.Refuse("http") },
+				func() error { return table.Drop("http") },
+			} {
+				if err := do(); err != nil {
+					t.Fatalf("step %d: %v", what, err)
+				}
+				kept.check(table)
+			}
+			must(t, table.Bind(s))
+			must(t, table.Close())
+			kept.check(table)
+			if len(kept.records) > 0 {
+				t.Errorf("records of nothing: %v", kept.records)
+			}
+		})
+	}
+}
+
+// removed takes a path away from its socket.
+func removed(a unit.Address) error {
+	if strings.HasPrefix(a.Path, "/") {
+		return os.Remove(a.Path)
+	}
+	return nil
+}
+
+// renewed has a socket replaced that cannot be mended.
+func renewed(table *Table) error {
+	g, end := table.begin("http")
+	defer end()
+	for _, e := range g.all {
+		if l, ok := e.(*listener); ok && l.addr.Network == "tcp" {
+			return l.renew().Err
+		}
+	}
+	return nil
+}
+
+// TestSeatIsSavedBeforeItIsUsed: a process that is started has its seat on record.
+func TestSeatIsSavedBeforeItIsUsed(t *testing.T) {
+	table, kept := NewTable(nil), newShelf(t)
+	defer table.Close()
+	table.Remember(kept, kept.save)
+	s := spec("http", tcp("127.0.0.1", 0))
+	s.Steer, s.Shards = true, 2
+	must(t, table.Bind(s))
+	must(t, table.Listen("http"))
+	sit(t, table, 7)
+	if got := kept.records["http"].Seats[0].Holder; got != 7 {
+		t.Errorf("the seat is recorded for %d", got)
+	}
+}
+
+// TestSaveThatFails loses nothing, is shown, and is made good.
+func TestSaveThatFails(t *testing.T) {
+	table, kept := NewTable(nil), newShelf(t)
+	defer table.Close()
+	table.Remember(kept, kept.save)
+	kept.fails = unix.ENOSPC
+	must(t, table.Bind(spec("http", tcp("127.0.0.1", 0))))
+	must(t, table.Listen("http"))
+	served(t, table)
+	if st := table.Status("http")[0]; !errors.Is(st.Err, unix.ENOSPC) {
+		t.Errorf("%+v", st)
+	}
+	kept.fails = nil
+	table.Audit("http")
+	if st := table.Status("http")[0]; st.Err != nil {
+		t.Errorf("%+v", st)
+	}
+	kept.check(table)
+}
+
+// TestRememberedLate is what was open before there was a Keeper.
+func TestRememberedLate(t *testing.T) {
+	table, kept := NewTable(nil), newShelf(t)
+	defer table.Close()
+	must(t, table.Bind(spec("http", tcp("127.0.0.1", 0))))
+	table.Remember(kept, kept.save)
+	must(t, table.Listen("http"))
+	kept.check(table)
+}
