@@ -179,7 +179,7 @@ func (l *listener) record() (r SocketRecord, ok bool) {
 	if l.place != nil {
 		r.Node = l.place.identity()
 	}
-	return r, true
+	return r, l.place == nil || r.Node != nil
 }
 
 func (r *ring) record() (SocketRecord, bool) {

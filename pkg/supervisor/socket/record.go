@@ -1,8 +1,12 @@
 package socket
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
@@ -88,6 +92,9 @@ func (r *Record) checkSockets() (rings int, err error) {
 			return 0, fmt.Errorf("its record has %s twice", s.Address)
 		}
 		addresses[s.Address] = true
+		if !s.fits() {
+			return 0, fmt.Errorf("its record has %s bound to %s", s.Address, s.Bound)
+		}
 		if s.Ring != nil {
 			rings++
 			if err := s.checkRing(len(r.Seats)); err != nil {
@@ -107,10 +114,31 @@ func (r *Record) checkSockets() (rings int, err error) {
 	return rings, nil
 }
 
+// fits says whether what is bound can be what the configuration names. What systemd
+// gave by name may lie elsewhere.
+func (s *SocketRecord) fits() bool {
+	a := s.Address
+	if a.Network != s.Bound.Network || s.Given && s.Node != nil {
+		return false
+	}
+	switch {
+	case a.Network != "tcp" && a.Network != "unix":
+		return false
+	case s.Given:
+		return true
+	case strings.HasPrefix(a.Path, "/"):
+		return a.Network == "unix" && s.Node != nil // the kernel may know it by another name
+	case a.Network == "unix":
+		return a == s.Bound
+	}
+	a.Port = cmp.Or(a.Port, s.Bound.Port)
+	return Given{Kind: kinds[unix.SOCK_STREAM], Address: s.Bound}.at(a)
+}
+
 func (s *SocketRecord) checkRing(seats int) error {
 	n := len(s.Ring.Shards)
 	switch {
-	case s.Address.Network == "unix" || s.Given || s.Node != nil:
+	case s.Address.Network != "tcp" || s.Given:
 		return errors.New("only TCP that is ours is steered")
 	case n == 0 || n > maxShards+1 || n != seats:
 		return fmt.Errorf("%d shards for %d seats", n, seats)

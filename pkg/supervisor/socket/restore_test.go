@@ -220,6 +220,7 @@ type shelf struct {
 	kept    map[string]int  // duplicates
 	before  map[string]bool // kept for a former supervisord, and not yet for this one
 	records map[string]*Record
+	late    bool // what it gets may listen
 	fails   error
 }
 
@@ -247,6 +248,9 @@ func (s *shelf) Keep(key string, fd int) {
 	}
 	if at := boundTo(fd); at == (unit.Address{Network: "unix"}) || at.Network == "tcp" && at.Port == 0 {
 		s.t.Errorf("%s is kept before it is bound", key)
+	}
+	if listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); !twice && !s.late && (err != nil || listens != 0) {
+		s.t.Errorf("%s is kept when it listens: %v", key, err)
 	}
 	s.kept[key], err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {
@@ -475,7 +479,7 @@ func TestPathThatIsAnothersIsLeft(t *testing.T) {
 
 // steeredFormer is a steered unit of a supervisord: 1 has 3 of 4 clients, 2 has 1, and one
 // waits in a seat that is free.
-func steeredFormer(t *testing.T, after ...string) (f *former, address string) {
+func steeredFormer(t *testing.T, last func(*former)) (f *former, address string) {
 	t.Helper()
 	s := spec("http", tcp("127.0.0.1", 0))
 	s.Steer, s.Shards, s.Backlog = true, 3, 4096
@@ -485,17 +489,23 @@ func steeredFormer(t *testing.T, after ...string) (f *former, address string) {
 	f.do("seat", 1)
 	f.do("seat", 2)
 	f.do("steer", map[unit.Invocation]int{1: 3, 2: 1})
-	for _, word := range after {
-		f.do(word, nil)
-	}
-	f.kill()
+	last(f)
 	return f, address
+}
+
+func nothing(*former) {}
+
+func at(t *testing.T, address string) unix.Sockaddr {
+	t.Helper()
+	a, err := net.ResolveTCPAddr("tcp", address)
+	must(t, err)
+	return &unix.SockaddrInet4{Port: a.Port, Addr: [4]byte(a.IP.To4())}
 }
 
 // TestSeatsAndSharesGoOn: before, between and after, clients go where they are
 // to go, and those who wait are still there.
 func TestSeatsAndSharesGoOn(t *testing.T) {
-	f, address := steeredFormer(t)
+	f, address := steeredFormer(t, (*former).kill)
 	const n = 400
 	connect(t, address, n) // nobody supervises
 	table, kept, err := f.next()
@@ -544,7 +554,7 @@ func shared(t *testing.T, table *Table, n int) {
 // TestPlacesThatMovedAreFound: one stopped listening and began again, and no
 // record says so.
 func TestPlacesThatMovedAreFound(t *testing.T) {
-	f, address := steeredFormer(t, "ruin")
+	f, address := steeredFormer(t, func(f *former) { f.do("ruin", nil); f.kill() })
 	table, _, err := f.next()
 	must(t, err)
 	r := table.units["http"].rings()[0]
@@ -564,7 +574,7 @@ func TestPlacesThatMovedAreFound(t *testing.T) {
 // TestDetachedMeanwhile: a worker took the program off while nobody watched, and
 // shut its socket down. Restore mends both.
 func TestDetachedMeanwhile(t *testing.T) {
-	f, address := steeredFormer(t)
+	f, address := steeredFormer(t, (*former).kill)
 	r := f.records["http"].Sockets[0].Ring
 	first, second := f.kept[keyOf(r.Shards[0].Cookie)], f.kept[keyOf(r.Shards[1].Cookie)]
 	must(t, unix.SetsockoptInt(second, unix.SOL_SOCKET, unix.SO_DETACH_REUSEPORT_BPF, 0))
@@ -586,16 +596,76 @@ func TestDetachedMeanwhile(t *testing.T) {
 // TestHandshakesOfBefore: what is in flight when a supervisord is killed is waited
 // for by the next, and no longer than it lasts.
 func TestHandshakesOfBefore(t *testing.T) {
-	f, _ := steeredFormer(t)
+	needRoot(t, "a client that does not hear the answer needs a filter")
+	f, address := steeredFormer(t, nothing)
+	to := at(t, address)
+	f.do("steer", map[unit.Invocation]int{1: 1})
+	early := []int{deaf(t, to), deaf(t, to)}
+	f.do("steer", map[unit.Invocation]int{2: 1})
+	f.kill()
 	table, _, err := f.next()
 	must(t, err)
-	g := table.units["http"]
-	if g.seats[0].blind {
-		t.Skip("the kernel does not tell handshakes here")
+	steer(t, table, map[unit.Invocation]int{2: 1})
+	if s, err := table.Settled("http", 1); err != nil || s.Handshakes != 2 || s.Done() {
+		t.Errorf("it settles: %+v, %v", s, err)
 	}
-	if s, err := table.Settled("http", 2); err != nil || !s.Done() || s.Handshakes != 0 {
-		t.Errorf("%+v, %v", s, err)
+	for _, fd := range early {
+		must(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0))
+		connected(t, fd)
 	}
+	await(t, table, map[unit.Invocation]int{1: 2})
+	if s, err := table.Settled("http", 1); err != nil || s.Handshakes != 0 || s.Queue != 2 {
+		t.Errorf("it settles: %+v, %v", s, err)
+	}
+	if found := table.Audit("http"); len(found) > 0 {
+		t.Errorf("latecomers are taken for strays: %v", found)
+	}
+}
+
+// TestWatchedAgain: what a process does to a socket that was taken over is
+// noticed at once.
+func TestWatchedAgain(t *testing.T) {
+	for kind, s := range everyUnit(t) {
+		t.Run(kind, func(t *testing.T) {
+			f := begun(t, s)
+			f.do("listen", nil)
+			f.do("seat", 1)
+			f.kill()
+			table, kept, err := f.next()
+			must(t, err)
+			told := make(chan Finding, 10)
+			must(t, table.Watch(func(_ string, f Finding) { told <- f }))
+			must(t, unix.Shutdown(shardOf(t, table, 1), unix.SHUT_RD))
+			if f := <-told; f.Err != nil || f.Mended == "" {
+				t.Errorf("%+v", f)
+			}
+			connect(t, table.Status("http")[0].Address, 1)
+			must(t, table.Close())
+			kept.check(table)
+		})
+	}
+}
+
+// TestFormerAddressIsTrimmed by the next supervisord, not before.
+func TestFormerAddressIsTrimmed(t *testing.T) {
+	both := spec("http", tcp("127.0.0.1", 0), tcp("127.0.0.2", 0))
+	one := *both
+	one.Listen = both.Listen[1:]
+	f := begun(t, both)
+	f.do("listen", nil)
+	address := f.records["http"].Sockets[0].Bound.String()
+	f.do("bind", &one)
+	f.kill()
+	table, kept, err := f.next()
+	must(t, err)
+	must(t, table.Bind(&one))
+	if st := table.Status("http"); len(st) != 1 || st[0].Address[:9] != "127.0.0.2" {
+		t.Errorf("%+v", st)
+	}
+	connect(t, address, 1)
+	must(t, table.Trim("http"))
+	refused(t, address)
+	kept.check(table)
 }
 
 // TestWhatIsNotTheSocket is closed and said; the rest is taken over.
@@ -651,7 +721,7 @@ func TestWhatIsNotTheSocket(t *testing.T) {
 func TestIncompleteRing(t *testing.T) {
 	for what, lost := range map[string][]int{"one that a process has": {1}, "the anchor": {0}, "a free one": {3}, "all": {0, 1, 2, 3, 4}} {
 		t.Run(what, func(t *testing.T) {
-			f, address := steeredFormer(t)
+			f, address := steeredFormer(t, (*former).kill)
 			cookies := f.records["http"].Sockets[0].cookies()
 			var workers []unix.PollFd
 			for _, i := range []int{1, 2} {
@@ -675,12 +745,9 @@ func TestIncompleteRing(t *testing.T) {
 				acceptAny(t, workers)
 				c.Close()
 			}
-			var port int
-			_, err := fmt.Sscanf(address, "127.0.0.1:%d", &port)
-			must(t, err)
 			s := *f.records["http"].Spec
 			must(t, table.Bind(&s))
-			err = table.Listen("http")
+			err := table.Listen("http")
 			if e := (*BindError)(nil); !errors.As(err, &e) || e.Hint() == "" {
 				t.Errorf("then Listen says %v", err)
 			}
@@ -713,6 +780,7 @@ func TestGivenAgain(t *testing.T) {
 	}
 	given := inherited(t)
 	kept := newShelf(t)
+	kept.late = true
 	first := NewTable([]Given{given[0]})
 	first.Remember(kept, kept.save)
 	s := spec("http", given[0].Address)
@@ -752,7 +820,7 @@ func TestGivenAgain(t *testing.T) {
 
 // TestRecordsThatAreNone are refused, and nothing is taken.
 func TestRecordsThatAreNone(t *testing.T) {
-	f, _ := steeredFormer(t)
+	f, _ := steeredFormer(t, (*former).kill)
 	good, err := json.Marshal(f.records["http"])
 	must(t, err)
 	for what, spoil := range map[string]func(r *Record){
@@ -773,7 +841,12 @@ func TestRecordsThatAreNone(t *testing.T) {
 		"no shards":      func(r *Record) { r.Sockets[0].Ring.Shards = nil },
 		"cookie twice":   func(r *Record) { r.Sockets[0].Ring.Shards[0].Cookie = r.Sockets[0].Cookie },
 		"address twice":  func(r *Record) { r.Sockets = append(r.Sockets, r.Sockets[0]) },
-		"unix ring":      func(r *Record) { r.Sockets[0].Address = file("/x") },
+		"unix ring":      func(r *Record) { r.Sockets[0].Address, r.Sockets[0].Bound = file("@x"), file("@x") },
+		"path, no node":  func(r *Record) { r.Sockets[0] = SocketRecord{Address: file("/x"), Bound: file("/x")} },
+		"other network":  func(r *Record) { r.Sockets[0].Bound = file("/x") },
+		"other port":     func(r *Record) { r.Sockets[0].Address.Port = 1 },
+		"other host":     func(r *Record) { r.Sockets[0].Bound.Host = "127.0.0.2" },
+		"udp":            func(r *Record) { r.Sockets[0].Address.Network, r.Sockets[0].Bound.Network = "udp", "udp" },
 		"given ring":     func(r *Record) { r.Sockets[0].Given = true },
 		"no hops":        func(r *Record) { r.Sockets[0].Ring.Hops = 0 },
 		"seats of none":  func(r *Record) { r.Sockets[0].Ring = nil },
@@ -803,13 +876,13 @@ func many(r *Record) {
 	r.Seats = nil
 	r.Sockets = nil
 	for i := range maxRecorded + 1 {
-		r.Sockets = append(r.Sockets, SocketRecord{Address: file(fmt.Sprint("@", i)), Cookie: uint64(i)})
+		r.Sockets = append(r.Sockets, SocketRecord{Address: file(fmt.Sprint("@", i)), Bound: file(fmt.Sprint("@", i)), Cookie: uint64(i)})
 	}
 }
 
 // TestOddRecord: what makes sense for check and is not true hurts nobody.
 func TestOddRecord(t *testing.T) {
-	f, address := steeredFormer(t)
+	f, address := steeredFormer(t, (*former).kill)
 	r := f.records["http"]
 	r.Sockets[0].Options = &Baseline{Flags: math.MinInt, Values: map[string]int{"IP_TTL": -7, "SO_NONE": 1}}
 	r.Sockets[0].Ring.Filtered = false
