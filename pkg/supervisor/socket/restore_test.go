@@ -739,6 +739,9 @@ func TestIncompleteRing(t *testing.T) {
 			if err := table.Restore("http", *f.records["http"], f.take); err == nil || !strings.Contains(err.Error(), "sockets did not outlive") {
 				t.Errorf("it says %v", err)
 			}
+			if intact := what == "one that a process has"; intact != (len(kept.kept) > 0) {
+				t.Errorf("kept are %v", kept.kept)
+			}
 			for range 50 {
 				c, err := net.Dial("tcp", address)
 				must(t, err)
@@ -784,6 +787,9 @@ func TestGivenAgain(t *testing.T) {
 	first := NewTable([]Given{given[0]})
 	first.Remember(kept, kept.save)
 	s := spec("http", given[0].Address)
+	if first.Bind(spec("http", given[0].Address, file("/none/x"))) == nil || len(kept.kept) > 0 {
+		t.Errorf("a Bind that failed has left %v", kept.kept)
+	}
 	must(t, first.Bind(s))
 	record := kept.records["http"]
 	for _, again := range []bool{true, false} {
