@@ -94,7 +94,8 @@ type former struct {
 	out     *bufio.Reader
 	end     int
 	keeping sync.WaitGroup
-	kept    map[string]int // needs the answer of do, or kill
+	mu      sync.Mutex // not needed after kill
+	kept    map[string]int
 	records map[string]*Record
 }
 
@@ -156,6 +157,8 @@ func (f *former) receive() bool {
 		f.t.Error(err)
 		return false
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	switch {
 	case m.Name != "":
 		f.records[m.Name] = m.Record
@@ -176,6 +179,13 @@ func (f *former) receive() bool {
 		f.kept[m.Key] = fds[0]
 	}
 	return unix.Send(f.end, []byte("."), unix.MSG_NOSIGNAL) == nil
+}
+
+// where is its first address.
+func (f *former) where() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.records["http"].Sockets[0].Bound.String()
 }
 
 func (f *former) kill() {
@@ -485,7 +495,7 @@ func steeredFormer(t *testing.T, last func(*former)) (f *former, address string)
 	s.Steer, s.Shards, s.Backlog = true, 3, 4096
 	f = begun(t, s)
 	f.do("listen", nil)
-	address = f.records["http"].Sockets[0].Bound.String()
+	address = f.where()
 	f.do("seat", 1)
 	f.do("seat", 2)
 	f.do("steer", map[unit.Invocation]int{1: 3, 2: 1})
@@ -653,7 +663,7 @@ func TestFormerAddressIsTrimmed(t *testing.T) {
 	one.Listen = both.Listen[1:]
 	f := begun(t, both)
 	f.do("listen", nil)
-	address := f.records["http"].Sockets[0].Bound.String()
+	address := f.where()
 	f.do("bind", &one)
 	f.kill()
 	table, kept, err := f.next()
