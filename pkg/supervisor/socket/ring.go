@@ -66,8 +66,9 @@ type shard struct {
 }
 
 func newRing(s *unit.Socket, a unit.Address, w *watch, c *custody, weights []uint32) *ring {
-	const hops = 256
-	m := mark{class: uint8(rand.IntN(64)) << 2, hops: uint8(1 + rand.IntN(hops-1))}
+	// Class 0 is what ordinary clients have, which may be of this machine too.
+	const classes, hops = 64, 256
+	m := mark{class: uint8(1+rand.IntN(classes-1)) << 2, hops: uint8(1 + rand.IntN(hops-1))}
 	return &ring{addr: a, spec: s, mark: m, watch: w, kept: c, weights: weights}
 }
 
