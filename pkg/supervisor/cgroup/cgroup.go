@@ -29,14 +29,26 @@ import (
 
 // A Tree is where a supervisord's cgroups are.
 type Tree struct {
-	mount string // where cgroup2 is mounted
-	base  string // below mount, as /proc/PID/cgroup has it
+	base string // as /proc/PID/cgroup has it
+	top  string // its directory
+}
+
+// A mount is where cgroup2 is mounted, and which cgroup that shows.
+type mount struct{ dir, root string }
+
+// dirOf is the directory of a cgroup that the mount shows.
+func (m mount) dirOf(path string) (string, error) {
+	rest, ok := strings.CutPrefix(path, strings.TrimSuffix(m.root, "/"))
+	if !ok || rest != "" && rest[0] != '/' {
+		return "", fmt.Errorf("the mounted cgroup2 does not show cgroup %s", path)
+	}
+	return filepath.Join(m.dir, rest), nil
 }
 
 // Open finds or makes the cgroup for the supervisord of runtimeDirectory. An
 // error says why cgroups cannot be had here.
 func Open(runtimeDirectory string) (*Tree, error) {
-	mount, root, err := findMount("/proc/self/mountinfo")
+	m, err := findMount("/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
 	}
@@ -44,16 +56,25 @@ func Open(runtimeDirectory string) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	if own, err = below(root, own); err != nil {
+	dir, err := m.dirOf(own)
+	if err != nil {
 		return nil, err
 	}
-	if own == "/" && exists("/run/systemd/system") {
+	if dir == m.dir && exists("/run/systemd/system") {
 		return nil, errors.New("the root cgroup is systemd's")
 	}
 	sum := sha256.Sum256([]byte(identity(runtimeDirectory)))
-	t := &Tree{mount: mount, base: filepath.Join(own, "supervisord-"+hex.EncodeToString(sum[:6]))}
+	name := prefix + hex.EncodeToString(sum[:hashed])
+	t := &Tree{base: filepath.Join(own, name), top: filepath.Join(dir, name)}
 	return t, t.try()
 }
+
+// What a tree and the cgroups of units are called by.
+const (
+	prefix = "supervisord-"
+	hashed = 6 // bytes of the hash
+	suffix = ".service"
+)
 
 // identity is a directory and its name: in another mount namespace the name may be
 // another directory's.
@@ -75,7 +96,7 @@ func (t *Tree) try() error {
 	defer t.Close()
 	defer g.Remove()
 	// A process gets there from ours: both ends, and what is above them, must be ours.
-	for _, dir := range []string{g.dir(), filepath.Dir(t.dir())} {
+	for _, dir := range []string{g.dir(), filepath.Dir(t.top)} {
 		if unix.Access(filepath.Join(dir, "cgroup.procs"), unix.W_OK) != nil {
 			return fmt.Errorf("cannot move processes below %s: permission denied", dir)
 		}
@@ -90,18 +111,16 @@ func (t *Tree) Path() string { return t.base }
 // Close removes what is empty of the tree, also what an earlier supervisord has
 // left; what lives in it goes on.
 func (t *Tree) Close() error {
-	return walk(t.dir(), func(dir string) error {
+	return walk(t.top, func(dir string) error {
 		unix.Rmdir(dir) // EBUSY: it is not empty
 		return nil
 	})
 }
 
-func (t *Tree) dir() string { return filepath.Join(t.mount, t.base) }
-
 // Make makes the cgroup of an invocation of a unit. Both are names without a
 // slash; the suffix keeps them apart from the files of a cgroup.
 func (t *Tree) Make(unitName, invocation string) (*Group, error) {
-	g := &Group{tree: t, path: filepath.Join(t.base, unitName+".service", invocation)}
+	g := &Group{tree: t, path: filepath.Join(t.base, unitName+suffix, invocation)}
 	err := g.mkdir()
 	for tries := 100; errors.Is(err, fs.ErrNotExist) && tries > 0; tries-- {
 		err = g.mkdir() // the unit's last other invocation has just taken its directory along
@@ -116,7 +135,7 @@ func (t *Tree) Make(unitName, invocation string) (*Group, error) {
 }
 
 func (g *Group) mkdir() error {
-	for _, dir := range []string{g.tree.dir(), filepath.Dir(g.dir())} {
+	for _, dir := range []string{g.tree.top, filepath.Dir(g.dir())} {
 		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
@@ -159,37 +178,24 @@ func Of(pid int) (string, error) {
 	return "", errors.New("the kernel has no cgroup version 2")
 }
 
-// findMount finds cgroup2 in a mountinfo file (proc_pid_mountinfo(5)): where it
-// is mounted, and which cgroup that shows.
-func findMount(file string) (mount, root string, err error) {
+// findMount finds cgroup2 in a mountinfo file (proc_pid_mountinfo(5)).
+func findMount(file string) (mount, error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return "", "", fmt.Errorf("cannot look for cgroup2: %w", err)
+		return mount{}, fmt.Errorf("cannot look for cgroup2: %w", err)
 	}
 	defer f.Close()
 	for s := bufio.NewScanner(f); s.Scan(); {
 		before, after, _ := strings.Cut(s.Text(), " - ")
 		fields := strings.Fields(before)
 		if strings.HasPrefix(after, "cgroup2 ") && len(fields) > 4 {
-			return unescape(fields[4]), unescape(fields[3]), nil
+			return mount{dir: unescape(fields[4]), root: unescape(fields[3])}, nil
 		}
 	}
-	return "", "", errors.New("cgroup2 is not mounted")
+	return mount{}, errors.New("cgroup2 is not mounted")
 }
 
 // unescape undoes the octal escapes of mountinfo.
 func unescape(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
-}
-
-// below is path relative to root, both absolute.
-func below(root, path string) (string, error) {
-	if root == "/" {
-		return path, nil
-	}
-	rest, ok := strings.CutPrefix(path, root)
-	if !ok || rest != "" && rest[0] != '/' {
-		return "", fmt.Errorf("the mounted cgroup2 does not show our cgroup %s", path)
-	}
-	return "/" + strings.TrimPrefix(rest, "/"), nil
 }

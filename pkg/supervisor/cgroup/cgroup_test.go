@@ -21,7 +21,7 @@ func open(t *testing.T) *Tree {
 	}
 	t.Cleanup(func() {
 		tree.Close()
-		if _, err := os.Stat(tree.dir()); err == nil {
+		if _, err := os.Stat(tree.top); err == nil {
 			t.Errorf("%s is left behind", tree.Path())
 		}
 	})
@@ -64,7 +64,7 @@ func TestGroupHoldsWhatIsForked(t *testing.T) {
 	}
 	first, second := start(t, g), start(t, g)
 	os.Mkdir(filepath.Join(g.dir(), "below"), 0o755)
-	below := &Group{tree, g.path + "/below"}
+	below := &Group{tree: tree, path: g.path + "/below"}
 	third := start(t, below)
 	want := []int{first.Process.Pid, second.Process.Pid, third.Process.Pid}
 	slices.Sort(want)
@@ -204,25 +204,75 @@ func TestMountIsFound(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "mountinfo")
 			os.WriteFile(file, []byte(c.info), 0o600)
-			mount, root, err := findMount(file)
-			if mount != c.mount || root != c.root || (err != nil || c.problem != "") && (err == nil || err.Error() != c.problem) {
-				t.Errorf("got %q, %q, %v", mount, root, err)
+			m, err := findMount(file)
+			if m != (mount{c.mount, c.root}) || (err != nil || c.problem != "") && (err == nil || err.Error() != c.problem) {
+				t.Errorf("got %+v, %v", m, err)
 			}
 		})
 	}
 }
 
-func TestOwnCgroupBelowTheMount(t *testing.T) {
+func TestCgroupBelowTheMount(t *testing.T) {
 	for _, c := range []struct{ root, path, want string }{
-		{"/", "/system.slice/x.service", "/system.slice/x.service"},
-		{"/docker/ab", "/docker/ab", "/"},
-		{"/docker/ab", "/docker/ab/x", "/x"},
+		{"/", "/", "/m"},
+		{"/", "/system.slice/x.service", "/m/system.slice/x.service"},
+		{"/docker/ab", "/docker/ab", "/m"},
+		{"/docker/ab", "/docker/ab/x", "/m/x"},
 		{"/docker/ab", "/docker/abc", ""},
 		{"/docker/ab", "/user.slice", ""},
 	} {
-		got, err := below(c.root, c.path)
+		got, err := mount{dir: "/m", root: c.root}.dirOf(c.path)
 		if got != c.want || (err == nil) != (c.want != "") {
-			t.Errorf("below(%s, %s) = %q, %v", c.root, c.path, got, err)
+			t.Errorf("%s below %s is %q, %v", c.path, c.root, got, err)
+		}
+	}
+}
+
+// A cgroup is found by its path, whatever supervisord made it, and goes with all
+// that was made for it.
+func TestCgroupOfADeadSupervisordIsFound(t *testing.T) {
+	dead, err := Open(t.TempDir())
+	if err != nil {
+		t.Skip("needs cgroup2, and leave to write to it: ", err)
+	}
+	left := makeGroup(t, dead, "api", "7")
+	start(t, left)
+	g, err := Find(left.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g.dir() != left.dir() || g.Path() != left.Path() {
+		t.Errorf("found %s in %s, want %s in %s", g.Path(), g.dir(), left.Path(), left.dir())
+	}
+	if populated, err := g.Populated(); !populated || err != nil {
+		t.Errorf("populated: %v, %v", populated, err)
+	}
+	events, _ := g.Events()
+	defer events.Close()
+	g.Kill()
+	events.WaitEmpty()
+	if err := g.Remove(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(dead.top); err == nil {
+		t.Errorf("%s is left behind", dead.Path())
+	}
+	if populated, err := g.Populated(); populated || err != nil {
+		t.Errorf("one that is gone is populated: %v, %v", populated, err)
+	}
+}
+
+// What the state says is not to be believed where much would be lost by it.
+func TestOnlyWhatIsMadeIsFound(t *testing.T) {
+	for _, path := range []string{
+		"", "/", ".", "supervisord-0123456789ab/api.service/7", "/system.slice", "/supervisord-0123456789ab",
+		"/supervisord-0123456789ab/api.service", "/supervisord-0123456789ab/api.service/", "/supervisord-0123456789ab/api/7",
+		"/supervisord-0123456789ab/api.service/..", "/supervisord-0123456789ab/../7", "/supervisord-0123456789ab/api.service/7/below",
+		"/supervisord-0123456789ab/../supervisord-0123456789ab/api.service/7", "/x/../supervisord-0123456789ab/api.service/7",
+		"/supervisord-0123456789abc/api.service/7", "/supervisord-0123456789ab/.service/7", "/supervisord-0123456789ab/api.service/7\n",
+	} {
+		if g, err := Find(path); err == nil {
+			t.Errorf("%q is found in %s", path, g.dir())
 		}
 	}
 }

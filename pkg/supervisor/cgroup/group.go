@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -16,14 +17,38 @@ import (
 // A Group is the cgroup of one invocation, with whatever cgroups the invocation
 // makes below it.
 type Group struct {
-	tree *Tree
-	path string
+	tree  *Tree
+	path  string
+	found bool // and not made: its tree may be another supervisord's, now dead
 }
+
+// Find is the cgroup of an invocation that a supervisord has made before us, by
+// its path as /proc/PID/cgroup has it. Its tree need not be ours: that supervisord
+// may have been started in another cgroup. It may be gone by now, and be empty so.
+func Find(path string) (*Group, error) {
+	if !made.MatchString(path) || filepath.Clean(path) != path {
+		return nil, fmt.Errorf("cannot find cgroup %q: no supervisord makes a cgroup of that name", path)
+	}
+	m, err := findMount("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	base := filepath.Dir(filepath.Dir(path))
+	top, err := m.dirOf(base)
+	if err != nil {
+		return nil, err
+	}
+	return &Group{tree: &Tree{base: base, top: top}, path: path, found: true}, nil
+}
+
+// made are the paths that Make makes: to kill what is in another cgroup would be
+// a mistake, also where the state says so.
+var made = regexp.MustCompile(`^/([^\n]+/)?` + prefix + `[0-9a-f]{12}/[A-Za-z0-9][A-Za-z0-9_.-]*` + regexp.QuoteMeta(suffix) + `/[0-9]+$`)
 
 // Path is the cgroup as /proc/PID/cgroup has it.
 func (g *Group) Path() string { return g.path }
 
-func (g *Group) dir() string { return filepath.Join(g.tree.mount, g.path) }
+func (g *Group) dir() string { return g.tree.top + g.path[len(g.tree.base):] }
 
 // Open returns an fd for clone3(2), CLONE_INTO_CGROUP; the caller closes it.
 func (g *Group) Open() (fd int, err error) {
@@ -116,7 +141,10 @@ func (g *Group) Remove() error {
 	if err != nil {
 		return fmt.Errorf("cannot remove cgroup %s: %w", g.path, err)
 	}
-	unix.Rmdir(filepath.Dir(g.dir())) // EBUSY: the unit has others
+	unix.Rmdir(filepath.Dir(g.dir())) // ENOTEMPTY: the unit has others
+	if g.found {
+		unix.Rmdir(g.tree.top) // whose Close may never come; ours is made anew where it is needed
+	}
 	return nil
 }
 
