@@ -245,7 +245,7 @@ func (m *Manager) bind(s *unit.Socket, i int) error {
 func (m *Manager) instancesOf(s *unit.Socket) int {
 	if s.PerInstance() {
 		for _, spec := range m.config.Services {
-			if slices.Contains(spec.Sockets, s.Name) {
+			if spec.Uses(s.Name) {
 				return max(1, spec.Life.Instances)
 			}
 		}
@@ -338,19 +338,12 @@ func (m *Manager) sink(spec *unit.Spec) *logs.Sink {
 
 // socketsOf are the socket units that instance i of a service has.
 func (m *Manager) socketsOf(spec *unit.Spec, i int) (sockets []*unit.Socket, err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, name := range spec.Sockets {
-		for _, s := range m.config.Sockets {
-			if s.Name != name {
-				continue
-			}
-			of, err := s.Of(i)
-			if err != nil {
-				return nil, err
-			}
-			sockets = append(sockets, of)
+	for _, s := range spec.Sockets {
+		of, err := s.Of(i)
+		if err != nil {
+			return nil, err
 		}
+		sockets = append(sockets, of)
 	}
 	return sockets, nil
 }

@@ -81,7 +81,7 @@ func (m *Manager) socketStatus(name string) ipc.SocketUnit {
 	u := ipc.SocketUnit{Name: name, Sockets: []ipc.Socket{}}
 	m.mu.Lock()
 	for _, spec := range m.config.Services {
-		if slices.Contains(spec.Sockets, name) {
+		if spec.Uses(name) {
 			u.Services = append(u.Services, spec.Name)
 		}
 	}
@@ -140,7 +140,7 @@ func (m *Manager) unitStatus(s *service, whole bool) ipc.UnitStatus {
 		spec = b.Spec // what runs, not what the files say
 	}
 	if spec != nil {
-		u.Command, u.Sockets = spec.Program.Argv[0], spec.Sockets
+		u.Command, u.Sockets = spec.Program.Argv[0], spec.SocketNames()
 	}
 	for i, in := range v.state.Inst {
 		v.instance(&u, i, in)

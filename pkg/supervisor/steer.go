@@ -130,7 +130,7 @@ func (m *Manager) usersOf(name string) (users []*view) {
 	defer m.mu.Unlock()
 	for _, s := range m.list() {
 		v := s.shown.Load()
-		uses := func(b unit.Build) bool { return slices.Contains(b.Spec.Sockets, name) }
+		uses := func(b unit.Build) bool { return b.Spec.Uses(name) }
 		if slices.ContainsFunc(v.state.Builds, uses) {
 			users = append(users, v)
 		}
@@ -169,7 +169,7 @@ func percent(part, sum int) float64 {
 func (m *Manager) account(service string) (all []ipc.SocketAccount) {
 	names := m.doors.of(service)
 	if spec := m.specOf(service); spec != nil {
-		slices.SortStableFunc(names, inOrder(spec.Sockets))
+		slices.SortStableFunc(names, inOrder(spec.SocketNames()))
 	}
 	for _, name := range names {
 		for _, s := range m.o.Table.Status(name) {

@@ -80,7 +80,7 @@ func (m *Manager) dropUnused() {
 			continue
 		}
 		for _, b := range v.state.Builds {
-			for _, socket := range b.Spec.Sockets {
+			for _, socket := range b.Spec.SocketNames() {
 				used[socket] = v.busy() || used[socket]
 			}
 		}

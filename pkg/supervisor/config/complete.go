@@ -104,12 +104,13 @@ func (s *socket) complete() {
 func (l *load) checkSockets(s *service) {
 	c := s.set["sockets"]
 	seen := map[string]bool{}
-	for i, name := range s.Sockets {
+	for i, name := range s.sockets {
 		switch stem, _ := strings.CutSuffix(name, ".socket"); {
 		case name == "": // it was complained of
 		case seen[name]:
 			c.element(i, nil).wrong("%q is there twice; leave one out", name)
 		case l.sockets[name] != nil:
+			s.Sockets = append(s.Sockets, &l.sockets[name].Socket)
 		case l.sockets[stem] != nil:
 			c.element(i, nil).wrong("there is no [socket.%s]; did you mean %q?", quoteKey(name), stem)
 		default:
@@ -194,7 +195,7 @@ func extendMax(start, stop time.Duration) time.Duration {
 func (s *service) setReload() {
 	if !s.set.has("reload.mode") {
 		s.mode = "restart"
-		if len(s.Sockets) > 0 && s.Life.Type != unit.Oneshot {
+		if len(s.sockets) > 0 && s.Life.Type != unit.Oneshot {
 			s.mode = "overlap"
 		}
 	}
@@ -234,7 +235,7 @@ func (s *service) check(o Options) {
 	if c, ok := s.set["start_limit_burst"]; ok && s.unreachable() {
 		c.doubtful("restarts wait for so long that it cannot crash %d times within start_limit_interval_sec (%s), and is never given up; write a longer interval", l.Burst+1, short(l.Interval))
 	}
-	if c, ok := s.set["sockets"]; ok && l.Type == unit.Exec && len(s.Sockets) > 0 {
+	if c, ok := s.set["sockets"]; ok && l.Type == unit.Exec && len(s.sockets) > 0 {
 		c.doubtful("connections may wait in the queue until the program accepts them: type \"exec\" does not say when that is; type = \"notify\" does, if the program calls sd_notify")
 	}
 	s.checkAccount(o)

@@ -79,7 +79,7 @@ func TestEveryKeyArrives(t *testing.T) {
 		t.Error(d)
 	}
 	service := &unit.Spec{
-		Name: "api", Sockets: []string{"http"}, Notify: unit.NotifyMain,
+		Name: "api", Sockets: []*unit.Socket{socket}, Notify: unit.NotifyMain,
 		Life: unit.Life{
 			Type: unit.Notify, Restart: unit.Always, Instances: 1, Surge: 1, Settle: time.Second, Empty: 10 * time.Second,
 			RestartSec: time.Second, RestartMax: time.Minute, RestartSteps: 4, ResetSec: time.Minute, Burst: 3, Interval: time.Hour,

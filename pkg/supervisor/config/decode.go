@@ -60,6 +60,7 @@ type service struct {
 	from        cursor
 	set         set
 	start, mode string
+	sockets     []string // names of socket units
 }
 
 // A set has the keys that were written, by their names from the unit's table on:

@@ -162,7 +162,7 @@ var keys = []key{
 		says: "When it counts as ready: `exec`, its program runs; `notify`, it said `READY=1` (sd_notify); `oneshot`, it has ended with success.",
 	},
 	{
-		in: "service", name: "sockets", show: true, is: into(strs, func(t *target) *[]string { return &t.u.Sockets }), def: `[]`, like: "Sockets=",
+		in: "service", name: "sockets", show: true, is: into(strs, func(t *target) *[]string { return &t.u.sockets }), def: `[]`, like: "Sockets=",
 		eg:   `["http"]`,
 		says: "Names of `[socket.NAME]` that it is given, as file descriptors from 3 up, in this order.",
 	},

@@ -13,7 +13,7 @@ func (l *load) share() {
 	owner := map[string]*service{}
 	for _, spec := range l.config.Services {
 		s := l.services[spec.Name]
-		for i, name := range s.Sockets {
+		for i, name := range s.sockets {
 			k := l.sockets[name]
 			if k == nil || !k.Steer && !k.PerInstance() {
 				continue
@@ -40,7 +40,7 @@ func (s *service) checkShare() {
 	if c, ok := s.set["reload.max_surge"]; ok && s.Life.Surge > 1 && !s.Life.Overlap {
 		c.wrong("more than one at a time would take more than one instance away, since mode \"restart\" ends the old process first; leave it out")
 	}
-	if c, ok := s.set["handover"]; ok && s.Hand && (!s.Life.Overlap || len(s.Sockets) == 0) {
+	if c, ok := s.set["handover"]; ok && s.Hand && (!s.Life.Overlap || len(s.sockets) == 0) {
 		c.wrong("there is nobody to pass connections on to: it needs sockets, and a reload by overlap; leave it out")
 	}
 }

@@ -3,6 +3,7 @@ package unit
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -38,7 +39,7 @@ const Infinity = time.Duration(1<<63 - 1)
 type Spec struct {
 	Name    string
 	Boot    bool         // start it with supervisord; else only when asked
-	Sockets []string     // names of socket units, in the order of the fds
+	Sockets []*Socket    // in the order of the fds
 	Hand    bool         // its processes pass connections on to each other
 	Notify  NotifyAccess // whose notify messages count
 	Life    Life
@@ -189,6 +190,17 @@ type Socket struct {
 	WhenDown WhenDown
 	Steer    bool // each process has queues of its own, and supervisord says who gets new connections
 	Shards   int  // steered: how many processes can have them at a time; 0: 11
+}
+
+// Uses says whether a socket unit is among those of s.
+func (s *Spec) Uses(socket string) bool { return slices.Contains(s.SocketNames(), socket) }
+
+// SocketNames are the names of the socket units of s, in its order.
+func (s *Spec) SocketNames() (names []string) {
+	for _, k := range s.Sockets {
+		names = append(names, k.Name)
+	}
+	return names
 }
 
 // MaxShards is how many processes can have a steered socket at a time.
