@@ -18,7 +18,12 @@ var arrows = map[string]struct {
 	"cmd/supervisord":              {[]string{"pkg/ipc", "pkg/supervisor", "pkg/supervisor/config", "pkg/supervisor/socket", "pkg/supervisor/process", "pkg/supervisor/safepath", "pkg/supervisor/store"}, "main wires, and opens what the Manager is given"},
 	"cmd/superctl":                 {[]string{"pkg/ipc", "pkg/supervisor/config", "pkg/supervisor/unit"}, "superctl speaks to supervisord by ipc alone"},
 	"pkg/ipc":                      {[]string{"pkg/supervisor/unit", "pkg/supervisor/safepath"}, "ipc declares what it serves, and knows nobody who does"},
-	"pkg/supervisor":               {[]string{"pkg/ipc", "pkg/supervisor/config", "pkg/supervisor/history", "pkg/supervisor/logs", "pkg/supervisor/metrics", "pkg/supervisor/notify", "pkg/supervisor/process", "pkg/supervisor/safepath", "pkg/supervisor/socket", "pkg/supervisor/store", "pkg/supervisor/unit"}, "the Manager speaks ipc's words and uses all that acts"},
+	"pkg/supervisor":               {[]string{"pkg/ipc", "pkg/supervisor/config", "pkg/supervisor/doors", "pkg/supervisor/history", "pkg/supervisor/invocation", "pkg/supervisor/ledger", "pkg/supervisor/logs", "pkg/supervisor/metrics", "pkg/supervisor/notify", "pkg/supervisor/process", "pkg/supervisor/safepath", "pkg/supervisor/service", "pkg/supervisor/socket", "pkg/supervisor/store", "pkg/supervisor/unit", "pkg/supervisor/words"}, "the Manager owns all that acts, and wires it"},
+	"pkg/supervisor/service":       {[]string{"pkg/supervisor/unit"}, "an actor asks the rules, and knows nobody who does what they order"},
+	"pkg/supervisor/invocation":    {[]string{"pkg/supervisor/doors", "pkg/supervisor/logs", "pkg/supervisor/notify", "pkg/supervisor/process", "pkg/supervisor/safepath", "pkg/supervisor/unit"}, "one run of a program knows no service"},
+	"pkg/supervisor/doors":         {[]string{"pkg/supervisor/socket", "pkg/supervisor/unit"}, "sockets are opened and closed to clients, whoever serves them"},
+	"pkg/supervisor/ledger":        {[]string{"pkg/ipc", "pkg/supervisor/history", "pkg/supervisor/service", "pkg/supervisor/unit", "pkg/supervisor/words"}, "it enters what happened, and makes nothing happen"},
+	"pkg/supervisor/words":         {[]string{"pkg/ipc", "pkg/supervisor/process", "pkg/supervisor/service", "pkg/supervisor/unit"}, "words are functions of a view, and decide nothing"},
 	"pkg/supervisor/unit":          {nil, "the rules know nothing of who acts on them"},
 	"pkg/supervisor/config":        {[]string{"pkg/supervisor/safepath", "pkg/supervisor/unit"}, "a configuration is plain data"},
 	"pkg/supervisor/socket":        {[]string{"pkg/supervisor/safepath", "pkg/supervisor/unit"}, "sockets are given to others by number"},
@@ -51,7 +56,7 @@ var limits = map[string]struct {
 	why string
 }{
 	"pkg/supervisor/process/stage": {[]string{"os", "syscall", "unsafe"}, "each more costs every start of a process"},
-	"pkg/supervisor/unit":          {[]string{"cmp", "fmt", "hash/fnv", "iter", "math", "regexp", "slices", "strconv", "strings", "syscall", "time"}, "no I/O, no clock, no goroutine, no logging"},
+	"pkg/supervisor/unit":          {[]string{"cmp", "fmt", "hash/fnv", "iter", "math", "reflect", "slices", "strconv", "strings", "syscall", "time"}, "no I/O, no clock, no goroutine, no logging"},
 }
 
 func TestArrows(t *testing.T) {

@@ -401,7 +401,7 @@ func TestRemovedService(t *testing.T) {
 	r.write(sleeper)
 	r.has(r.ctl(0, "daemon-reload"), "more")
 	r.has(r.ctl(0, "status", "more"), "the configuration no longer names it")
-	r.has(r.ctl(1, "reload", "more"), "no longer names it")
+	r.has(r.ctl(4, "reload", "more"), "no longer names it", "hint: write it into the configuration again")
 	r.ctl(0, "stop", "more")
 	r.line(`"unit":"more"`, "forgotten")
 	r.ctl(4, "status", "more")

@@ -1,7 +1,6 @@
 package supervisor
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -179,10 +178,10 @@ func TestHistoryOfAService(t *testing.T) {
 	must(os.Remove(program))
 	h.do(unit.Reload) // to nothing
 	h.do(unit.Start)  // which it is: done at once
-	before := h.journal.end()
+	before := h.ledger.End()
 	must(h.Kill(ipc.KillRequest{Unit: "api", Signal: int(syscall.SIGSEGV), Whom: unit.KillMain}, ipc.Caller{}))
 	for e := range h.Events(t.Context(), before) {
-		if e.Kind == unit.Ended && e.Generation == 2 {
+		if e.Kind == unit.HasExited && e.Generation == 2 {
 			break
 		}
 	}
@@ -268,33 +267,5 @@ func TestHistoryOfUnits(t *testing.T) {
 		if want := []string{"lines of the history that are damaged, and left out: 1"}; err == nil && !reflect.DeepEqual(x.Notes, want) {
 			t.Errorf("notes are %q", x.Notes)
 		}
-	}
-}
-
-// The longest record that a job can have fits, and has no output in it.
-func TestLongestRecord(t *testing.T) {
-	long := strings.Repeat("\x01", 10_000)
-	e := &ipc.Error{Code: ipc.Failed, Message: long, Output: []string{"secret"}}
-	for range 100 {
-		e.Notes, e.Hints = append(e.Notes, long), append(e.Hints, long)
-	}
-	var accounts []ipc.SocketAccount
-	for i := range 1000 {
-		accounts = append(accounts, ipc.SocketAccount{Unit: "http", Address: long[:108], Drops: uint64(i)})
-	}
-	j := newJobs("e")
-	id := j.add("api", unit.Reload, nil, 0)
-	j.update(id, func(j *job) { j.Sockets = accounts })
-	ended, _ := j.end(id, unit.Failed, e)
-	text, err := ipc.Encode(ended.record())
-	if err != nil || len(text) > 64<<10 || strings.Contains(string(text), "secret") {
-		t.Errorf("it has %d bytes, %v", len(text), err)
-	}
-	var back ipc.Record
-	if err := json.Unmarshal(text, &back); err != nil || back.Error.Message != history.Cut(long) || len(back.Sockets) != maxAccounts || back.Sockets[0].Drops != 999 {
-		t.Errorf("%v, %+v", err, back)
-	}
-	if ended.Error.Output == nil {
-		t.Error("the job lost its output")
 	}
 }

@@ -1,8 +1,11 @@
 package supervisor
 
 import (
+	"github.com/supervisord-go/supervisord/pkg/supervisor/ledger"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/metrics"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/service"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/words"
 )
 
 // serveMetrics makes metrics be served at a and nowhere else. Where that cannot
@@ -28,21 +31,28 @@ func (m *Manager) snapshot() metrics.Snapshot {
 	s := metrics.Snapshot{Info: m.Info(), Counted: map[string]*metrics.Counters{}}
 	s.Status, _ = m.Status(nil) // it fails only for who names a unit
 	for _, u := range s.Status.Services {
-		if of := m.service(u.Name); of != nil {
-			s.Counted[u.Name] = of.counts
+		if e := m.find(u.Name); e.Actor != nil {
+			s.Counted[u.Name] = e.counts
 		}
 	}
 	return s
 }
 
-// count counts what changed. A process can be gone without that anybody saw how it
-// ended.
-func (v *view) count(c unit.Change) {
-	unseen := c.Kind == unit.IsGone && c.Proc.PID != 0 && c.Proc.Exit.Kind == unit.NotExited
-	switch {
-	case c.Kind == unit.Ended, unseen:
-		v.counts.Exit(v.life(c.Proc).Judge(c.Proc.Exit))
-	case c.Kind == unit.Scheduled:
-		v.counts.Restart()
+// count counts what changed, and what jobs did to sockets: of those that share a
+// result, once. A process can be gone without that anybody saw how it ended.
+func count(counts *metrics.Counters, cs []unit.Change, ended []ledger.Ended, v *service.View) {
+	for _, c := range cs {
+		unseen := c.Kind == unit.IsGone && c.Proc.PID != 0 && c.Proc.Exit.Kind == unit.NotExited
+		switch {
+		case c.Kind == unit.HasExited, unseen:
+			counts.Exit(words.Life(v, c.Proc).Judge(c.Proc.Exit))
+		case c.Kind == unit.Scheduled:
+			counts.Restart()
+		}
+	}
+	for _, j := range ended {
+		if counts.Job(j.Verb, j.Result); j.First {
+			counts.Reload(j.Sockets)
+		}
 	}
 }

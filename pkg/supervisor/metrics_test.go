@@ -31,7 +31,7 @@ func (h *household) scrapes(want ...string) {
 // drops are those of api's only socket.
 func (h *household) drops() uint64 {
 	h.Helper()
-	all := h.account("api")
+	all := h.account(h.find("api").View())
 	if len(all) != 1 {
 		h.Fatalf("api has the sockets %v", all)
 	}
@@ -43,7 +43,7 @@ func (h *household) drops() uint64 {
 func (h *household) overflow() {
 	h.Helper()
 	var port int
-	if _, err := fmt.Sscanf(h.account("api")[0].Address, "127.0.0.1:%d", &port); err != nil {
+	if _, err := fmt.Sscanf(h.account(h.find("api").View())[0].Address, "127.0.0.1:%d", &port); err != nil {
 		h.Fatal(err)
 	}
 	for before, n := h.drops(), 0; h.drops() == before; n++ {
@@ -68,26 +68,31 @@ func TestDropsOfReloadsAreCounted(t *testing.T) {
 	h := keepHouse(t, t.TempDir(), strings.NewReplacer(`"$PROGRAM"`, `"/bin/sleep"`, `[service.api]`, "backlog = 1\n[service.api]").Replace(withSocket))
 	h.do(unit.Start)
 	h.overflow()
-	v := h.service("api").shown.Load()
-	reload := func() unit.JobID { return h.jobs.add("api", unit.Reload, nil, 0) }
+	e := h.find("api")
+	v := e.View()
+	reload := func() unit.JobID { id, _ := h.ledger.Asked("api", unit.Reload, nil); return id }
+	changed := func(c unit.Change) {
+		cs := []unit.Change{c}
+		count(e.counts, cs, h.ledger.Changed(cs, v.State, v), v)
+	}
 	first, second, never := reload(), reload(), reload()
 
 	began := h.drops()
-	h.publish([]unit.Change{{Kind: unit.Begun, Job: unit.Job{ID: first, Verb: unit.Reload, Gen: 2, Also: []unit.JobID{second}}}}, v.state, v)
+	changed(unit.Change{Kind: unit.Begun, Job: unit.Job{ID: first, Verb: unit.Reload, Gen: 2, Also: []unit.JobID{second}}})
 	h.overflow()
-	h.publish([]unit.Change{{Kind: unit.Finished, Finish: unit.Finish{Jobs: []unit.JobID{first, second}, Result: unit.Done}}}, v.state, v)
+	changed(unit.Change{Kind: unit.Finished, Finish: unit.Finish{Jobs: []unit.JobID{first, second}, Result: unit.Done}})
 	counted := fmt.Sprintf(`supervisord_reload_drops_total{unit="api"} %d`, h.drops()-began)
 	h.scrapes(counted,
 		`supervisord_jobs_total{unit="api",verb="reload",result="done"} 2`,
 		`supervisord_jobs_total{unit="api",verb="reload",result="failed"} 0`,
 	)
 	h.overflow()
-	h.publish([]unit.Change{{Kind: unit.Finished, Finish: unit.Finish{Jobs: []unit.JobID{never}, Result: unit.Canceled}}}, v.state, v)
+	changed(unit.Change{Kind: unit.Finished, Finish: unit.Finish{Jobs: []unit.JobID{never}, Result: unit.Canceled}})
 	h.scrapes(counted,
 		`supervisord_jobs_total{unit="api",verb="reload",result="canceled"} 1`,
-		fmt.Sprintf(`supervisord_socket_drops_total{unit="http.socket",address=%q} %d`, h.account("api")[0].Address, h.drops()),
+		fmt.Sprintf(`supervisord_socket_drops_total{unit="http.socket",address=%q} %d`, h.account(h.find("api").View())[0].Address, h.drops()),
 	)
-	if j, _ := h.jobs.get(never); j.Sockets != nil {
+	if j, _ := h.ledger.JobOf(never); j.Sockets != nil {
 		t.Errorf("a reload that never began is charged with %v", j.Sockets)
 	}
 }

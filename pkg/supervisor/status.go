@@ -3,39 +3,33 @@ package supervisor
 import (
 	"cmp"
 	"fmt"
-	"os"
 	"slices"
-	"strconv"
-	"strings"
-	"time"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/service"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/socket"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/words"
 )
 
 // Status is what anyone may see of the units, made of what the actors last
 // showed. See [ipc.Supervisor].
 func (m *Manager) Status(names []string) (ipc.Status, error) {
-	m.mu.Lock()
-	services, c := m.list(), m.config
-	m.mu.Unlock()
-	m.inspect()
-	st := ipc.Status{Time: time.Now()}
+	services, c := m.list(), m.configuration()
+	facts := m.look(services, c)
+	st := ipc.Status{Time: facts.Clock}
 	known := map[string]bool{}
-	for _, s := range services {
-		known[s.name] = true
-		if len(names) == 0 || slices.Contains(names, s.name) {
-			st.Services = append(st.Services, m.unitStatus(s, len(names) > 0))
-		}
-		if v := s.shown.Load(); v.fault != nil {
-			st.Degraded = append(st.Degraded, v.fault.Error())
+	for _, e := range services {
+		known[e.Name()] = true
+		if len(names) == 0 || slices.Contains(names, e.Name()) {
+			st.Services = append(st.Services, m.unitStatus(e, facts, len(names) > 0))
 		}
 	}
 	for _, s := range c.Sockets {
 		known[s.Name+".socket"] = true
-		if len(names) == 0 || slices.Contains(names, s.Name+".socket") || m.needed(st.Services, s.Name) {
-			st.Sockets = append(st.Sockets, m.socketStatus(s.Name))
+		if len(names) == 0 || slices.Contains(names, s.Name+".socket") || needed(st.Services, s.Name) {
+			st.Sockets = append(st.Sockets, m.socketStatus(c, services, s.Name))
 		}
 	}
 	for _, name := range names {
@@ -43,76 +37,74 @@ func (m *Manager) Status(names []string) (ipc.Status, error) {
 			return ipc.Status{}, m.noSuchUnit("show", name)
 		}
 	}
-	st.Degraded = append(st.Degraded, m.logFaults()...)
+	st.Degraded = m.degraded(services, c)
+	st.Notes = facts.notes
+	return st, nil
+}
+
+func (m *Manager) unitStatus(e entry, f facts, whole bool) ipc.UnitStatus {
+	f.Spec = e.spec
+	return words.Status(e.View(), f.Facts, whole)
+}
+
+// degraded is what does not work of supervisord itself.
+func (m *Manager) degraded(services []entry, c *config.Config) (all []string) {
+	for _, e := range services {
+		if err := e.View().Fault; err != nil {
+			all = append(all, err.Error())
+		}
+	}
+	all = append(all, m.sinks.faults()...)
 	if err := m.history.Err(); err != nil {
-		st.Degraded = append(st.Degraded, err.Error()+"; it is tried again every few seconds")
+		all = append(all, err.Error()+"; it is tried again every few seconds")
+	}
+	if err := m.numbers.Err(); err != nil {
+		all = append(all, err.Error()+"; it is tried again when something happens")
 	}
 	if err := m.metrics.Fault(); err != nil {
-		st.Degraded = append(st.Degraded, err.Error()+"; superctl daemon-reload tries again")
+		all = append(all, err.Error()+"; superctl daemon-reload tries again")
 	}
-	if m.filesDiffer() {
-		st.Notes = append(st.Notes, "the configuration's files differ from what is taken in: superctl daemon-reload takes them in")
-	}
-	return st, nil
+	return all
 }
 
 // Count says how many services there are, and how many of them are active or
 // failed. It costs little enough to be asked after each event.
 func (m *Manager) Count() (all, active, failed int) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, s := range m.services {
-		switch s.shown.Load().state.ActiveState() {
+	services := m.list()
+	for _, e := range services {
+		switch e.View().State.ActiveState() {
 		case "active", "reloading":
 			active++
 		case "failed":
 			failed++
 		}
 	}
-	return len(m.services), active, failed
+	return len(services), active, failed
 }
 
 // needed says whether one of the services names the socket.
-func (m *Manager) needed(services []ipc.UnitStatus, socket string) bool {
+func needed(services []ipc.UnitStatus, socket string) bool {
 	return slices.ContainsFunc(services, func(u ipc.UnitStatus) bool { return slices.Contains(u.Sockets, socket) })
 }
 
-func (m *Manager) socketStatus(name string) ipc.SocketUnit {
+func (m *Manager) socketStatus(c *config.Config, services []entry, name string) ipc.SocketUnit {
 	u := ipc.SocketUnit{Name: name, Sockets: []ipc.Socket{}}
-	m.mu.Lock()
-	for _, spec := range m.config.Services {
+	for _, spec := range c.Services {
 		if spec.Uses(name) {
 			u.Services = append(u.Services, spec.Name)
 		}
 	}
-	m.mu.Unlock()
-	for _, part := range m.partsOf(name) {
+	for _, part := range m.doors.Parts(name) {
 		sockets := m.o.Table.Status(part)
 		for _, s := range sockets {
 			u.Sockets = append(u.Sockets, m.oneSocket(part, s))
 		}
-		if err := m.doors.fault(part); err != nil && len(sockets) == 0 {
+		if err := m.doors.Err(part); err != nil && len(sockets) == 0 {
 			u.Sockets = append(u.Sockets, ipc.Socket{Queue: -1, Limit: -1, Error: err.Error()})
 		}
-		u.Seats = append(u.Seats, m.seats(part)...)
+		u.Seats = append(u.Seats, m.seats(services, part)...)
 	}
 	return u
-}
-
-// partsOf are the names under which the sockets of a unit are kept: its own, or
-// one for each instance.
-func (m *Manager) partsOf(name string) []string {
-	var parts []string
-	for _, n := range m.o.Table.Names() {
-		if of, i := unit.SplitSocket(n); of == name && i >= 0 {
-			parts = append(parts, n)
-		}
-	}
-	if parts == nil {
-		parts = []string{name}
-	}
-	slices.SortFunc(parts, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b)) })
-	return parts
 }
 
 func (m *Manager) oneSocket(name string, s socket.Status) ipc.Socket {
@@ -129,266 +121,127 @@ func (m *Manager) oneSocket(name string, s socket.Status) ipc.Socket {
 	return x
 }
 
-func (m *Manager) unitStatus(s *service, whole bool) ipc.UnitStatus {
-	v := s.shown.Load()
-	spec := m.specOf(s.name)
-	u := ipc.UnitStatus{
-		Name: s.name, ActiveState: string(v.state.ActiveState()), SubState: string(v.state.SubState()),
-		Generation: uint32(v.state.Current), Want: v.want(), Removed: spec == nil,
+// seats are the places at a steered socket.
+func (m *Manager) seats(services []entry, name string) (all []ipc.Seat) {
+	seats := m.o.Table.Seats(name)
+	sum := 0
+	for _, s := range seats {
+		sum += s.Share
 	}
-	if b := v.state.Build(v.state.Current); b != nil {
-		spec = b.Spec // what runs, not what the files say
+	for _, s := range seats {
+		x := ipc.Seat{Index: s.Index, PID: pidOf(services, name, s.Holder), Stray: s.Strays, Share: words.Percent(s.Share, sum)}
+		for _, h := range s.Shards {
+			x.Queue += max(0, h.Queue)
+			x.Drops += h.Drops
+		}
+		all = append(all, x)
 	}
-	if spec != nil {
-		u.Command, u.Sockets = spec.Program.Argv[0], spec.SocketNames()
-	}
-	for i, in := range v.state.Inst {
-		v.instance(&u, i, in)
-	}
-	u.Job, u.Queued = m.jobIn(v.state.Job), m.jobIn(v.state.Queue)
-	u.Waiting = v.waiting()
-	u.Note = v.note()
-	u.FileDiffers = v.fileDiffers()
-	if whole {
-		u.Output, u.Hints = v.output(), v.nextSteps()
-	}
-	return u
+	return all
 }
 
-// want is how many instances there are to be.
-func (v *view) want() (n int) {
-	for _, in := range v.state.Inst {
-		if !in.Surplus {
-			n++
+// found is told what a process did to a socket that it was given. It must not wait.
+func (m *Manager) found(name string, f socket.Finding) {
+	of, _ := unit.SplitSocket(name)
+	m.log.Warn().Str("unit", of+".socket").Msg(m.blame(name, f))
+	if f.Dead != 0 {
+		go m.replace(name, f.Dead)
+	}
+}
+
+// replace tells the services whose processes hold a dead socket.
+func (m *Manager) replace(name string, dead uint64) {
+	of, _ := unit.SplitSocket(name)
+	for service, holders := range m.doors.Holders(name, dead) {
+		if e := m.find(service); e.Actor != nil {
+			e.Tell(unit.Broken{Socket: of, Procs: holders})
 		}
 	}
-	return n
 }
 
-// instance adds what one instance has to u.
-func (v *view) instance(u *ipc.UnitStatus, i int, in unit.Instance) {
-	if in.Result != "" && in.Result != unit.Success {
-		u.Result = string(in.Result)
+// blame is a finding in words, with the pid of who did it if that is known.
+func (m *Manager) blame(name string, f socket.Finding) string {
+	who := "a process that has it"
+	if pid := pidOf(m.list(), name, f.Holder); pid != 0 {
+		who = fmt.Sprintf("pid %d", pid)
 	}
-	if in.Exit.Kind != unit.NotExited {
-		u.LastExit = Ended(in.Exit)
-	}
-	u.Restarts += in.Again
-	if in.Main.Phase >= unit.Baking && !in.Main.Stopping || v.state.Sub(i) == "exited" {
-		u.Ready++
-	}
-	v.processes(u, i, unit.RoleMain, in.Main)
-	v.processes(u, i, unit.RoleNext, in.Next)
-	v.processes(u, i, unit.RoleOld, in.Old...)
-	if m := in.Main; u.MainPID == 0 && m.PID != 0 {
-		u.MainPID, u.Since = m.PID, v.wall(m.Since)
-		u.StatusText, u.Errno = v.runs[m.ID].heard.status, v.runs[m.ID].heard.errno
-	}
-}
-
-func (v *view) processes(u *ipc.UnitStatus, i int, role unit.Role, ps ...unit.Proc) {
-	for _, p := range ps {
-		if p.ID == 0 {
-			continue
-		}
-		x := ipc.Process{
-			Instance: i, Role: string(role), PID: p.PID, Generation: uint32(p.Gen), Phase: v.phase(p),
-			Since: v.wall(p.Since), Deadline: v.wall(p.By), Memory: resident(p), Invocation: v.runs[p.ID].trace.InvocationID,
-			Share: v.share(p.ID),
-		}
-		u.Memory += x.Memory
-		u.Processes = append(u.Processes, x)
-	}
-}
-
-// share is the part of new connections that a process gets, in per cent.
-func (v *view) share(id unit.Invocation) float64 {
-	of, sum := 0, 0
-	for _, h := range v.state.Shares() {
-		if sum += h.Weight; h.ID == id {
-			of = h.Weight
-		}
-	}
-	return percent(of, sum)
-}
-
-// phase is what a process does, for people.
-func (v *view) phase(p unit.Proc) string {
+	text := fmt.Sprintf("%s: %s %s", f.Address, who, f.What)
 	switch {
-	case p.Phase == unit.Spawning:
-		return "being set up"
-	case p.Stopping && p.Phase <= unit.Serving:
-		return "stopping (it said so)"
-	case p.Phase == unit.Starting && v.life(p).Type == unit.Notify:
-		return "waiting for READY=1"
-	case p.Phase == unit.Starting:
-		return "running to its end"
-	case p.Phase == unit.Baking:
-		return "baking"
-	case p.Phase == unit.Serving && v.runs[p.ID].heard.reloading:
-		return "serving, reloading by itself"
-	case p.Phase == unit.Serving:
-		return "serving"
-	case p.Phase == unit.Settling:
-		return "settling"
-	case p.Phase == unit.Emptying:
-		return "settling: connections are still on their way to it"
-	case p.Phase == unit.Stuck:
-		return "outlived SIGKILL"
-	case p.Exit.Kind != unit.NotExited:
-		return Ended(p.Exit) + ", ending what it left behind"
-	case p.Phase == unit.Told:
-		return "sent SIGKILL"
+	case f.Err != nil:
+		text += "; it cannot be mended: " + f.Err.Error()
+	case f.Mended != "":
+		text += "; " + f.Mended
 	}
-	return "draining"
+	if f.Dead != 0 {
+		text += "; the processes that have it are replaced"
+	}
+	return text
 }
 
-// wall is the time of day of t, as far as one can tell.
-func (v *view) wall(t unit.Time) *time.Time {
-	if t == 0 {
-		return nil
-	}
-	w := time.Now().Add(time.Duration(t - now())).Round(time.Millisecond)
-	return &w
-}
-
-// resident is the memory of a main process in bytes (proc_pid_statm(5)).
-func resident(p unit.Proc) uint64 {
-	if p.PID == 0 || p.Exit.Kind != unit.NotExited {
-		return 0
-	}
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.PID))
-	if err != nil {
-		return 0
-	}
-	if f := strings.Fields(string(text)); len(f) > 1 {
-		pages, _ := strconv.ParseUint(f[1], 10, 64)
-		return pages * uint64(os.Getpagesize())
+// pidOf is the process of a service that has a socket.
+func pidOf(services []entry, name string, id unit.Invocation) int {
+	name, _ = unit.SplitSocket(name)
+	for _, e := range services {
+		s := e.View().State
+		if p := s.Find(id); id != 0 && p.ID != 0 && s.Build(p.Gen).Spec.Uses(name) {
+			return p.PID
+		}
 	}
 	return 0
 }
 
-// waiting says for what the unit waits, and how long it will yet.
-func (v *view) waiting() (lines []string) {
-	left := func(t unit.Time) string {
-		if t == 0 {
-			return ""
-		}
-		return ", " + until(t, now()) + " left"
+// account is what the kernel counts at the sockets of a service now, in the order
+// in which the service has them.
+func (m *Manager) account(v *service.View) (all []ipc.SocketAccount) {
+	names := m.doors.Of(v.Name)
+	if b := v.State.Build(v.State.Current); b != nil {
+		slices.SortStableFunc(names, inOrder(b.Spec.SocketNames()))
 	}
-	for _, in := range v.state.Inst {
-		for _, p := range []unit.Proc{in.Main, in.Next} {
-			switch {
-			case p.ID == 0:
-			case p.Phase == unit.Spawning:
-				lines = append(lines, "waiting for the process to be set up"+left(p.By))
-			case p.Phase == unit.Starting && v.life(p).Type == unit.Notify:
-				lines = append(lines, fmt.Sprintf("waiting for READY=1 from pid %d (type = notify)%s", p.PID, left(p.By)))
-			case p.Phase == unit.Starting:
-				lines = append(lines, fmt.Sprintf("waiting for pid %d to end (type = %s)%s", p.PID, v.life(p).Type, left(p.By)))
-			case p.Phase == unit.Baking && (p.ID == in.Next.ID || v.life(p).Type == unit.Exec):
-				lines = append(lines, fmt.Sprintf("baking: pid %d must stay ready%s", p.PID, left(p.By)))
-			}
-		}
-		for _, p := range in.Old {
-			if p.Phase < unit.Stuck {
-				lines = append(lines, v.waitingForOld(p))
-			}
-		}
-		if in.Main.ID == 0 && in.Due > now() {
-			lines = append(lines, "starts again in "+until(in.Due, now()))
+	for _, name := range names {
+		for _, s := range m.o.Table.Status(name) {
+			all = append(all, ipc.SocketAccount{
+				Unit: name, Address: s.Address, Queue: s.Queue, Limit: s.Limit,
+				Drops: s.Drops, Retried: s.Retried, Lost: s.Lost,
+			})
 		}
 	}
-	return lines
+	return all
 }
 
-func (v *view) waitingForOld(p unit.Proc) string {
-	switch {
-	case p.By == 0:
-		return fmt.Sprintf("waiting for pid %d to end", p.PID)
-	case p.Phase == unit.Told:
-		return fmt.Sprintf("waiting for pid %d to end after SIGKILL, given up in %s", p.PID, until(p.By, now()))
+// roomFor refuses more instances than a service's sockets have places for. What
+// opens a steered socket once never opens more of it.
+func (m *Manager) roomFor(e entry, size int) error {
+	if e.spec == nil {
+		return nil // the rules refuse that
 	}
-	return fmt.Sprintf("waiting for pid %d to end, SIGKILL in %s", p.PID, until(p.By, now()))
-}
-
-// note is the one thing that a reader of the table should know.
-func (v *view) note() string {
-	var notes []string
-	for _, in := range v.state.Inst {
-		if in.Main.ID == 0 && (in.Due != 0 || in.Result != unit.Success) && in.Exit.Kind != unit.NotExited {
-			notes = append(notes, brief(in.Exit))
-		}
-		switch {
-		case in.Main.ID == 0 && in.Due > now():
-			notes = append(notes, "retry in "+until(in.Due, now()))
-		case in.Result == unit.StartLimitHit:
-			notes = append(notes, "restarted too often")
-		case in.Main.ID == 0 && in.Exit.Kind == unit.NotExited && in.Result != "" && in.Result != unit.Success:
-			notes = append(notes, string(in.Result))
-		}
-		if n := len(in.Old); n > 0 && in.Main.ID != 0 {
-			notes = append(notes, fmt.Sprintf("%d draining", n))
-		}
+	refuse := func(why, hint string) error {
+		return &ipc.Error{Code: ipc.Refused, Message: fmt.Sprintf("cannot scale %s to %d: %s", e.Name(), size, why), Hints: []string{hint}}
 	}
-	if v.fileDiffers() {
-		notes = append(notes, "file on disk differs")
-	}
-	return strings.Join(notes, ", ")
-}
-
-// brief is an exit for a table.
-func brief(e unit.Exit) string {
-	switch e.Kind {
-	case unit.ByStatus:
-		return fmt.Sprintf("exit %d", e.Code)
-	case unit.ByKill, unit.ByDump:
-		return SignalName(int(e.Signal))
-	case unit.NotRun:
-		if e.Errno != 0 && e.Detail != "" {
-			return e.Detail + ": " + e.Errno.Error()
+	for _, s := range e.spec.Sockets {
+		of, err := s.Of(size - 1)
+		if err != nil {
+			return refuse(err.Error(), "a smaller number, or another listen_stream for its sockets and superctl daemon-reload")
 		}
-		return startError(e).Error()
-	}
-	return "unknown end"
-}
-
-// fileDiffers: the next reload would run another file than Main does.
-func (v *view) fileDiffers() bool {
-	for _, in := range v.state.Inst {
-		if p := v.baked[in.Main.Gen]; p != nil && p.Differs(p.Path()) {
-			return true
+		if seats := len(m.o.Table.Seats(of.Name)); seats > 0 && size+e.spec.Life.Surge > seats-1 {
+			return refuse(fmt.Sprintf("[socket.%s] is steered, and has places for %d processes, one of them for the next reload", s.Name, seats-1),
+				fmt.Sprintf("instances = %d in the configuration, and a restart of supervisord, make it larger", size))
 		}
-	}
-	return false
-}
-
-// output is the last that a unit wrote.
-func (v *view) output() []string {
-	var last unit.Proc
-	for p := range v.state.Procs() {
-		if p.ID > last.ID {
-			last = p
-		}
-	}
-	if r := v.runs[last.ID]; r.handle != nil {
-		return lastLines(r.handle.Tail(), outputLines)
 	}
 	return nil
 }
 
-// nextSteps are what an operator would do about the state that the unit is in.
-func (v *view) nextSteps() (hints []string) {
-	switch v.state.SubState() {
-	case "dead":
-		hints = append(hints, "superctl start "+v.name)
-	case "failed":
-		hints = append(hints, "superctl logs "+v.name, "superctl start "+v.name+" tries again")
-	case "auto-restart":
-		hints = append(hints, "superctl logs "+v.name, "superctl reload "+v.name+" starts what is at the path now, at once")
+// inOrder compares names of sockets by the place of their units in a list, and by
+// their instances. What is not in the list is last.
+func inOrder(units []string) func(a, b string) int {
+	place := func(name string) (int, int) {
+		of, instance := unit.SplitSocket(name)
+		if i := slices.Index(units, of); i >= 0 {
+			return i, instance
+		}
+		return len(units), instance
 	}
-	if v.fileDiffers() {
-		hints = append(hints, "superctl reload "+v.name+" takes the file on disk")
+	return func(a, b string) int {
+		i, x := place(a)
+		k, y := place(b)
+		return cmp.Or(cmp.Compare(i, k), cmp.Compare(x, y))
 	}
-	return hints
 }

@@ -1,12 +1,9 @@
 package supervisor
 
 import (
-	"os"
-	"slices"
-	"time"
-
 	"github.com/supervisord-go/supervisord/pkg/ipc"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/metrics"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
@@ -15,6 +12,10 @@ import (
 // files no longer name stays until its last process is gone.
 func (m *Manager) DaemonReload(by ipc.Caller) (ipc.Reloaded, error) {
 	m.log.Info().Uint32("uid", by.UID).Msg("asked to take the configuration in")
+	turn, err := m.turn()
+	if err != nil {
+		return ipc.Reloaded{}, err
+	}
 	c, problems := m.o.Reload()
 	errs, warnings := sortOut(problems)
 	if len(errs) > 0 {
@@ -24,16 +25,43 @@ func (m *Manager) DaemonReload(by ipc.Caller) (ipc.Reloaded, error) {
 			Hints: []string{"superctl verify"},
 		}
 	}
-	m.mu.Lock()
-	r := difference(m.config, c)
-	m.mu.Unlock()
+	r, latest := m.takeIn(c, turn)
 	r.Warnings = warnings
-	m.adopt(c)
-	m.dropUnused()
+	if !latest {
+		return r, nil
+	}
 	if err := m.serveMetrics(c.Manager.MetricsListen); err != nil {
 		r.Warnings = append(r.Warnings, err.Error())
 	}
 	return r, nil
+}
+
+// turn is the number of a daemon-reload. It is drawn before the files are read, so
+// that of several at once the one that has read them last counts.
+func (m *Manager) turn() (uint64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ending {
+		return 0, &ipc.Error{Code: ipc.Ending, Message: "cannot take the configuration in: supervisord is stopping"}
+	}
+	m.asked++
+	return m.asked, nil
+}
+
+// takeIn makes c what counts, unless what was read later does already.
+func (m *Manager) takeIn(c *config.Config, turn uint64) (r ipc.Reloaded, latest bool) {
+	m.mu.Lock()
+	before := m.config
+	if latest = turn > m.taken && !m.ending; latest {
+		m.config, m.taken = c, turn
+	}
+	m.mu.Unlock()
+	if latest {
+		m.adopt(c, nil)
+		m.doors.Configure(socketsOf(c))
+	}
+	d := config.Diff(before, c)
+	return ipc.Reloaded{Added: d.Added, Removed: d.Removed, Changed: d.Changed}, latest
 }
 
 func sortOut(problems []config.Problem) (errs, warnings []string) {
@@ -47,91 +75,93 @@ func sortOut(problems []config.Problem) (errs, warnings []string) {
 	return errs, warnings
 }
 
-func difference(a, b *config.Config) ipc.Reloaded {
-	d := config.Diff(a, b)
-	return ipc.Reloaded{Added: d.Added, Removed: d.Removed, Changed: d.Changed}
-}
-
-// adopt makes c what counts, with an actor for each service in it.
-func (m *Manager) adopt(c *config.Config) {
-	stamps := stampsOf(c.Files)
+// configuration is what was taken in.
+func (m *Manager) configuration() *config.Config {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.config, m.stamps = c, stamps
+	return m.config
+}
+
+// adopt makes an actor for each service of c that has none, and tells the others
+// whether c names them. states is what is known of the former lives of services.
+func (m *Manager) adopt(c *config.Config, states map[string]unit.Service) {
+	fresh := m.unknown(c, states)
+	m.numbers.begin(fresh)
+	m.mu.Lock()
+	if m.config != c || m.ending {
+		m.mu.Unlock()
+		return
+	}
+	named := map[string]*unit.Spec{}
 	for _, spec := range c.Services {
-		if m.services[spec.Name] == nil {
-			m.add(spec.Name, unit.Service{})
+		named[spec.Name] = spec
+		if m.units[spec.Name] == nil {
+			m.units[spec.Name] = m.newEntry(spec.Name, fresh[spec.Name])
 		}
+	}
+	for name, e := range m.units {
+		e.spec = named[name]
+	}
+	m.mu.Unlock()
+	for _, e := range m.list() {
+		m.tellNamed(e)
 	}
 }
 
-// dropUnused lets go of services and sockets that the configuration no longer
-// names and that have no process any more.
-func (m *Manager) dropUnused() {
+// tellNamed tells a service whether the configuration names it, until that is what
+// it was told: two who take in different files may be here at once.
+func (m *Manager) tellNamed(e entry) {
+	for is, told := m.names(e.Name()), !m.names(e.Name()); is != told; is = m.names(e.Name()) {
+		e.Tell(unit.Named{Is: is})
+		told = is
+	}
+}
+
+func (m *Manager) names(service string) bool {
+	e := m.find(service)
+	return e.Actor != nil && e.spec != nil
+}
+
+// unknown are the services of c that have no actor, with what was known of them.
+func (m *Manager) unknown(c *config.Config, states map[string]unit.Service) map[string]unit.Service {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	used := map[string]bool{}
-	for name, s := range m.services {
-		v := s.shown.Load()
-		if !m.names(name) && !v.busy() {
-			close(s.quit)
-			delete(m.services, name)
-			m.log.Info().Str("unit", name).Msg("forgotten: the configuration no longer names it")
-			continue
-		}
-		for _, b := range v.state.Builds {
-			for _, socket := range b.Spec.SocketNames() {
-				used[socket] = v.busy() || used[socket]
-			}
+	fresh := map[string]unit.Service{}
+	for _, spec := range c.Services {
+		if m.units[spec.Name] == nil {
+			fresh[spec.Name] = states[spec.Name]
 		}
 	}
-	for _, s := range m.config.Sockets {
-		used[s.Name] = true
-	}
-	for _, name := range m.o.Table.Names() {
-		if of, _ := unit.SplitSocket(name); used[of] {
-			continue
-		}
-		if err := m.doors.drop(name); err != nil {
-			m.log.Error().Str("unit", name+".socket").Msg(err.Error())
-		}
-	}
+	return fresh
 }
 
-// names needs m.mu.
-func (m *Manager) names(service string) bool {
-	return slices.ContainsFunc(m.config.Services, func(s *unit.Spec) bool { return s.Name == service })
+func (m *Manager) newEntry(name string, was unit.Service) *entry {
+	state := unit.Service{Inst: make([]unit.Instance, 1), LastGen: was.LastGen, LastInv: was.LastInv}
+	e := &entry{counts: metrics.NewCounters()}
+	e.Actor = m.actor(name, state, e.counts)
+	return e
 }
 
-// busy: it has a process, or will have one.
-func (v *view) busy() bool {
-	for range v.state.Procs() {
-		return true
-	}
-	return v.state.Deadline() != 0 || v.state.Job.ID != 0
-}
-
-// A stamp tells whether a file is the one that was read.
-type stamp struct {
-	size int64
-	mod  time.Time
-}
-
-func stampsOf(files []string) map[string]stamp {
-	stamps := map[string]stamp{}
-	for _, f := range files {
-		if st, err := os.Stat(f); err == nil {
-			stamps[f] = stamp{st.Size(), st.ModTime()}
-		}
-	}
-	return stamps
-}
-
-// filesDiffer: what is on disk is not what was taken in.
-func (m *Manager) filesDiffer() bool {
+// vanish lets go of a service that the configuration no longer names, and of which
+// nothing is left.
+func (m *Manager) vanish(name string) {
 	m.mu.Lock()
-	files, then := m.config.Files, m.stamps
+	e := m.units[name]
+	gone := e != nil && e.spec == nil
+	if gone {
+		delete(m.units, name)
+	}
 	m.mu.Unlock()
-	now := stampsOf(files)
-	return slices.ContainsFunc(files, func(f string) bool { return now[f] != then[f] })
+	if !gone {
+		return
+	}
+	e.Close()
+	m.doors.Set(name, nil)
+	m.runner.Pairs.Drop(name)
+	m.ledger.Forget(name)
+	m.sinks.drop(name)
+	if err := m.o.Store.Delete(recordKey + name); err != nil {
+		m.log.Warn().Str("unit", name).Msg(err.Error())
+	}
+	m.log.Info().Str("unit", name).Msg("forgotten: the configuration no longer names it")
 }

@@ -1,4 +1,4 @@
-package supervisor
+package ledger
 
 import (
 	"fmt"
@@ -11,11 +11,11 @@ import (
 
 func TestFollowOneUnit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		j, quit := newJournal(), make(chan struct{})
+		j, quit := New("e", 0, World{}), make(chan struct{})
 		j.add(ipc.Event{Unit: "api", Text: "before"})
 		var got []string
 		go func() {
-			for e := range j.follow(t.Context(), 1, "api", quit) {
+			for e := range j.Follow(t.Context(), 1, "api", quit) {
 				got = append(got, fmt.Sprint(e.Seq, e.Text))
 			}
 		}()
@@ -35,14 +35,14 @@ func TestFollowOneUnit(t *testing.T) {
 
 // Who is slower than the journal is long is told how much is missing, once.
 func TestFollowTellsWhatIsLost(t *testing.T) {
-	j, quit := newJournal(), make(chan struct{})
+	j, quit := New("e", 0, World{}), make(chan struct{})
 	const all = 3 * keptEvents
 	for range all {
 		j.add(ipc.Event{Unit: "api"})
 	}
 	close(quit)
 	var lost, got uint64
-	for e := range j.follow(t.Context(), 0, "api", quit) {
+	for e := range j.Follow(t.Context(), 0, "api", quit) {
 		if e.Type == "lost" {
 			lost += e.Lost
 		} else {
@@ -58,26 +58,22 @@ func TestFollowTellsWhatIsLost(t *testing.T) {
 // than the journal keeps. Each job can be asked about, and its follower is told
 // of its end although the event is gone.
 func TestAThousandJobsAtOnce(t *testing.T) {
-	m := &Manager{jobs: newJobs("e"), journal: newJournal(), quit: make(chan struct{}), services: map[string]*service{}}
+	l := New("e", 0, World{})
 	var ids []unit.JobID
 	for i := range 1000 {
-		ids = append(ids, m.jobs.add(fmt.Sprintf("s%d", i), unit.Start, nil, m.journal.end()))
+		id, _ := l.Asked(fmt.Sprintf("s%d", i), unit.Start, nil)
+		ids = append(ids, id)
 	}
 	for _, id := range ids {
-		m.jobs.end(id, unit.Done, nil)
-		e, _ := m.jobs.get(id)
-		m.journal.add(e.finished())
+		e, _ := l.end(id, unit.Done, nil, func(*job) {})
+		l.add(e.finished())
 	}
 	for range 2 * keptEvents {
-		m.journal.add(ipc.Event{Unit: "other"})
+		l.add(ipc.Event{Unit: "other"})
 	}
 	for _, id := range ids {
-		events, err := m.JobEvents(t.Context(), m.jobs.name(id), 0, false)
-		if err != nil {
-			t.Fatal(err)
-		}
 		var last ipc.Event
-		for e := range events {
+		for e := range l.FollowJob(t.Context(), l.name(id), 0, make(chan struct{}), func() bool { return true }) {
 			last = e
 		}
 		if last.Kind != unit.Finished || last.State != ipc.JobDone {
@@ -87,14 +83,34 @@ func TestAThousandJobsAtOnce(t *testing.T) {
 }
 
 func TestOldJobsAreForgotten(t *testing.T) {
-	j := newJobs("e")
+	l := New("e", 0, World{})
 	for range keptJobs + 10 {
-		j.end(j.add("api", unit.Start, nil, 0), unit.Done, nil)
+		id, _ := l.Asked("api", unit.Start, nil)
+		l.end(id, unit.Done, nil, func(*job) {})
 	}
-	if _, ok := j.get(10); ok || len(j.byID) != keptJobs {
-		t.Errorf("%d jobs are kept", len(j.byID))
+	if _, ok := l.get(10); ok || len(l.jobs.byID) != keptJobs {
+		t.Errorf("%d jobs are kept", len(l.jobs.byID))
 	}
-	if _, ok := j.get(11); !ok {
+	if _, ok := l.get(11); !ok {
 		t.Error("one is forgotten too early")
+	}
+}
+
+// Who follows a quiet unit has lost nothing when another one had more events than
+// are kept.
+func TestAQuietUnitLosesNothing(t *testing.T) {
+	l, quit := New("e", 0, World{}), make(chan struct{})
+	l.add(ipc.Event{Unit: "quiet"})
+	for range 3 * keptEvents {
+		l.add(ipc.Event{Unit: "loud"})
+	}
+	l.add(ipc.Event{Unit: "quiet"})
+	close(quit)
+	var got []string
+	for e := range l.Follow(t.Context(), 1, "quiet", quit) {
+		got = append(got, e.Type)
+	}
+	if fmt.Sprint(got) != "[event]" {
+		t.Errorf("it is told %v, want one event", got)
 	}
 }

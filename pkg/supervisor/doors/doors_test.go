@@ -1,4 +1,4 @@
-package supervisor
+package doors
 
 import (
 	"testing"
@@ -12,18 +12,17 @@ import (
 func TestAPlaceIsFreeAlsoAfterItsServiceHasLeft(t *testing.T) {
 	table := socket.NewTable(nil)
 	defer table.Close()
-	d := newDoors(table)
+	d := New(table, func(name string, err error) { t.Error(name, err) })
 	sockets := []*unit.Socket{{
 		Name: "http", Listen: []unit.Address{{Network: "tcp", Host: "127.0.0.1"}},
 		Backlog: 8, NonBlocking: true, WhenDown: unit.Refuse, Steer: true, Shards: 2,
 	}}
-	if _, err := d.enter("api", 1, true, sockets); err != nil {
+	d.Set("api", []unit.Door{{Socket: sockets[0], Open: true}})
+	if _, err := d.Enter(t.Context(), "api", 1, true, sockets); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.leave("api"); err != nil {
-		t.Fatal(err)
-	}
-	d.free(1, sockets)
+	d.Set("api", []unit.Door{{Socket: sockets[0]}})
+	d.Free(1, sockets)
 	for _, seat := range table.Seats("http") {
 		if seat.Holder != 0 {
 			t.Errorf("seat %d is held by %d, which is gone", seat.Index, seat.Holder)

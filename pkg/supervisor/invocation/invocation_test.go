@@ -1,4 +1,4 @@
-package supervisor
+package invocation
 
 import (
 	"fmt"
@@ -10,7 +10,7 @@ import (
 
 func TestAnErrorOfAStartIsSaidOnce(t *testing.T) {
 	err := fmt.Errorf("cannot make the output pipe of api: %w", syscall.EMFILE)
-	if got := startError(notRun(err)).Error(); got != err.Error() {
+	if got := process.NotRun(NotRun(err)).Error(); got != err.Error() {
 		t.Errorf("it says %q", got)
 	}
 }
@@ -22,11 +22,11 @@ func TestAShortageHasAHint(t *testing.T) {
 		"cgroup":  &process.StartError{Step: "cgroup", Errno: syscall.EMFILE, Detail: "api"},
 		"process": &process.StartError{Step: "spawn", Errno: syscall.EAGAIN, Detail: "api"},
 	} {
-		if startError(notRun(err)).Hint() == "" {
+		if process.NotRun(NotRun(err)).Hint() == "" {
 			t.Errorf("%s: %v has no hint", what, err)
 		}
 	}
-	if h := startError(notRun(syscall.EACCES)).Hint(); h != "" {
+	if h := process.NotRun(NotRun(syscall.EACCES)).Hint(); h != "" {
 		t.Errorf("no permission has the hint %q", h)
 	}
 }

@@ -3,15 +3,56 @@ package supervisor
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"iter"
-	"maps"
 	"slices"
 	"sync"
 	"unicode/utf8"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/logs"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
+
+// Logs yields what services have written.
+func (m *Manager) Logs(ctx context.Context, r ipc.LogRequest) (iter.Seq[ipc.LogLine], error) {
+	names := r.Units
+	if len(names) == 0 {
+		for _, e := range m.list() {
+			names = append(names, e.Name())
+		}
+	}
+	var sources []source
+	for _, name := range names {
+		e := m.find(name)
+		if e.Actor == nil {
+			return nil, m.noSuchUnit("show the logs of", name)
+		}
+		q := logs.Query{N: r.N, Follow: r.Follow, Generation: unit.Generation(r.Generation)}
+		if r.Invocation != "" {
+			id, ok := e.View().Find(r.Invocation)
+			if !ok {
+				return nil, &ipc.Error{Code: ipc.Usage, Message: fmt.Sprintf("cannot show the logs of %s: it has no invocation %s", name, r.Invocation)}
+			}
+			q.Invocation = id
+		}
+		sources = append(sources, source{name, m.sinks.of(e.logSpec()), q})
+	}
+	return merge(ctx, sources, r.N), nil
+}
+
+// logSpec is how a service's output is kept: as its processes were started, or
+// as the files say.
+func (e entry) logSpec() *unit.Spec {
+	v := e.View()
+	if b := v.State.Build(v.State.Current); b != nil {
+		return b.Spec
+	}
+	if e.spec != nil {
+		return e.spec
+	}
+	return &unit.Spec{Name: e.Name()}
+}
 
 // A source is the output of one service, as somebody wants to read it.
 type source struct {
@@ -112,35 +153,9 @@ func (s source) line(l logs.Line) ipc.LogLine {
 
 // Reopen opens every log file anew (SIGUSR1), after somebody has moved them.
 func (m *Manager) Reopen() {
-	m.eachSink(func(name string, k *logs.Sink) {
+	m.sinks.each(func(name string, k *logs.Sink) {
 		if err := k.Reopen(); err != nil {
 			m.log.Error().Str("unit", name).Msg(err.Error())
 		}
 	})
-}
-
-// eachSink calls f for every service's sink at once: a disk that hangs holds up
-// each for seconds, and so all for no longer than one.
-func (m *Manager) eachSink(f func(name string, k *logs.Sink)) {
-	m.mu.Lock()
-	sinks := maps.Clone(m.sinks)
-	m.mu.Unlock()
-	var all sync.WaitGroup
-	for name, k := range sinks {
-		all.Go(func() { f(name, k) })
-	}
-	all.Wait()
-}
-
-// logFaults says which logs are not written.
-func (m *Manager) logFaults() (faults []string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, k := range m.sinks {
-		if _, _, err := k.Stats(); err != nil {
-			faults = append(faults, err.Error())
-		}
-	}
-	slices.Sort(faults)
-	return faults
 }

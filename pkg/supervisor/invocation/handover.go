@@ -1,4 +1,4 @@
-package supervisor
+package invocation
 
 import (
 	"sync"
@@ -9,11 +9,11 @@ import (
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
-// pairs holds, for each service whose processes hand connections over to each
+// Pairs holds, for each service whose processes hand connections over to each
 // other, the socket pair by which they do. Every process of the service has both
 // ends. supervisord only keeps it, so that what an old process sends is there
 // when the new one looks, whoever of them is first; it never reads it.
-type pairs struct {
+type Pairs struct {
 	mu   sync.Mutex
 	each map[string]pair
 }
@@ -25,13 +25,14 @@ type pair struct {
 	uid, gid uint32
 }
 
-func newPairs() *pairs { return &pairs{each: map[string]pair{}} }
+// NewPairs returns Pairs of no service.
+func NewPairs() *Pairs { return &Pairs{each: map[string]pair{}} }
 
 // lend returns duplicates of a service's pair, which are the caller's; nil if
 // the service has none.
-func (p *pairs) lend(spec *unit.Spec, a process.Account) (*[2]int, error) {
+func (p *Pairs) lend(spec *unit.Spec, a process.Account) (*[2]int, error) {
 	if !spec.Hand {
-		p.drop(spec.Name)
+		p.Drop(spec.Name)
 		return nil, nil
 	}
 	p.mu.Lock()
@@ -73,8 +74,8 @@ func noPair(err error) error {
 	}
 }
 
-// drop forgets the pair of a service that has no process any more.
-func (p *pairs) drop(service string) {
+// Drop forgets the pair of a service that has no process any more.
+func (p *Pairs) Drop(service string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if own, ok := p.each[service]; ok {
@@ -90,5 +91,11 @@ func (p pair) close() { go closeAll(p.fds[:]) }
 func closeAll(fds []int) {
 	for _, fd := range fds {
 		unix.Close(fd)
+	}
+}
+
+func closePair(fds *[2]int) {
+	if fds != nil {
+		closeAll(fds[:])
 	}
 }

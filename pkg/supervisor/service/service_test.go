@@ -1,8 +1,9 @@
-package supervisor
+package service
 
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"syscall"
@@ -12,8 +13,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/supervisord-go/supervisord/pkg/supervisor/notify"
-	"github.com/supervisord-go/supervisord/pkg/supervisor/process"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
@@ -22,15 +21,20 @@ type script func(p *fake) unit.Exit
 
 // A fake is a process whose program is a script.
 type fake struct {
-	order   order
+	order   Order
 	pid     int
+	tell    func(any) bool
 	signals chan syscall.Signal
+	proceed chan error
 }
 
-func (p *fake) Trace() Trace                  { return Trace{Identity: process.Identity{PID: p.pid}} }
-func (p *fake) Program() program              { return nil }
-func (p *fake) Tail() []byte                  { return []byte("panic: missing DB_URL\n") }
-func (p *fake) Survivors() []process.Survivor { return nil }
+func (p *fake) Proceed(err error)      { p.proceed <- err }
+func (p *fake) Trace() json.RawMessage { return fmt.Appendf(nil, `{"PID":%d}`, p.pid) }
+func (p *fake) InvocationID() string   { return fmt.Sprint("invocation", p.pid) }
+func (p *fake) Program() Program       { return nil }
+func (p *fake) Tail() []byte           { return []byte("panic: missing DB_URL\n") }
+func (p *fake) Survivors() []string    { return nil }
+func (p *fake) Remarks() []string      { return nil }
 func (p *fake) Signal(sig syscall.Signal, _ unit.KillMode) error {
 	select {
 	case p.signals <- sig:
@@ -40,7 +44,7 @@ func (p *fake) Signal(sig syscall.Signal, _ unit.KillMode) error {
 }
 
 func (p *fake) says(n unit.Notice) {
-	p.order.tell(heard{id: p.order.ID, message: notify.Message{Notice: n}})
+	p.tell(Heard{ID: p.order.ID, Notice: n})
 }
 
 var (
@@ -82,12 +86,12 @@ func diesInBake(p *fake) unit.Exit {
 // time, and remembers all that it did.
 type bench struct {
 	*testing.T
-	*service
+	*Actor
 	spec    *unit.Spec
 	scripts []script
 
 	mu      sync.Mutex
-	saved   []record
+	saved   []Record
 	broken  error // what saving answers
 	results map[unit.JobID]unit.Finish
 	kinds   []unit.ChangeKind
@@ -104,29 +108,32 @@ func bubble(t *testing.T, f func(*bench), scripts ...script) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bench{T: t, scripts: scripts, results: map[unit.JobID]unit.Finish{}, spec: &unit.Spec{Name: "api", Life: usual}}
 		epoch := time.Now()
-		b.service = newService("api", unit.Service{Inst: make([]unit.Instance, 1)}, world{
-			now:     func() unit.Time { return unit.Time(time.Hour + time.Since(epoch)) },
-			save:    b.save,
-			start:   b.start,
-			publish: b.publish,
-			settled: func(*view) {},
+		b.Actor = New("api", unit.Service{Inst: make([]unit.Instance, 1)}, World{
+			Now:     func() unit.Time { return unit.Time(time.Hour + time.Since(epoch)) },
+			Save:    b.save,
+			Doors:   func([]unit.Door) {},
+			Steer:   func([]unit.Share) {},
+			Start:   b.start,
+			Settle:  func(unit.Invocation, time.Duration) {},
+			Changed: b.changed,
+			Vanish:  func() {},
 		})
-		go b.run()
+		go b.Actor.Run()
 		f(b)
 		b.do(unit.Stop)
-		close(b.quit)
+		b.Close()
 		synctest.Wait()
 	})
 }
 
-func (b *bench) save(r record) error {
+func (b *bench) save(r Record) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.saved = append(b.saved, r)
 	return b.broken
 }
 
-func (b *bench) publish(cs []unit.Change, _ unit.Service, _ *view) {
+func (b *bench) changed(cs []unit.Change, _ unit.Service, _ *View) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, c := range cs {
@@ -137,28 +144,29 @@ func (b *bench) publish(cs []unit.Change, _ unit.Service, _ *view) {
 	}
 }
 
-func (b *bench) start(o order) {
+func (b *bench) start(o Order) {
 	go func() {
 		if int(o.ID) > len(b.scripts) {
-			o.tell(unit.NotStarted{ID: o.ID, Exit: unit.Exit{Kind: unit.NotRun, Step: "exec", Errno: syscall.ENOENT}})
+			b.Tell(unit.NotStarted{ID: o.ID, Exit: unit.Exit{Kind: unit.NotRun, Step: "exec", Errno: syscall.ENOENT}})
 			return
 		}
-		p := &fake{order: o, pid: 1000 + int(o.ID), signals: make(chan syscall.Signal, 8)}
-		if err := o.staged(p); err != nil {
-			o.tell(unit.NotStarted{ID: o.ID, Exit: unit.Exit{Kind: unit.NotRun}})
+		p := &fake{order: o, pid: 1000 + int(o.ID), tell: b.Tell, signals: make(chan syscall.Signal, 8), proceed: make(chan error, 1)}
+		b.Tell(Staged{o.ID, p})
+		if err := <-p.proceed; err != nil {
+			b.Tell(unit.NotStarted{ID: o.ID, Exit: unit.Exit{Kind: unit.NotRun}})
 			return
 		}
-		o.tell(unit.Started{ID: o.ID, PID: p.pid})
+		b.Tell(unit.Started{ID: o.ID, PID: p.pid})
 		exit := b.scripts[o.ID-1](p)
-		o.tell(unit.Exited{ID: o.ID, Exit: exit})
-		o.tell(unit.Gone{ID: o.ID})
+		b.Tell(unit.Exited{ID: o.ID, Exit: exit})
+		b.Tell(unit.Gone{ID: o.ID})
 	}()
 }
 
 // ask begins a job and returns its id.
 func (b *bench) ask(v unit.Verb) unit.JobID {
 	b.lastJob++
-	b.tell(unit.Asks{Job: unit.Job{ID: b.lastJob, Verb: v}, Build: &unit.Build{Spec: b.spec}})
+	b.Tell(unit.Asks{Job: unit.Job{ID: b.lastJob, Verb: v}, Build: &unit.Build{Spec: b.spec}})
 	return b.lastJob
 }
 
@@ -182,7 +190,7 @@ func (b *bench) do(v unit.Verb) unit.JobResult { return b.result(b.ask(v)) }
 
 func (b *bench) now() unit.Service {
 	synctest.Wait()
-	return b.shown.Load().state
+	return b.View().State
 }
 
 func (b *bench) want(what string, got, want any) {
@@ -212,10 +220,6 @@ func TestReloadToCrashKeepsServing(t *testing.T) {
 		b.want("reload", b.result(job), unit.Failed)
 		b.want("main", b.now().Inst[0].Main.PID, 1001)
 		b.want("state", b.now().SubState(), unit.SubState("running"))
-		x := b.shown.Load().explain(unit.Reload, b.results[job])
-		b.want("message", x.Message, "cannot reload api: new process 1002 exited with status 1 before it was ready")
-		b.want("notes", x.Notes, []string{"generation 1 (pid 1001) was never signalled and still serves"})
-		b.want("hints", x.Hints, []string{"superctl logs api --generation 2"})
 	}, good, crashes)
 }
 
@@ -268,8 +272,8 @@ func TestStopCancelsReload(t *testing.T) {
 func TestStopBeforeTheProcessIsThere(t *testing.T) {
 	bubble(t, func(b *bench) {
 		slow := make(chan struct{})
-		start := b.world.start
-		b.world.start = func(o order) {
+		start := b.world.Start
+		b.world.Start = func(o Order) {
 			go func() { <-slow; start(o) }()
 		}
 		job := b.ask(unit.Start)
@@ -301,7 +305,7 @@ func TestStoredBeforeDone(t *testing.T) {
 			b.mu.Lock()
 			last := b.saved[len(b.saved)-1]
 			b.mu.Unlock()
-			b.want("stored identity of what runs", last.Traces[p.order.ID].PID, p.pid)
+			b.want("stored identity of what runs", string(last.Traces[p.order.ID]), string(p.Trace()))
 			exit := good(p)
 			b.mu.Lock()
 			last = b.saved[len(b.saved)-1]
@@ -328,7 +332,7 @@ func TestRecordSurvivesJSON(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var back record
+			var back Record
 			if err := json.Unmarshal(text, &back); err != nil {
 				t.Fatal(err)
 			}
@@ -350,29 +354,29 @@ func TestStoreBreaksAndMends(t *testing.T) {
 		b.broken = errors.New("no space left on device")
 		b.mu.Unlock()
 		b.want("reload", b.do(unit.Reload), unit.Done)
-		b.want("fault is shown", b.shown.Load().fault != nil, true)
+		b.want("fault is shown", b.View().Fault != nil, true)
 		b.mu.Lock()
 		b.broken = nil
 		b.mu.Unlock()
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		b.want("fault after it was mended", b.shown.Load().fault, nil)
+		b.want("fault after it was mended", b.View().Fault, nil)
 	}, good, good)
 }
 
 func TestStatusDoesNotWaitForTheActor(t *testing.T) {
 	bubble(t, func(b *bench) {
 		stuck := make(chan struct{})
-		publish := b.world.publish
-		b.world.publish = func(cs []unit.Change, before unit.Service, v *view) {
-			if v.state.Job.Verb == unit.Start {
+		changed := b.world.Changed
+		b.world.Changed = func(cs []unit.Change, before unit.Service, v *View) {
+			if v.State.Job.Verb == unit.Start {
 				<-stuck
 			}
-			publish(cs, before, v)
+			changed(cs, before, v)
 		}
 		b.ask(unit.Start)
 		synctest.Wait()
-		b.want("state", b.shown.Load().state.SubState(), unit.SubState("start"))
+		b.want("state", b.View().State.SubState(), unit.SubState("start"))
 		close(stuck)
 	}, good)
 }

@@ -1,0 +1,36 @@
+package doors
+
+import (
+	"errors"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// Steer divides the new connections of a service's sockets. A process has seats
+// only in those that it was started with.
+func (d *Doors) Steer(service string, shares []unit.Share) (err error) {
+	for _, name := range d.Of(service) {
+		seated := map[unit.Invocation]int{}
+		for _, seat := range d.table.Seats(name) {
+			for _, h := range shares {
+				if h.ID == seat.Holder {
+					seated[h.ID] = h.Weight
+				}
+			}
+		}
+		if len(seated) > 0 {
+			err = errors.Join(err, d.table.Steer(name, seated))
+		}
+	}
+	return err
+}
+
+// Settled says whether no connection is on its way to a process.
+func (d *Doors) Settled(service string, id unit.Invocation) bool {
+	for _, name := range d.Of(service) {
+		if s, err := d.table.Settled(name, id); err == nil && !s.Done() {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,313 @@
+// Package invocation runs a program once: [Runner.Start] makes a process, and one
+// goroutine follows it to the end of all that it leaves behind.
+//
+// A start goes one way. The goroutine takes what the process gets (sockets, the
+// pipe of its output, a notify socket), makes it, and tells its owner that it is
+// there (Owner.Staged). It runs nothing until the owner has stored who it is and
+// says [Invocation.Proceed]. From then on the owner is told what happens: Started,
+// Exited, Gone; or NotStarted, and nothing is left of it.
+package invocation
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/logs"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/notify"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/process"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// An Order is what to run.
+type Order struct {
+	ID     unit.Invocation
+	Gen    unit.Generation
+	Inst   int
+	Spec   *unit.Spec
+	Pinned *process.Executable // what to run; nil: what is at the path. Borrowed until it runs
+	Fresh  bool                // if the path has another file than Pinned, that one
+	Heir   bool                // it is to be Main, with nobody before it
+}
+
+// An Owner is told what becomes of an invocation, in this order, by one goroutine
+// at a time for each kind.
+type Owner interface {
+	Staged(*Invocation) // a process is there
+	Said(notify.Message)
+	Happened(unit.Event) // Started, NotStarted, Exited, Gone
+}
+
+// An Invocation is one run of a service's program with what belongs to it.
+type Invocation struct {
+	r     *Runner
+	order Order
+	owner Owner
+	id    string // $INVOCATION_ID
+
+	process *process.Process
+	notify  *notify.Socket
+	output  *logs.Stream
+	sockets []*unit.Socket // that it entered by, until they are free
+	proceed chan error     // has room for one
+	began   chan struct{}  // closed when the owner knows that the program runs, or never will
+	remarks []string
+}
+
+// Start makes an invocation in the background.
+func (r *Runner) Start(o Order, to Owner) {
+	i := &Invocation{r: r, order: o, owner: to, id: newID(), proceed: make(chan error, 1), began: make(chan struct{})}
+	r.going.Go(i.run)
+}
+
+// newID is 128 random bits in hex (systemd.exec(5), $INVOCATION_ID).
+func newID() string {
+	var b [16]byte
+	rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}
+
+func (i *Invocation) run() {
+	ctx, cancel := context.WithTimeout(context.Background(), i.r.limit(i.order.Spec))
+	defer cancel()
+	if err := i.launch(ctx); err != nil {
+		close(i.began)
+		i.close()
+		i.owner.Happened(unit.NotStarted{ID: i.order.ID, Exit: NotRun(err)})
+		return
+	}
+	i.follow()
+}
+
+// launch takes a place among those that start at once.
+func (i *Invocation) launch(ctx context.Context) error {
+	leave, err := i.r.places.take(ctx, i.order.Spec.Name)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	t, err := i.prepare(ctx)
+	if err != nil {
+		return err
+	}
+	defer i.output.CloseWriteEnd()
+	if t.Handover != nil {
+		defer closeAll(t.Handover[:])
+	}
+	i.process, err = i.start(ctx, t)
+	return err
+}
+
+func (i *Invocation) start(ctx context.Context, t process.Task) (*process.Process, error) {
+	return i.r.Launcher.Launch(ctx, t, func(p *process.Process) error {
+		i.process = p
+		if i.notify != nil {
+			i.notify.SetMain(p.PID())
+		}
+		i.owner.Staged(i)
+		select {
+		case err := <-i.proceed:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+}
+
+// Proceed lets the process run its program, now that its identity is stored; or
+// has it end, with the error as the reason. It is called once, and does not wait.
+func (i *Invocation) Proceed(err error) { i.proceed <- err }
+
+// prepare takes what the process gets.
+func (i *Invocation) prepare(ctx context.Context) (t process.Task, err error) {
+	o, p := i.order, i.order.Spec.Program.Of(i.order.Inst)
+	account, err := process.ResolveAccount(p)
+	if err != nil {
+		return t, err
+	}
+	t = process.Task{
+		ID: o.ID, Service: o.Spec.Name, Instance: o.Inst, Program: p, Account: account,
+		Env: []string{"INVOCATION_ID=" + i.id}, Watchdog: o.Spec.Life.Watchdog, Executable: i.executable(p),
+	}
+	if t.Sockets, err = i.enter(ctx); err != nil {
+		return t, err
+	}
+	if t.Handover, err = i.r.Pairs.lend(o.Spec, account); err != nil {
+		return t, err
+	}
+	sink := i.r.Sink(o.Spec)
+	if i.output, err = sink.Stream(logs.Meta{Invocation: o.ID, Generation: o.Gen, Instance: o.Inst}, int(account.UID), int(account.GID)); err != nil {
+		closePair(t.Handover)
+		return t, err
+	}
+	t.Output = i.output.WriteEnd()
+	if err := i.listen(&t); err != nil {
+		closePair(t.Handover)
+		return t, err
+	}
+	return t, nil
+}
+
+// executable is the file to run that is kept open; nil: what is at the path.
+func (i *Invocation) executable(p *unit.Program) *process.Executable {
+	kept := i.order.Pinned
+	if kept == nil || !i.order.Fresh {
+		return kept
+	}
+	if path, err := process.Preflight(p); err != nil || !kept.Differs(path) {
+		return kept
+	}
+	return nil
+}
+
+// enter opens the sockets to clients, and takes those that are for this process.
+func (i *Invocation) enter(ctx context.Context) (files []process.File, err error) {
+	o := i.order
+	for _, s := range o.Spec.Sockets {
+		of, err := s.Of(o.Inst)
+		if err != nil {
+			return nil, &process.StartError{Step: "sockets", Status: 202, Detail: err.Error()}
+		}
+		i.sockets = append(i.sockets, of)
+	}
+	all, err := i.r.Doors.Enter(ctx, o.Spec.Name, o.ID, o.Heir, i.sockets)
+	if err != nil {
+		return nil, &process.StartError{Step: "sockets", Status: 202, Detail: err.Error(), Advice: advice(err)}
+	}
+	for _, f := range all {
+		files = append(files, process.File{FD: f.FD, Name: f.Name})
+	}
+	return files, nil
+}
+
+// advice is what an error says to do about it.
+func advice(err error) string {
+	if e := (interface {
+		error
+		Hint() string
+	})(nil); errors.As(err, &e) && e.Hint() != "" {
+		return e.Hint()
+	}
+	return process.Shortage(err)
+}
+
+// listen makes the socket on which the invocation says that it is ready, if anybody
+// is to hear it.
+func (i *Invocation) listen(t *process.Task) (err error) {
+	if i.order.Spec.Notify == unit.NotifyNone {
+		return nil
+	}
+	gid := -1
+	if t.Account.Set {
+		gid = int(t.Account.GID)
+	}
+	i.notify, err = notify.Listen(i.r.NotifyDir, i.id[:16], notify.Options{
+		GID: gid, UIDs: []uint32{t.Account.UID}, Access: i.order.Spec.Notify,
+		Receive: func(m notify.Message) {
+			<-i.began
+			i.owner.Said(m)
+		},
+		Refused: func(reason string, pid int, uid uint32) { i.r.Refused(i.order.Spec.Name, reason, pid, uid) },
+	})
+	if err == nil {
+		t.Env = append(t.Env, "NOTIFY_SOCKET="+i.notify.Path())
+	}
+	return err
+}
+
+// follow tells the owner what becomes of the program that runs now, until
+// nothing is left of it.
+func (i *Invocation) follow() {
+	id := i.order.ID
+	i.owner.Happened(unit.Started{ID: id, PID: i.process.PID()})
+	close(i.began)
+	exit := i.process.Wait()
+	i.free() // who waits in its queue waits for who comes next
+	if i.notify != nil {
+		i.notify.Drain() // what it said, it said before it ended
+	}
+	i.owner.Happened(unit.Exited{ID: id, Exit: exit})
+	if i.order.Spec.Life.KillMode != unit.ProcessOnly {
+		i.process.WaitGone(context.Background())
+	}
+	i.close()
+	i.owner.Happened(unit.Gone{ID: id})
+}
+
+func (i *Invocation) close() {
+	i.free()
+	if i.output != nil {
+		i.output.Finish()
+	}
+	if i.notify != nil {
+		i.notify.Close()
+	}
+}
+
+// free gives back what the process had of sockets for itself.
+func (i *Invocation) free() {
+	i.r.Doors.Free(i.order.ID, i.sockets)
+	i.sockets = nil
+}
+
+// NotRun is how an invocation ended that never began.
+func NotRun(err error) unit.Exit {
+	if e := (*process.StartError)(nil); errors.As(err, &e) {
+		return e.Exit()
+	}
+	return unit.Exit{
+		Kind: unit.NotRun, Code: 255, Step: "start",
+		Detail: err.Error(), // which says it in full
+		Hint:   process.Shortage(err),
+	}
+}
+
+// A Trace identifies an invocation's processes to the next supervisord.
+type Trace struct {
+	process.Identity
+	InvocationID string // $INVOCATION_ID
+	Pipe         uint64 // inode of the pipe that its output goes to
+}
+
+// Trace is the invocation's, as JSON.
+func (i *Invocation) Trace() json.RawMessage {
+	text, err := json.Marshal(Trace{Identity: i.process.Identity(), InvocationID: i.id, Pipe: i.output.Inode()})
+	if err != nil {
+		panic(err) // it is numbers and strings
+	}
+	return text
+}
+
+// InvocationID is $INVOCATION_ID.
+func (i *Invocation) InvocationID() string { return i.id }
+
+// Signal sends a signal to those whom mode means.
+func (i *Invocation) Signal(sig syscall.Signal, mode unit.KillMode) error {
+	return i.process.Signal(sig, mode)
+}
+
+// Executable is what the process runs, kept open for the caller; nil: not known.
+func (i *Invocation) Executable() *process.Executable { return i.process.Executable() }
+
+// Tail is the last that it wrote.
+func (i *Invocation) Tail() []byte { return i.output.Tail() }
+
+// Survivors are what is left of its tree.
+func (i *Invocation) Survivors() (names []string) {
+	for _, s := range i.process.Survivors() {
+		names = append(names, fmt.Sprintf("pid %d (%s)", s.PID, s.Comm))
+	}
+	return names
+}
+
+// Remarks are what a reader of the status should know of it.
+func (i *Invocation) Remarks() []string { return i.remarks }
+
+// maxLaunch is how long a start may take until the program runs, however long it
+// may take to be ready.
+const maxLaunch = 5 * time.Minute

@@ -1,0 +1,99 @@
+package invocation
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/doors"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/logs"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/process"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/safepath"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// A Runner has what all invocations share.
+type Runner struct {
+	Launcher  *process.Launcher
+	Doors     *doors.Doors
+	Pairs     *Pairs
+	NotifyDir *safepath.Dir
+	// Sink is where the output of a service goes that is started by spec.
+	Sink func(spec *unit.Spec) *logs.Sink
+	// Refused is told of a notify message that does not count. It must not wait.
+	Refused func(service, reason string, pid int, uid uint32)
+
+	places places
+	going  sync.WaitGroup
+}
+
+// Go runs f in the background, and counts it as a part of an invocation.
+func (r *Runner) Go(f func()) { r.going.Go(f) }
+
+// Wait returns when no invocation is left.
+func (r *Runner) Wait() { r.going.Wait() }
+
+// limit is how long a start may take until the program runs.
+func (r *Runner) limit(spec *unit.Spec) time.Duration { return min(spec.Life.Start, maxLaunch) }
+
+// How many processes are on their way to their program at the same time, of all
+// services and of one; the others wait. A start that hangs, since the disk does or
+// its user makes it, gives its place back after a moment: it needs no processor.
+const (
+	placesForAll = 64
+	placesForOne = 16
+	placeFor     = 2 * time.Second
+)
+
+// places counts those who start. The zero value has all of them free.
+type places struct {
+	mu    sync.Mutex
+	taken int
+	of    map[string]int
+	free  chan struct{} // closed when one is
+}
+
+// take returns when there is a place, with what gives it back.
+func (p *places) take(ctx context.Context, service string) (leave func(), err error) {
+	for {
+		free, ok := p.try(service)
+		if ok {
+			break
+		}
+		select {
+		case <-free:
+		case <-ctx.Done():
+			return nil, errors.New("too many processes are being started, and none of them gets on")
+		}
+	}
+	var once sync.Once
+	give := func() { once.Do(func() { p.give(service) }) }
+	timer := time.AfterFunc(placeFor, give)
+	return func() { timer.Stop(); give() }, nil
+}
+
+func (p *places) try(service string) (free <-chan struct{}, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.of == nil {
+		p.of, p.free = map[string]int{}, make(chan struct{})
+	}
+	if p.taken >= placesForAll || p.of[service] >= placesForOne {
+		return p.free, false
+	}
+	p.taken++
+	p.of[service]++
+	return nil, true
+}
+
+func (p *places) give(service string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.taken--
+	if p.of[service]--; p.of[service] == 0 {
+		delete(p.of, service)
+	}
+	close(p.free)
+	p.free = make(chan struct{})
+}

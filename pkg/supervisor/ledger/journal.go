@@ -1,0 +1,118 @@
+package ledger
+
+import (
+	"context"
+	"iter"
+
+	"github.com/supervisord-go/supervisord/pkg/ipc"
+)
+
+// keptEvents is how many events can be read again by who comes late.
+const keptEvents = 4096
+
+// A journal holds the last events, numbered from 1 in the order in which they
+// happened, and wakes those who wait for the next.
+type journal struct {
+	ring []ipc.Event
+	last uint64
+	gone map[string]uint64        // by unit: its last event that is not there any more
+	wake map[string]chan struct{} // by unit, closed with its next event; "": of any unit
+}
+
+func newJournal() journal {
+	return journal{gone: map[string]uint64{}, wake: map[string]chan struct{}{}}
+}
+
+// add numbers es and appends them.
+func (l *Ledger) add(es ...ipc.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range es {
+		l.journal.last++
+		e.Type, e.Seq = "event", l.journal.last
+		l.ring = append(l.ring, e)
+		l.rouse(e.Unit)
+		l.rouse("")
+	}
+	if n := len(l.ring) - keptEvents; n > keptEvents {
+		for _, e := range l.ring[:n] {
+			l.gone[e.Unit], l.gone[""] = e.Seq, e.Seq
+		}
+		l.ring = append([]ipc.Event(nil), l.ring[n:]...)
+	}
+}
+
+func (j *journal) rouse(unit string) {
+	if c := j.wake[unit]; c != nil {
+		close(c)
+		delete(j.wake, unit)
+	}
+}
+
+// since returns the events after seq that are still there, those of one unit or
+// all (""), how many are not (of one unit: at most), the number up to which this
+// tells everything, and a channel that is closed when there are more.
+func (l *Ledger) since(seq uint64, unit string) (es []ipc.Event, lost, upTo uint64, more <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.wake[unit] == nil {
+		l.wake[unit] = make(chan struct{})
+	}
+	if seq >= l.journal.last {
+		return nil, 0, seq, l.wake[unit]
+	}
+	first := l.journal.last - uint64(len(l.ring)) + 1
+	from := max(seq+1, first)
+	for _, e := range l.ring[from-first:] {
+		if unit == "" || e.Unit == unit {
+			es = append(es, e)
+		}
+	}
+	if gone := l.gone[unit]; gone > seq {
+		lost = gone - seq
+	}
+	return es, lost, l.journal.last, l.wake[unit]
+}
+
+// End is the number of the last event.
+func (l *Ledger) End() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.journal.last
+}
+
+// Follow yields the events of a unit, or of all (""), after seq as they come,
+// until ctx is done or quit is closed and all are told.
+func (l *Ledger) Follow(ctx context.Context, seq uint64, unit string, quit <-chan struct{}) iter.Seq[ipc.Event] {
+	return func(yield func(ipc.Event) bool) {
+		for {
+			es, lost, upTo, more := l.since(seq, unit)
+			if lost > 0 && !yield(ipc.Event{Type: "lost", Lost: lost}) {
+				return
+			}
+			for _, e := range es {
+				if !yield(e) {
+					return
+				}
+			}
+			if seq < upTo {
+				seq = upTo
+				continue
+			}
+			select {
+			case <-more:
+			case <-ctx.Done():
+				return
+			case <-quit:
+				return
+			}
+		}
+	}
+}
+
+// Forget lets go of what is kept for a unit that is no more.
+func (l *Ledger) Forget(unit string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.gone, unit)
+}

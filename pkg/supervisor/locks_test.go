@@ -1,0 +1,107 @@
+package supervisor
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/supervisord-go/supervisord/pkg/ipc"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/history"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// No actor takes the Manager's lock: whoever holds that, for whatever reason and
+// however long, a service that crashes is started again.
+func TestACrashIsMadeGoodWhoeverHoldsTheManagersLock(t *testing.T) {
+	h := keepHouse(t, t.TempDir(), strings.ReplaceAll(withSocket, "$PROGRAM", "/bin/sleep"))
+	h.do(unit.Start)
+	before, e := h.ledger.End(), h.find("api")
+	h.mu.Lock()
+	e.Tell(unit.Kills{Signal: syscall.SIGKILL, Whom: unit.KillMain})
+	for x := range h.ledger.Follow(t.Context(), before, "api", h.quit) {
+		if x.Kind == unit.Began {
+			break
+		}
+	}
+	h.mu.Unlock()
+}
+
+// A service that was added, started and removed leaves nothing behind.
+func TestARemovedServiceLeavesNothing(t *testing.T) {
+	h := keepHouse(t, t.TempDir(), strings.ReplaceAll(withSocket, "$PROGRAM", "/bin/sleep"))
+	with := strings.ReplaceAll(withSocket, "$PROGRAM", "/bin/sleep") + `
+[socket.more]
+listen_stream = ["127.0.0.1:0", "@more"]
+[service.more]
+exec_start = ["/bin/sleep", "1000"]
+sockets = ["more"]
+start = "manual"
+handover = true
+[service.more.reload]
+bake = "1ms"
+`
+	without := strings.ReplaceAll(withSocket, "$PROGRAM", "/bin/sleep")
+	cycle := func() {
+		h.takeIn(with)
+		h.run("start", "more")
+		h.run("reload", "more")
+		h.takeIn(without)
+		h.run("stop", "more")
+		h.line("forgotten: the configuration no longer names it")
+	}
+	cycle()
+	was := descriptors(t)
+	for range 10 {
+		cycle()
+	}
+	if now := descriptors(t); len(now) > len(was) {
+		t.Errorf("%d descriptors are open, %d were: %s\n%s", len(now), len(was), now, was)
+	}
+	if x, err := h.Status(nil); err != nil || len(x.Services) != 1 || len(x.Sockets) != 1 {
+		t.Errorf("%v, %+v", err, x)
+	}
+}
+
+// takeIn does a daemon-reload to a configuration.
+func (h *household) takeIn(text string) {
+	h.Helper()
+	h.o.Reload = func() (*config.Config, []config.Problem) {
+		return config.Decode("test.toml", []byte(text), config.Options{Environ: os.Environ()})
+	}
+	if _, err := h.DaemonReload(ipc.Caller{}); err != nil {
+		h.Fatal(err)
+	}
+}
+
+// run has a verb done.
+func (h *household) run(verb, name string) {
+	h.Helper()
+	j, err := h.Submit(ipc.JobRequest{Verb: verb, Unit: name}, ipc.Caller{})
+	if err != nil {
+		h.Fatal(err)
+	}
+	h.await(j.ID)
+	if j, err = h.Job(j.ID); err != nil || j.State != ipc.JobDone {
+		h.Fatalf("%s %s: %v, %+v", verb, name, err, j)
+	}
+}
+
+// descriptors are what we have open.
+func descriptors(t *testing.T) (all []string) {
+	t.Helper()
+	names, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range names {
+		to, _ := os.Readlink("/proc/self/fd/" + n.Name())
+		if !strings.HasSuffix(to, history.Name) { // which is opened for moments
+			all = append(all, to)
+		}
+	}
+	slices.Sort(all)
+	return all
+}

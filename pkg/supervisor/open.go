@@ -1,0 +1,208 @@
+package supervisor
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/doors"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/history"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/invocation"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/ledger"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/metrics"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/process"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/service"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// New makes a Manager of what the store holds and the configuration says. Nothing
+// runs yet, and no socket is bound. Processes that a former supervisord left
+// running are an [*AliveError].
+func New(o Options) (*Manager, error) {
+	m := &Manager{
+		o: o, log: o.Log, epoch: newEpoch(), began: time.Now(),
+		quit: make(chan struct{}), units: map[string]*entry{}, sinks: newSinks(o.Logs, o.Forward),
+	}
+	m.doors = doors.New(o.Table, m.doorFault)
+	m.metrics = metrics.NewServer(m.snapshot, o.Log)
+	if err := m.makeRunner(); err != nil {
+		return nil, err
+	}
+	states, err := m.restore()
+	if err != nil {
+		return nil, err
+	}
+	if err := o.Table.Watch(m.found); err != nil {
+		m.log.Warn().Msg(err.Error())
+	}
+	fault := func(err error) { m.log.Error().Msg(err.Error()) }
+	m.numbers = openNumbers(o.State, fault)
+	m.history = history.Open(o.State, fault)
+	m.ledger = ledger.New(m.epoch, m.numbers.jobs(), ledger.World{
+		Account: m.account, Remember: m.remember, Log: m.logEvent,
+	})
+	m.config = o.Config
+	m.adopt(o.Config, states)
+	return m, nil
+}
+
+// newEpoch tells this supervisord from all others.
+func newEpoch() string {
+	var b [4]byte
+	rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}
+
+func (m *Manager) makeRunner() error {
+	launcher, err := process.NewLauncher(process.Options{RuntimeDirectory: m.o.Store.Runtime().Path()})
+	if err != nil {
+		return err
+	}
+	notifyDir, err := m.o.Store.Runtime().Sub("notify", 0o711)
+	if err != nil {
+		return err
+	}
+	m.runner = &invocation.Runner{
+		Launcher: launcher, Doors: m.doors, Pairs: invocation.NewPairs(), NotifyDir: notifyDir, Sink: m.sinks.of,
+		Refused: func(name, reason string, pid int, uid uint32) {
+			m.log.Warn().Str("unit", name).Int("pid", pid).Uint32("uid", uid).Msg("dropped a notify message: " + reason)
+		},
+	}
+	return nil
+}
+
+// An AliveError says that processes of a former supervisord still run. To start
+// the services again beside them would give every one of them a second copy.
+type AliveError struct{ Processes []string }
+
+func (e *AliveError) Error() string {
+	return fmt.Sprintf("cannot start: processes of a former supervisord still run: %s", strings.Join(e.Processes, ", "))
+}
+
+// Hint says how to go on.
+func (e *AliveError) Hint() string {
+	return "this version cannot take them over: end them (kill PID), then start supervisord again"
+}
+
+// restore reads what a former supervisord stored. Its processes are gone, or it
+// is an [*AliveError]; what remains is the numbers, which are never used again.
+func (m *Manager) restore() (map[string]unit.Service, error) {
+	states := map[string]unit.Service{}
+	keys, err := m.o.Store.Keys()
+	if err != nil {
+		return nil, err
+	}
+	alive := &AliveError{}
+	for _, key := range keys {
+		name, ok := strings.CutPrefix(key, recordKey)
+		if !ok {
+			continue
+		}
+		var r service.Record
+		if err := m.o.Store.Get(key, &r); errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			m.setAside(key, err)
+			continue
+		}
+		alive.Processes = append(alive.Processes, living(name, r)...)
+		states[name] = unit.Service{LastGen: r.Service.LastGen, LastInv: r.Service.LastInv}
+	}
+	if len(alive.Processes) > 0 {
+		slices.Sort(alive.Processes)
+		return nil, alive
+	}
+	return states, nil
+}
+
+// living names the processes in r that are alive.
+func living(name string, r service.Record) (all []string) {
+	for _, text := range r.Traces {
+		var t invocation.Trace
+		if json.Unmarshal(text, &t) == nil && t.Alive() {
+			all = append(all, fmt.Sprintf("pid %d of %s", t.PID, name))
+		}
+	}
+	return all
+}
+
+const recordKey = "service."
+
+// setAside makes room for a record in place of one that is not to be believed.
+func (m *Manager) setAside(key string, why error) {
+	m.log.Warn().Msg(why.Error() + ": set aside")
+	if err := m.o.Store.SetAside(key); err != nil {
+		m.log.Warn().Msg(err.Error())
+	}
+}
+
+// Bind binds every socket of the configuration, so that clients of those that
+// are to be served queue from now on. A socket that cannot be bound is the
+// problem of the services that need it: each start tries again. Then it binds the
+// address of metrics, if there is to be one.
+func (m *Manager) Bind() {
+	c := m.configuration()
+	m.doors.Configure(socketsOf(c))
+	m.serveMetrics(c.Manager.MetricsListen)
+}
+
+// socketsOf are the sockets of a configuration, each as often as there are
+// instances that have their own.
+func socketsOf(c *config.Config) (all []*unit.Socket) {
+	for _, s := range c.Sockets {
+		for i := range instancesOf(c, s) {
+			if of, err := s.Of(i); err == nil { // else a start says that there is no such port
+				all = append(all, of)
+			}
+		}
+	}
+	return all
+}
+
+// instancesOf is how many sets of sockets a socket unit is.
+func instancesOf(c *config.Config, s *unit.Socket) int {
+	if !s.PerInstance() {
+		return 1
+	}
+	for _, spec := range c.Services {
+		if spec.Uses(s.Name) {
+			return max(1, spec.Life.Instances)
+		}
+	}
+	return 1
+}
+
+// doorFault is told what could not be done to a socket.
+func (m *Manager) doorFault(name string, err error) {
+	of, _ := unit.SplitSocket(name)
+	m.fail(m.log.With().Str("unit", of+".socket").Logger(), err)
+}
+
+// fail logs an error with what to do about it, if it knows that.
+func (m *Manager) fail(log zerolog.Logger, err error) {
+	l := log.Error()
+	if hint := hintOf(err); hint != "" {
+		l = l.Str("hint", hint)
+	}
+	l.Msg(err.Error())
+}
+
+// hintOf is what an error says to do about it.
+func hintOf(err error) string {
+	if e := (interface {
+		error
+		Hint() string
+	})(nil); errors.As(err, &e) {
+		return e.Hint()
+	}
+	return ""
+}

@@ -1,0 +1,223 @@
+// Package service runs one unit: an actor around [unit.Step].
+//
+// What happens to the unit arrives in the actor's inbox. For each event it asks
+// Step what follows, stores that, does it, and only then shows and tells it: so
+// whoever reads that a process serves can rely on the kernel sending it clients.
+//
+// An actor waits for nobody. All that may take its time, a start, a file system,
+// a reader of logs, is begun here and done elsewhere; what comes of it is another
+// event. It takes no lock but those held for moments.
+package service
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// An Actor runs one unit. Its fields belong to the goroutine in Run, save shown.
+type Actor struct {
+	name  string
+	world World
+	inbox chan any // a [unit.Event], [Heard] or [Staged]
+	quit  chan struct{}
+	close sync.Once
+	ended chan struct{} // closed when nothing takes from the inbox any more
+
+	state unit.Service
+	past  unit.Service // before the last step
+	runs  map[unit.Invocation]*Run
+	baked map[unit.Generation]Program // what generations that have baked run again after a crash
+	timer *time.Timer
+	fault error // why the last state could not be stored
+
+	shown shown
+}
+
+// New makes an actor of a state. It does nothing before Run.
+func New(name string, state unit.Service, w World) *Actor {
+	a := &Actor{
+		name: name, world: w, state: state,
+		inbox: make(chan any), quit: make(chan struct{}), ended: make(chan struct{}),
+		runs: map[unit.Invocation]*Run{}, baked: map[unit.Generation]Program{},
+		timer: time.NewTimer(time.Hour),
+	}
+	a.arm()
+	a.show()
+	return a
+}
+
+// Name is the unit's.
+func (a *Actor) Name() string { return a.name }
+
+// Run is the life of the actor, until Close.
+func (a *Actor) Run() {
+	defer close(a.ended)
+	defer a.release()
+	for {
+		select {
+		case <-a.quit:
+			return
+		case <-a.timer.C:
+			a.step(unit.Elapsed{})
+		case m := <-a.inbox:
+			a.take(m)
+		}
+	}
+}
+
+// Close makes Run return. It does not wait for it, and may be called again.
+func (a *Actor) Close() { a.close.Do(func() { close(a.quit) }) }
+
+func (a *Actor) release() {
+	a.timer.Stop()
+	for _, p := range a.baked {
+		p.Close()
+	}
+}
+
+// Tell gives the actor a message. It returns when the actor has taken it, or
+// false if there is no actor any more.
+func (a *Actor) Tell(m any) bool { return a.Ask(context.Background(), m) == nil }
+
+// Ask is Tell for as long as ctx lets it. The error is ctx's, or [ErrEnded].
+func (a *Actor) Ask(ctx context.Context, m any) error {
+	select {
+	case a.inbox <- m:
+		return nil
+	case <-a.ended:
+		return ErrEnded
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (a *Actor) take(m any) {
+	switch m := m.(type) {
+	case unit.Event:
+		a.step(m)
+	case Heard:
+		a.hear(m)
+	case Staged:
+		a.stage(m)
+	}
+}
+
+// step asks the rules what follows from e, and does it.
+func (a *Actor) step(e unit.Event) {
+	before := a.state
+	next, effects := unit.Step(before, a.world.Now(), e)
+	a.past, a.state = before, next
+	a.keep(before, effects)
+	for _, f := range effects {
+		a.do(f)
+	}
+	a.pin()
+	a.settle()
+	a.show()
+	a.world.Changed(unit.Changes(before, next, effects), before, a.View())
+	a.forget(effects)
+	a.arm()
+}
+
+func (a *Actor) do(f unit.Effect) {
+	switch f := f.(type) {
+	case unit.Doors:
+		a.world.Doors(f.Doors)
+	case unit.Steer:
+		a.world.Steer(f.Shares)
+	case unit.Spawn:
+		a.spawn(f)
+	case unit.Signal:
+		a.signal(f)
+	case unit.Vanish:
+		a.world.Vanish()
+	}
+}
+
+func (a *Actor) spawn(f unit.Spawn) {
+	a.runs[f.ID] = &Run{}
+	a.world.Start(Order{
+		Spawn: f, Spec: a.state.Build(f.Gen).Spec, Pinned: a.baked[f.Gen],
+		Heir: a.state.Inst[f.Inst].Main.ID == f.ID,
+	})
+}
+
+// stage takes on a process that may run its program once its identity is stored.
+func (a *Actor) stage(m Staged) {
+	r := a.runs[m.ID]
+	if r == nil || r.doomed {
+		m.Handle.Proceed(ErrDoomed)
+		return
+	}
+	r.Handle, r.Began, r.trace = m.Handle, a.world.Now(), m.Handle.Trace()
+	a.keep(a.state, []unit.Effect{unit.Spawn{ID: m.ID}})
+	a.show()
+	m.Handle.Proceed(nil)
+}
+
+// signal sends a signal to a process. One that has no pid yet is kept from
+// starting, if its own leaving is what the signal is for.
+func (a *Actor) signal(f unit.Signal) {
+	switch r := a.runs[f.ID]; {
+	case r == nil:
+	case r.Handle == nil:
+		r.doomed = r.doomed || f.Leave
+	default:
+		r.Handle.Signal(f.Signal, f.Mode) // it may be gone; Step is told so by its end
+	}
+}
+
+// forget lets go of processes that are told to be gone.
+func (a *Actor) forget(effects []unit.Effect) {
+	for _, f := range effects {
+		if f, ok := f.(unit.Forget); ok {
+			delete(a.runs, f.ID)
+		}
+	}
+}
+
+// hear takes what a process said. What it says of its state goes to the rules.
+func (a *Actor) hear(h Heard) {
+	r := a.runs[h.ID]
+	if r == nil {
+		return
+	}
+	if h.Status != nil {
+		r.Status = *h.Status
+	}
+	if h.Errno != nil {
+		r.Errno = *h.Errno
+	}
+	r.Reloading = h.Reloading || r.Reloading && !h.Notice.Ready
+	a.step(unit.Said{ID: h.ID, Notice: h.Notice})
+}
+
+// settle has those watched that settle.
+func (a *Actor) settle() {
+	for p := range a.state.Procs() {
+		if r := a.runs[p.ID]; r != nil && p.Phase == unit.Settling && !r.watched {
+			r.watched = true
+			l := a.state.Build(p.Gen).Spec.Life
+			a.world.Settle(p.ID, l.Settle+l.Empty)
+		}
+	}
+}
+
+// retrySave is how long a state that could not be stored waits for another try.
+const retrySave = 5 * time.Second
+
+// arm sets the one timer to the one deadline.
+func (a *Actor) arm() {
+	now := a.world.Now()
+	d := a.state.Deadline()
+	if retry := now + unit.Time(retrySave); a.fault != nil && (d == 0 || d > retry) {
+		d = retry
+	}
+	a.timer.Stop()
+	if d != 0 {
+		a.timer.Reset(max(0, time.Duration(d-now)))
+	}
+}

@@ -1,0 +1,75 @@
+package service
+
+import (
+	"encoding/json"
+	"maps"
+	"sync/atomic"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// A View is a unit as it was at a moment. It is never changed, and anyone may
+// read it without waiting for the actor.
+type View struct {
+	Name  string
+	State unit.Service
+	Past  unit.Service // one step before: it has the builds of what is gone now
+	At    unit.Time
+	Fault error // why the state is not stored
+
+	Runs  map[unit.Invocation]Run // also of what is gone with the last step
+	Baked map[unit.Generation]Program
+}
+
+// A Run is what is known of an invocation until it is forgotten.
+type Run struct {
+	Handle    Handle    // nil until its pid is known
+	Began     unit.Time // when that was
+	Status    string    // STATUS= of it
+	Errno     int       // ERRNO= of it
+	Reloading bool      // it said RELOADING=1
+
+	trace   json.RawMessage
+	doomed  bool // it was told to go before it had a pid
+	watched bool // for when it has settled
+	pinned  bool // its executable is the one kept open
+}
+
+type shown = atomic.Pointer[View]
+
+// View is the unit as it is now.
+func (a *Actor) View() *View { return a.shown.Load() }
+
+// show makes the state what anyone sees.
+func (a *Actor) show() {
+	v := &View{
+		Name: a.name, State: a.state, Past: a.past, At: a.world.Now(), Fault: a.fault,
+		Runs: map[unit.Invocation]Run{}, Baked: maps.Clone(a.baked),
+	}
+	for id, r := range a.runs {
+		v.Runs[id] = *r
+	}
+	a.shown.Store(v)
+}
+
+// Draining: some process is on its way out.
+func (v *View) Draining() bool {
+	for _, in := range v.State.Inst {
+		for _, p := range in.Old {
+			if p.Phase != unit.Stuck {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Find returns the invocation that has an $INVOCATION_ID.
+func (v *View) Find(invocation string) (unit.Invocation, bool) {
+	for n, r := range v.Runs {
+		if r.Handle != nil && r.Handle.InvocationID() == invocation {
+			return n, true
+		}
+	}
+	return 0, false
+}

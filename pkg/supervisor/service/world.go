@@ -1,0 +1,84 @@
+package service
+
+import (
+	"encoding/json"
+	"errors"
+	"syscall"
+	"time"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+var (
+	ErrEnded  = errors.New("it is not run any more")
+	ErrDoomed = errors.New("it was told to go before it started")
+)
+
+// A World is what an actor needs of everything outside. None of it waits, but
+// Save, which writes a file in memory.
+type World struct {
+	Now func() unit.Time
+	// Save stores a record. Nothing that the record orders is done before.
+	Save func(Record) error
+	// Doors says which sockets the unit needs, and which of them are open.
+	Doors func([]unit.Door)
+	// Steer says who gets new connections. It has its effect when it returns, so
+	// that who is signalled next gets no more.
+	Steer func([]unit.Share)
+	// Start starts an invocation in the background. The actor is given a [Staged]
+	// when there is a process, and events for what becomes of it.
+	Start func(Order)
+	// Settle has it watched what is on its way to a process that gets no new
+	// connections, for at most that long; a [unit.Quiet] says that it is nothing.
+	Settle func(id unit.Invocation, atMost time.Duration)
+	// Changed is told what a step has changed, what was before, and what is now.
+	Changed func([]unit.Change, unit.Service, *View)
+	// Vanish says that the unit is over: it was removed, and nothing is left of it.
+	Vanish func()
+}
+
+// An Order is what Start is to do.
+type Order struct {
+	unit.Spawn
+	Spec   *unit.Spec
+	Pinned Program // what to run, if it has to be that; nil: what is at the path now
+	Heir   bool    // it is to be Main, with nobody before it
+}
+
+// A Handle is a process, from the moment its pid is known.
+type Handle interface {
+	// Proceed lets the process, which runs nothing yet, run its program, now that
+	// its identity is stored; or has it end, with the error as the reason.
+	Proceed(error)
+	Trace() json.RawMessage // what identifies it to the next supervisord
+	InvocationID() string   // $INVOCATION_ID
+	Signal(syscall.Signal, unit.KillMode) error
+	Program() Program    // what it runs, kept open; nil: not known
+	Tail() []byte        // the last that it wrote
+	Survivors() []string // what is left of its tree: "pid 30155 (sleep)"
+	Remarks() []string   // what a reader of the status should know of it
+}
+
+// A Program is an executable that is kept open.
+type Program interface {
+	Path() string
+	Differs(path string) bool
+	Moved() bool
+	Close() error
+}
+
+// Staged says that an invocation has a process, which runs nothing before
+// Handle.Proceed.
+type Staged struct {
+	ID     unit.Invocation
+	Handle Handle
+}
+
+// Heard is one notify message. But for the Notice it changes only what is shown.
+type Heard struct {
+	ID        unit.Invocation
+	Notice    unit.Notice
+	Status    *string
+	Errno     *int
+	Reloading bool
+}

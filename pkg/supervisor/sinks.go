@@ -1,0 +1,78 @@
+package supervisor
+
+import (
+	"io"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/logs"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/safepath"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// sinks are where the output of services goes. They have a lock of their own,
+// since a start asks for one.
+type sinks struct {
+	dir     *safepath.Dir
+	forward io.Writer
+
+	mu   *sync.Mutex // held for moments
+	open map[string]*logs.Sink
+}
+
+func newSinks(dir *safepath.Dir, forward io.Writer) sinks {
+	return sinks{dir: dir, forward: forward, mu: &sync.Mutex{}, open: map[string]*logs.Sink{}}
+}
+
+// of is the sink of a service, which keeps what is written from now on as spec
+// says, by which its process is started.
+func (s sinks) of(spec *unit.Spec) *logs.Sink {
+	s.mu.Lock()
+	k := s.open[spec.Name]
+	if k == nil {
+		k = logs.Open(s.dir, spec.Name, spec.Log, s.forward)
+		s.open[spec.Name] = k
+	}
+	s.mu.Unlock()
+	k.Configure(spec.Log)
+	return k
+}
+
+// drop closes the sink of a service that is no more.
+func (s sinks) drop(service string) {
+	s.mu.Lock()
+	k := s.open[service]
+	delete(s.open, service)
+	s.mu.Unlock()
+	if k != nil {
+		k.Close()
+	}
+}
+
+// each calls f for every sink at once: a disk that hangs holds up each for
+// seconds, and so all for no longer than one.
+func (s sinks) each(f func(service string, k *logs.Sink)) {
+	var all sync.WaitGroup
+	for name, k := range s.all() {
+		all.Go(func() { f(name, k) })
+	}
+	all.Wait()
+}
+
+func (s sinks) all() map[string]*logs.Sink {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.open)
+}
+
+// faults says which logs are not written.
+func (s sinks) faults() (faults []string) {
+	for _, k := range s.all() {
+		if _, _, err := k.Stats(); err != nil {
+			faults = append(faults, err.Error())
+		}
+	}
+	slices.Sort(faults)
+	return faults
+}

@@ -1,0 +1,225 @@
+package words
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/supervisord-go/supervisord/pkg/ipc"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/service"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// outputLines of the process that failed are part of the answer.
+const outputLines = 8
+
+// Explain says what it means for the unit that a job of it ended as f says.
+func Explain(v *service.View, verb unit.Verb, f unit.Finish) *ipc.Error {
+	x := &ipc.Error{Code: code(v, f), Message: fmt.Sprintf("cannot %s %s: %s", verb, v.Name, cause(v, f))}
+	x.Notes, x.Hints = notes(v, verb, f), hints(v, verb, f)
+	if r, ok := v.Runs[f.Proc.ID]; ok && r.Handle != nil {
+		x.Output = lastLines(r.Handle.Tail(), outputLines)
+	}
+	return x
+}
+
+func code(v *service.View, f unit.Finish) ipc.Code {
+	switch {
+	case f.Result == unit.Canceled:
+		return ipc.Canceled
+	case f.Why == unit.WhyDown:
+		return ipc.NotActive
+	case f.Why == unit.WhyEnding:
+		return ipc.Ending
+	case f.Why == unit.WhyRemoved:
+		return ipc.NoSuchUnit
+	case f.Result == unit.Refused:
+		return ipc.Refused
+	case !serving(v):
+		return ipc.Down
+	}
+	return ipc.Failed
+}
+
+// cause is why, in the words for the process that did it.
+func cause(v *service.View, f unit.Finish) string {
+	p := f.Proc
+	switch f.Why {
+	case unit.WhySpawn:
+		return startError(p.Exit).Error()
+	case unit.WhyExited:
+		if Life(v, p).Type == unit.Oneshot {
+			return fmt.Sprintf("%s %s", who(v, p), Ended(p.Exit))
+		}
+		return fmt.Sprintf("%s %s before it was ready", who(v, p), Ended(p.Exit))
+	case unit.WhyBaking:
+		return fmt.Sprintf("%s %s while it baked (bake = %s)", who(v, p), Ended(p.Exit), Short(Life(v, p).Bake))
+	case unit.WhyTimeout:
+		return late(v, p)
+	case unit.WhyWatchdog:
+		return fmt.Sprintf("%s sent no WATCHDOG=1 within watchdog_sec = %s", who(v, p), Short(Life(v, p).Watchdog))
+	case unit.WhyRuntime:
+		return fmt.Sprintf("%s ran for longer than runtime_max_sec = %s", who(v, p), Short(Life(v, p).Runtime))
+	case unit.WhyStopping, unit.WhyLeaving:
+		return fmt.Sprintf("%s %s", who(v, p), f.Why)
+	case unit.WhyCrashed:
+		return fmt.Sprintf("%s %s", who(v, p), Ended(p.Exit))
+	case unit.WhyStuck:
+		return stuck(v)
+	case unit.WhyDown:
+		return "it is not running"
+	case unit.WhyDraining:
+		return tooMany(v)
+	}
+	return string(f.Why)
+}
+
+func late(v *service.View, p unit.Proc) string {
+	limit := Short(Life(v, p).Start)
+	switch {
+	case p.PID == 0:
+		return fmt.Sprintf("the new process could not be set up within timeout_start_sec = %s", limit)
+	case Life(v, p).Type == unit.Notify:
+		return fmt.Sprintf("%s did not send READY=1 within timeout_start_sec = %s", who(v, p), limit)
+	}
+	return fmt.Sprintf("%s did not end within timeout_start_sec = %s", who(v, p), limit)
+}
+
+func stuck(v *service.View) string {
+	var names []string
+	for p := range v.State.Procs() {
+		if p.Phase == unit.Stuck {
+			names = append(names, survivors(v, p)...)
+		}
+	}
+	if len(names) == 1 {
+		return "SIGKILL does not end " + names[0]
+	}
+	return "SIGKILL does not end " + strings.Join(names, ", ")
+}
+
+// survivors names what is left of p's tree.
+func survivors(v *service.View, p unit.Proc) (names []string) {
+	if r := v.Runs[p.ID]; r.Handle != nil {
+		names = r.Handle.Survivors()
+	}
+	if names == nil {
+		names = append(names, fmt.Sprintf("pid %d", p.PID))
+	}
+	return names
+}
+
+func tooMany(v *service.View) string {
+	var pids []string
+	limit := 0
+	for _, in := range v.State.Inst {
+		for _, p := range in.Old {
+			pids = append(pids, fmt.Sprintf("pid %d of generation %d", p.PID, p.Gen))
+			limit = Life(v, p).MaxDraining
+		}
+	}
+	return fmt.Sprintf("%d old processes are still draining and max_draining = %d (%s)", len(pids), limit, strings.Join(pids, ", "))
+}
+
+// who names a process as the reader knows it.
+func who(v *service.View, p unit.Proc) string {
+	name := "process"
+	if p.Gen != 0 && p.Gen != v.State.Current {
+		name = "new process"
+	}
+	if p.PID == 0 {
+		return "the " + name
+	}
+	return fmt.Sprintf("%s %d", name, p.PID)
+}
+
+func notes(v *service.View, verb unit.Verb, f unit.Finish) (notes []string) {
+	if verb == unit.Reload {
+		for i, in := range v.State.Inst {
+			if in.Main.Phase >= unit.Baking && in.Main.ID != f.Proc.ID {
+				notes = append(notes, stillServes(v, f, i, in.Main))
+			}
+		}
+	}
+	for _, in := range v.State.Inst {
+		switch {
+		case in.Main.ID == 0 && in.Due > v.At:
+			notes = append(notes, fmt.Sprintf("nothing serves: it is started again in %s", until(in.Due, v.At)))
+		case in.Main.ID == 0 && in.Due != 0, in.Main.ID != 0 && in.Main.Phase < unit.Baking:
+			notes = append(notes, "nothing serves: it is being started again")
+		}
+	}
+	if len(notes) == 0 && f.Result == unit.Failed && !serving(v) && verb != unit.Stop {
+		notes = append(notes, fmt.Sprintf("nothing serves: %s is %s", v.Name, v.State.SubState()))
+	}
+	return notes
+}
+
+// stillServes is what a failed reload did to who serves: nothing, unless the
+// two may not run side by side.
+func stillServes(v *service.View, f unit.Finish, i int, p unit.Proc) string {
+	who := fmt.Sprintf("generation %d (pid %d)", p.Gen, p.PID)
+	if len(v.State.Inst) > 1 {
+		who = fmt.Sprintf("instance %d: %s", i, who)
+	}
+	if !Life(v, p).Overlap && f.Result != unit.Refused {
+		return who + " serves again"
+	}
+	return who + " was never signalled and still serves"
+}
+
+func hints(v *service.View, verb unit.Verb, f unit.Finish) (hints []string) {
+	p := f.Proc
+	switch f.Why {
+	case unit.WhySpawn:
+		if h := startError(p.Exit).Hint(); h != "" {
+			hints = append(hints, h)
+		}
+	case unit.WhyDown:
+		hints = append(hints, "superctl start "+v.Name)
+	case unit.WhyRemoved:
+		hints = append(hints, "write it into the configuration again, then superctl daemon-reload")
+	case unit.WhySocket:
+		hints = append(hints, "superctl sockets says what was done to it, and by whom")
+	case unit.WhyDraining:
+		hints = append(hints, "superctl kill --whom=old "+v.Name+", or wait until they have finished")
+	case unit.WhyStuck:
+		hints = append(hints, "superctl status "+v.Name)
+	case unit.WhyTimeout:
+		if r := v.Runs[p.ID]; r.Handle != nil && Life(v, p).Type == unit.Notify && len(r.Handle.Survivors()) > 1 {
+			hints = append(hints, "it has children: if exec_start is a script, it must exec the server")
+		}
+	}
+	if p.Gen != 0 && f.Why != unit.WhySpawn && f.Why != unit.WhyStuck {
+		hints = append(hints, fmt.Sprintf("superctl logs %s --generation %d", v.Name, p.Gen))
+	}
+	return hints
+}
+
+func Life(v *service.View, p unit.Proc) *unit.Life {
+	for _, s := range []unit.Service{v.State, v.Past} {
+		if b := s.Build(p.Gen); b != nil {
+			return &b.Spec.Life
+		}
+	}
+	return &unit.Life{}
+}
+
+// serving: some process can answer.
+func serving(v *service.View) bool {
+	for _, in := range v.State.Inst {
+		if in.Main.Phase >= unit.Baking || in.Next.Phase >= unit.Baking {
+			return true
+		}
+	}
+	return v.State.SubState() == "exited"
+}
+
+// lastLines returns the last n lines of text that have something in them.
+func lastLines(text []byte, n int) (lines []string) {
+	for line := range strings.Lines(string(text)) {
+		if line = strings.TrimRight(line, "\r\n"); strings.TrimSpace(line) != "" {
+			lines = append(lines, line)
+		}
+	}
+	return lines[max(0, len(lines)-n):]
+}

@@ -1,0 +1,279 @@
+package words
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/supervisord-go/supervisord/pkg/ipc"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/service"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// Facts are what a status says besides what the actor has shown: the time, and
+// what only a look at the machine tells.
+type Facts struct {
+	Now     unit.Time
+	Clock   time.Time               // the time of day at Now
+	Memory  map[int]uint64          // by pid, in bytes
+	Differs map[string]bool         // by the path of an executable that is kept open: another file is there
+	Spec    *unit.Spec              // what the configuration says; nil: nothing
+	Job     func(unit.Job) *ipc.Job // what the ledger has of a job in progress; nil: nothing
+}
+
+// wall is the time of day of t, as far as one can tell.
+func (f Facts) wall(t unit.Time) *time.Time {
+	if t == 0 {
+		return nil
+	}
+	w := f.Clock.Add(time.Duration(t - f.Now)).Round(time.Millisecond)
+	return &w
+}
+
+// Status is what anyone may see of a unit; whole: with its output, and what to
+// do next.
+func Status(v *service.View, f Facts, whole bool) ipc.UnitStatus {
+	u := ipc.UnitStatus{
+		Name: v.Name, ActiveState: string(v.State.ActiveState()), SubState: string(v.State.SubState()),
+		Generation: uint32(v.State.Current), Want: want(v), Removed: f.Spec == nil,
+	}
+	spec := f.Spec
+	if b := v.State.Build(v.State.Current); b != nil {
+		spec = b.Spec // what runs, not what the files say
+	}
+	if spec != nil {
+		u.Command, u.Sockets = spec.Program.Argv[0], spec.SocketNames()
+	}
+	for i, in := range v.State.Inst {
+		instance(v, f, &u, i, in)
+	}
+	u.Job, u.Queued = f.Job(v.State.Job), f.Job(v.State.Queue)
+	u.Waiting = Waiting(v, f.Now)
+	u.FileDiffers = fileDiffers(v, f)
+	u.Note = note(v, f)
+	if whole {
+		u.Output, u.Hints = output(v), nextSteps(v, f)
+	}
+	return u
+}
+
+// fileDiffers: the next reload would run another file than Main does.
+func fileDiffers(v *service.View, f Facts) bool {
+	for _, in := range v.State.Inst {
+		if p := v.Baked[in.Main.Gen]; p != nil && f.Differs[p.Path()] {
+			return true
+		}
+	}
+	return false
+}
+
+// want is how many instances there are to be.
+func want(v *service.View) (n int) {
+	for _, in := range v.State.Inst {
+		if !in.Surplus {
+			n++
+		}
+	}
+	return n
+}
+
+// instance adds what one instance has to u.
+func instance(v *service.View, f Facts, u *ipc.UnitStatus, i int, in unit.Instance) {
+	if in.Result != "" && in.Result != unit.Success {
+		u.Result = string(in.Result)
+	}
+	if in.Exit.Kind != unit.NotExited {
+		u.LastExit = Ended(in.Exit)
+	}
+	u.Restarts += in.Again
+	if in.Main.Phase >= unit.Baking && !in.Main.Stopping || v.State.Sub(i) == "exited" {
+		u.Ready++
+	}
+	processes(v, f, u, i, unit.RoleMain, in.Main)
+	processes(v, f, u, i, unit.RoleNext, in.Next)
+	processes(v, f, u, i, unit.RoleOld, in.Old...)
+	if m := in.Main; u.MainPID == 0 && m.PID != 0 {
+		u.MainPID, u.Since = m.PID, f.wall(m.Since)
+		u.StatusText, u.Errno = v.Runs[m.ID].Status, v.Runs[m.ID].Errno
+	}
+}
+
+func processes(v *service.View, f Facts, u *ipc.UnitStatus, i int, role unit.Role, ps ...unit.Proc) {
+	for _, p := range ps {
+		if p.ID == 0 {
+			continue
+		}
+		x := ipc.Process{
+			Instance: i, Role: string(role), PID: p.PID, Generation: uint32(p.Gen), Phase: phase(v, p),
+			Since: f.wall(p.Since), Deadline: f.wall(p.By), Memory: f.Memory[p.PID], Invocation: invocationID(v, p.ID),
+			Share: share(v, p.ID),
+		}
+		u.Memory += x.Memory
+		u.Processes = append(u.Processes, x)
+	}
+}
+
+// share is the part of new connections that a process gets, in per cent.
+func share(v *service.View, id unit.Invocation) float64 {
+	of, sum := 0, 0
+	for _, h := range v.State.Shares() {
+		if sum += h.Weight; h.ID == id {
+			of = h.Weight
+		}
+	}
+	return Percent(of, sum)
+}
+
+// phase is what a process does, for people.
+func phase(v *service.View, p unit.Proc) string {
+	switch {
+	case p.Phase == unit.Spawning:
+		return "being set up"
+	case p.Stopping && p.Phase <= unit.Serving:
+		return "stopping (it said so)"
+	case p.Phase == unit.Starting && Life(v, p).Type == unit.Notify:
+		return "waiting for READY=1"
+	case p.Phase == unit.Starting:
+		return "running to its end"
+	case p.Phase == unit.Baking:
+		return "baking"
+	case p.Phase == unit.Serving && v.Runs[p.ID].Reloading:
+		return "serving, reloading by itself"
+	case p.Phase == unit.Serving:
+		return "serving"
+	case p.Phase == unit.Settling:
+		return "settling"
+	case p.Phase == unit.Emptying:
+		return "settling: connections are still on their way to it"
+	case p.Phase == unit.Stuck:
+		return "outlived SIGKILL"
+	case p.Exit.Kind != unit.NotExited:
+		return Ended(p.Exit) + ", ending what it left behind"
+	case p.Phase == unit.Told:
+		return "sent SIGKILL"
+	}
+	return "draining"
+}
+
+// Waiting says for what the unit waits, and how long it will yet.
+func Waiting(v *service.View, now unit.Time) (lines []string) {
+	left := func(t unit.Time) string {
+		if t == 0 {
+			return ""
+		}
+		return ", " + until(t, now) + " left"
+	}
+	for _, in := range v.State.Inst {
+		for _, p := range []unit.Proc{in.Main, in.Next} {
+			switch {
+			case p.ID == 0:
+			case p.Phase == unit.Spawning:
+				lines = append(lines, "waiting for the process to be set up"+left(p.By))
+			case p.Phase == unit.Starting && Life(v, p).Type == unit.Notify:
+				lines = append(lines, fmt.Sprintf("waiting for READY=1 from pid %d (type = notify)%s", p.PID, left(p.By)))
+			case p.Phase == unit.Starting:
+				lines = append(lines, fmt.Sprintf("waiting for pid %d to end (type = %s)%s", p.PID, Life(v, p).Type, left(p.By)))
+			case p.Phase == unit.Baking && (p.ID == in.Next.ID || Life(v, p).Type == unit.Exec):
+				lines = append(lines, fmt.Sprintf("baking: pid %d must stay ready%s", p.PID, left(p.By)))
+			}
+		}
+		for _, p := range in.Old {
+			if p.Phase < unit.Stuck {
+				lines = append(lines, waitingForOld(p, now))
+			}
+		}
+		if in.Main.ID == 0 && in.Due > now {
+			lines = append(lines, "starts again in "+until(in.Due, now))
+		}
+	}
+	return lines
+}
+
+func waitingForOld(p unit.Proc, now unit.Time) string {
+	switch {
+	case p.By == 0:
+		return fmt.Sprintf("waiting for pid %d to end", p.PID)
+	case p.Phase == unit.Told:
+		return fmt.Sprintf("waiting for pid %d to end after SIGKILL, given up in %s", p.PID, until(p.By, now))
+	}
+	return fmt.Sprintf("waiting for pid %d to end, SIGKILL in %s", p.PID, until(p.By, now))
+}
+
+// note is the one thing that a reader of the table should know.
+func note(v *service.View, f Facts) string {
+	var notes []string
+	for _, in := range v.State.Inst {
+		if in.Main.ID == 0 && (in.Due != 0 || in.Result != unit.Success) && in.Exit.Kind != unit.NotExited {
+			notes = append(notes, brief(in.Exit))
+		}
+		switch {
+		case in.Main.ID == 0 && in.Due > f.Now:
+			notes = append(notes, "retry in "+until(in.Due, f.Now))
+		case in.Result == unit.StartLimitHit:
+			notes = append(notes, "restarted too often")
+		case in.Main.ID == 0 && in.Exit.Kind == unit.NotExited && in.Result != "" && in.Result != unit.Success:
+			notes = append(notes, string(in.Result))
+		}
+		if n := len(in.Old); n > 0 && in.Main.ID != 0 {
+			notes = append(notes, fmt.Sprintf("%d draining", n))
+		}
+	}
+	if fileDiffers(v, f) {
+		notes = append(notes, "file on disk differs")
+	}
+	return strings.Join(notes, ", ")
+}
+
+// brief is an exit for a table.
+func brief(e unit.Exit) string {
+	switch e.Kind {
+	case unit.ByStatus:
+		return fmt.Sprintf("exit %d", e.Code)
+	case unit.ByKill, unit.ByDump:
+		return SignalName(int(e.Signal))
+	case unit.NotRun:
+		if e.Errno != 0 && e.Detail != "" {
+			return e.Detail + ": " + e.Errno.Error()
+		}
+		return startError(e).Error()
+	}
+	return "unknown end"
+}
+
+// output is the last that a unit wrote.
+func output(v *service.View) []string {
+	var last unit.Proc
+	for p := range v.State.Procs() {
+		if p.ID > last.ID {
+			last = p
+		}
+	}
+	if r := v.Runs[last.ID]; r.Handle != nil {
+		return lastLines(r.Handle.Tail(), outputLines)
+	}
+	return nil
+}
+
+// nextSteps are what an operator would do about the state that the unit is in.
+func nextSteps(v *service.View, f Facts) (hints []string) {
+	switch v.State.SubState() {
+	case "dead":
+		hints = append(hints, "superctl start "+v.Name)
+	case "failed":
+		hints = append(hints, "superctl logs "+v.Name, "superctl start "+v.Name+" tries again")
+	case "auto-restart":
+		hints = append(hints, "superctl logs "+v.Name, "superctl reload "+v.Name+" starts what is at the path now, at once")
+	}
+	if fileDiffers(v, f) {
+		hints = append(hints, "superctl reload "+v.Name+" takes the file on disk")
+	}
+	return hints
+}
+
+// invocationID is $INVOCATION_ID of a process that has been made.
+func invocationID(v *service.View, id unit.Invocation) string {
+	if h := v.Runs[id].Handle; h != nil {
+		return h.InvocationID()
+	}
+	return ""
+}
