@@ -182,7 +182,7 @@ func TestHistoryOfAService(t *testing.T) {
 	before := h.journal.end()
 	must(h.Kill(ipc.KillRequest{Unit: "api", Signal: int(syscall.SIGSEGV), Whom: unit.KillMain}, ipc.Caller{}))
 	for e := range h.Events(t.Context(), before) {
-		if e.Kind == unit.Ended && e.Generation == 2 {
+		if e.Kind == unit.HasExited && e.Generation == 2 {
 			break
 		}
 	}

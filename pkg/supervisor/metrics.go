@@ -40,7 +40,7 @@ func (m *Manager) snapshot() metrics.Snapshot {
 func (v *view) count(c unit.Change) {
 	unseen := c.Kind == unit.IsGone && c.Proc.PID != 0 && c.Proc.Exit.Kind == unit.NotExited
 	switch {
-	case c.Kind == unit.Ended, unseen:
+	case c.Kind == unit.HasExited, unseen:
 		v.counts.Exit(v.life(c.Proc).Judge(c.Proc.Exit))
 	case c.Kind == unit.Scheduled:
 		v.counts.Restart()

@@ -28,7 +28,7 @@ func (m *Manager) publish(cs []unit.Change, before unit.Service, v *view) {
 			m.begun(&e, c, before, v.state.Size)
 		case unit.Finished:
 			m.finished(&e, c.Finish, v)
-		case unit.Ended:
+		case unit.HasExited:
 			m.exited(c, before, v)
 		case unit.IsGone:
 			m.exited(c, before, v)
@@ -162,7 +162,7 @@ func (v *view) text(c unit.Change) string {
 		return fmt.Sprintf("connections are still on their way to pid %d", p.PID)
 	case unit.Leaving:
 		return v.leaving(c)
-	case unit.Ended:
+	case unit.HasExited:
 		return fmt.Sprintf("pid %d %s", p.PID, Ended(p.Exit))
 	case unit.IsStuck:
 		return "SIGKILL does not end " + strings.Join(v.survivors(p), ", ")
