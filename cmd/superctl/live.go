@@ -57,7 +57,7 @@ func (p *progress) step(t *task, e ipc.Event) {
 	switch {
 	case e.Type == "lost":
 		p.line(t, e, plain, "…", fmt.Sprintf("%d events are missing here", e.Lost))
-	case e.Kind == unit.Ended && t.job.Verb != unit.Stop.String():
+	case e.Kind == unit.HasExited && t.job.Verb != unit.Stop.String():
 		p.held[t] = e
 	case e.Kind == unit.Begun && p.names == 0:
 		p.told[t] = true

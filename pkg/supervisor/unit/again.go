@@ -51,7 +51,7 @@ var follows = map[Policy]func(Result) bool{
 // again arms in's next start, if its last end is to be followed by one.
 func (t *turn) again(in *Instance) {
 	l := t.life(in.Gen)
-	if !follows[l.Restart](in.Result) {
+	if t.Removed || !follows[l.Restart](in.Result) {
 		return
 	}
 	if t.exhausted(in, l) {

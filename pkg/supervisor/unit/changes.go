@@ -25,9 +25,10 @@ const (
 	IsReady   ChangeKind = "ready"     // it can serve
 	HasBaked  ChangeKind = "baked"     // and goes on to
 	Switched  ChangeKind = "switched"  // Next is Main
+	Mending   ChangeKind = "mending"   // a socket that it was given is dead: it is replaced
 	Waits     ChangeKind = "waits"     // it has settled, and connections are still on their way to it
 	Leaving   ChangeKind = "leaving"   // it settles, or was asked or told to go: see its Phase
-	Ended     ChangeKind = "exited"    // its main process
+	HasExited ChangeKind = "exited"    // its main process
 	IsStuck   ChangeKind = "stuck"     // it outlived SIGKILL
 	IsGone    ChangeKind = "gone"      // its whole tree
 	State     ChangeKind = "state"     // the service's SubState
@@ -95,7 +96,10 @@ func processChanges(was, is Change, known bool) (cs []Change) {
 		tell(Began)
 	}
 	if p.Exit.Kind == NotExited && q.Exit.Kind != NotExited {
-		tell(Ended)
+		tell(HasExited)
+	}
+	if p.Ruined == "" && q.Ruined != "" {
+		tell(Mending)
 	}
 	if p.Phase == q.Phase {
 		return cs

@@ -1,14 +1,17 @@
 package unit
 
+import "slices"
+
 // What becomes of a request, by what is in progress. A request never waits
 // behind one that it makes pointless, and every id gets a result once.
-var merge = [...][6]move{
-	//        none    start    stop     restart  reload  scale
-	Start:   {begin, join, replace, join, join, join},
-	Stop:    {begin, replace, join, replace, replace, replace},
-	Restart: {begin, absorb, replace, join, replace, absorb},
-	Reload:  {begin, queue, refuse, queue, queue, queue},
-	Scale:   {begin, join, refuse, join, join, join},
+var merge = [...][7]move{
+	//        none    start    stop     restart  reload  scale   end
+	Start:   {begin, join, replace, join, outlast, absorb, refuse},
+	Stop:    {begin, replace, join, replace, replace, replace, refuse},
+	Restart: {begin, absorb, replace, absorb, replace, absorb, refuse},
+	Reload:  {begin, queue, refuse, queue, queue, queue, refuse},
+	Scale:   {begin, join, refuse, join, join, join, refuse},
+	End:     {begin, replace, absorb, replace, replace, replace, join},
 }
 
 type move uint8
@@ -16,6 +19,7 @@ type move uint8
 const (
 	begin   move = iota // now
 	join                // share the result of what is in progress
+	outlast             // the same, but done only when all instances are up
 	absorb              // now; what is in progress shares the result
 	replace             // now; what is in progress and queued is canceled
 	queue               // after it, merged with the reload that already waits
@@ -23,15 +27,19 @@ const (
 )
 
 // superseded says by what a job was canceled.
-var superseded = map[Verb]Reason{Start: WhyStart, Stop: WhyStop, Restart: WhyRestart}
+var superseded = map[Verb]Reason{Start: WhyStart, Stop: WhyStop, Restart: WhyRestart, End: WhyEnding}
 
 func (t *turn) ask(e Asks) {
 	j := e.Job
+	if why := t.forbids(j.Verb); why != "" {
+		t.end(j, Refused, why)
+		return
+	}
 	if j.Verb == Scale {
 		t.Size, t.Scaled = max(1, e.Size), t.LastGen
 		t.fit()
 	}
-	if j.Verb == Start && t.active() || j.Verb == Scale && (t.Want == Down || t.up()) {
+	if j.Verb == Start && t.active() || j.Verb == Scale && (t.Want != Up || t.up()) {
 		t.end(j, Done, "") // also in the middle of a reload, whose result says nothing of it
 		return
 	}
@@ -40,9 +48,12 @@ func (t *turn) ask(e Asks) {
 		t.begin(j, e.Build)
 	case join:
 		t.Job.join(j)
+	case outlast:
+		t.Job.Starts = append(t.Job.Starts, j.ID)
 	case absorb:
 		j.join(t.Job)
 		t.begin(j, e.Build)
+		t.outdate()
 	case replace:
 		t.cancel(superseded[j.Verb])
 		t.begin(j, e.Build)
@@ -65,6 +76,17 @@ func (t *turn) begin(j Job, b *Build) {
 		t.start(b)
 	case Reload:
 		t.reload(b)
+	case End:
+		t.depart()
+	}
+}
+
+// outdate cancels the reload that waits, if the job that has begun brings what
+// is newer.
+func (t *turn) outdate() {
+	if t.Job.Gen > t.Queue.Gen {
+		t.end(t.Queue, Canceled, superseded[t.Job.Verb])
+		t.Queue = Job{}
 	}
 }
 
@@ -104,7 +126,7 @@ func (t *turn) judge() bool {
 	switch {
 	case t.Job.ID == 0:
 		return false
-	case t.Job.Verb == Stop:
+	case t.Job.Verb.leaves():
 		return t.judgeStop()
 	case t.Target != 0:
 		return t.judgeRoll()
@@ -123,7 +145,7 @@ func (t *turn) fail(p Proc, why Reason) {
 	switch {
 	case t.Target != 0:
 		t.back(p, why)
-	case t.Job.Verb != Stop:
+	case !t.Job.Verb.leaves():
 		t.Job.Who = p
 		t.finish(Failed, why)
 	}
@@ -149,5 +171,5 @@ func (j Job) IDs() []JobID {
 	if j.ID == 0 {
 		return nil
 	}
-	return append([]JobID{j.ID}, j.Also...)
+	return slices.Concat([]JobID{j.ID}, j.Also, j.Starts)
 }

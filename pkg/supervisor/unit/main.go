@@ -117,10 +117,7 @@ func (t *turn) lose(in *Instance, r Result, why Reason) {
 // crash: in has lost its Main. A replaced instance that crashes speaks against
 // its build, so the rollout goes back.
 func (t *turn) crash(in *Instance, p Proc, r Result, why Reason) {
-	if p.Since != 0 && t.now-p.Since >= Time(t.life(in.Gen).ResetSec) {
-		in.Crashes = 0
-	}
-	in.Crashes++
+	t.strike(in, p)
 	in.Result, in.Exit, in.Due = r, p.Exit, 0
 	t.again(in)
 	if t.Target == 0 || in.Gen == t.Target && t.Roll == Forward {
@@ -129,16 +126,22 @@ func (t *turn) crash(in *Instance, p Proc, r Result, why Reason) {
 	t.reconsider(in)
 }
 
+// strike counts one more failure in a row of in, by the doing of p. Health makes
+// earlier ones forgotten.
+func (t *turn) strike(in *Instance, p Proc) {
+	if p.Since != 0 && t.now-p.Since >= Time(t.life(in.Gen).ResetSec) {
+		in.Crashes = 0
+	}
+	in.Crashes++
+}
+
 // reconsider: what in runs next is Current, if its own build is being taken back
-// or never baked. A Next of Current is then simply its Main.
+// or never baked.
 func (t *turn) reconsider(in *Instance) {
 	if t.Roll == Forward && (t.Target != 0 || t.Build(in.Gen).Baked) {
 		return
 	}
 	in.Gen = t.Current
-	if in.Next.ID != 0 {
-		in.Main, in.Next, in.Due = in.Next, Proc{}, 0
-	}
 }
 
 // fill starts a Main wherever one is due and there is room for it.
@@ -146,7 +149,21 @@ func (t *turn) fill() {
 	for i := range t.Inst {
 		in := &t.Inst[i]
 		if in.Due != 0 && in.Due <= t.now && t.mayFill(i) {
-			in.Due, in.Main = 0, t.spawn(i, in.Gen)
+			in.Due, in.Main = 0, t.respawn(i)
 		}
 	}
+}
+
+// respawn starts a Main. A file that was good once and fails again and again may
+// not fit what is around it any more, as after an upgrade: then it takes turns
+// with what is at the path now.
+func (t *turn) respawn(i int) Proc {
+	in := t.Inst[i]
+	fresh := t.Build(in.Gen).Baked && in.Crashes > often && in.Crashes%2 == 0
+	p := t.spawn(i, in.Gen)
+	if fresh {
+		p.Fresh = true
+		t.effects[len(t.effects)-1] = Spawn{i, p.ID, p.Gen, true}
+	}
+	return p
 }

@@ -11,7 +11,7 @@ func (t *turn) next(in *Instance, e Event) {
 		p.Exit = e.Exit
 		t.lost(in, WhySpawn)
 	case Said:
-		t.nextSaid(p, e.Notice)
+		t.nextSaid(in, e.Notice)
 	case Exited:
 		p.Exit = e.Exit
 		t.nextExited(in)
@@ -24,18 +24,32 @@ func (t *turn) next(in *Instance, e Event) {
 
 // lost: nothing is left of Next.
 func (t *turn) lost(in *Instance, why Reason) {
-	p := in.Next
+	p, renewed := in.Next, in.renews()
 	in.Next = t.forget(p)
-	t.fail(p, why)
+	if renewed {
+		t.renewAgain(in, p)
+	} else {
+		t.fail(p, why)
+	}
 }
 
-func (t *turn) nextSaid(p *Proc, n Notice) {
+// failNext: Next has to go.
+func (t *turn) failNext(in *Instance, why Reason) {
+	if in.renews() {
+		t.failRenewal(in, why)
+	} else {
+		t.fail(in.Next, why)
+	}
+}
+
+func (t *turn) nextSaid(in *Instance, n Notice) {
+	p := &in.Next
 	switch {
 	case n.Stopping:
-		t.fail(*p, WhyStopping)
+		t.failNext(in, WhyStopping)
 		return
 	case n.Trigger && p.Phase == Baking:
-		t.fail(*p, WhyWatchdog)
+		t.failNext(in, WhyWatchdog)
 		return
 	case n.Ready:
 		t.ready(p)
@@ -56,17 +70,17 @@ func (t *turn) nextExited(in *Instance) {
 		t.accomplish(in, &in.Next)
 		return
 	}
-	t.fail(in.Next, in.Next.why())
+	t.failNext(in, in.Next.why())
 }
 
 func (t *turn) nextElapsed(in *Instance) {
 	switch p := in.Next; {
 	case p.bitten(t.now):
-		t.fail(p, WhyWatchdog)
+		t.failNext(in, WhyWatchdog)
 	case p.Phase == Baking:
 		t.change(in)
 	default:
-		t.fail(p, WhyTimeout)
+		t.failNext(in, WhyTimeout)
 	}
 }
 
@@ -74,8 +88,11 @@ func (t *turn) nextElapsed(in *Instance) {
 func (t *turn) change(in *Instance) {
 	t.baked(&in.Next)
 	t.retire(in, in.Main)
-	in.Main, in.Next = in.Next, Proc{}
-	t.settle(in, in.Main.Gen)
+	renewed := in.renews()
+	in.Main, in.Next, in.Due = in.Next, Proc{}, 0
+	if !renewed { // else what has failed so far still counts
+		t.settle(in, in.Main.Gen)
+	}
 }
 
 // settle: in runs g, and whatever happened before is history.

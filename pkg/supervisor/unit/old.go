@@ -138,7 +138,7 @@ func (t *turn) kill(e Kills) {
 func (t *turn) killRole(e Kills, role Whom, mode KillMode, ps ...Proc) {
 	for _, p := range ps {
 		if p.ID != 0 && (e.Whom == role || e.Whom == KillAll) {
-			t.do(Signal{p.ID, e.Signal, mode})
+			t.do(Signal{p.ID, e.Signal, mode, false})
 		}
 	}
 }

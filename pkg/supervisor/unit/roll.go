@@ -24,7 +24,7 @@ func (t *turn) reload(b *Build) {
 
 // idle: there is nothing that a reload could replace, or start again.
 func (s Service) idle() bool {
-	return s.Want == Down || !slices.ContainsFunc(s.Inst, func(in Instance) bool {
+	return s.Want != Up || !slices.ContainsFunc(s.Inst, func(in Instance) bool {
 		return !in.Surplus && (in.Main.ID != 0 || in.Due != 0 || in.Result != Success || in.Done && s.life(in.Gen).RemainAfterExit)
 	})
 }
@@ -61,6 +61,12 @@ func (s Service) turns() (turns []int) {
 
 func (s Service) hasTurn(i int) bool { return slices.Contains(s.turns(), i) }
 
+// awaits: the rollout is to replace what instance i runs, now or later.
+func (s Service) awaits(i int) bool {
+	in := s.Inst[i]
+	return s.Target != 0 && s.Roll != Halt && !in.Surplus && in.Gen != s.goal()
+}
+
 // roll starts Next where it is due.
 func (t *turn) roll() {
 	for _, i := range t.turns() {
@@ -94,6 +100,7 @@ func (t *turn) back(p Proc, why Reason) {
 	if t.Roll == Forward {
 		t.Job.Why, t.Job.Who = why, p
 	}
+	t.Job.Ruins = 0
 	if t.Roll != Forward || t.Current == t.Target {
 		t.Roll = Halt
 		return
@@ -121,7 +128,20 @@ func (t *turn) judgeRoll() bool {
 	return t.endRoll(Failed, t.Job.Why)
 }
 
+// endRoll: who asked for a start meanwhile gets the same answer if it is true for
+// them, and else waits for the instances that the reload has added.
 func (t *turn) endRoll(r JobResult, why Reason) bool {
+	starts := t.Job.Starts
+	t.Job.Starts = nil
 	t.Target, t.Roll = 0, Forward
-	return t.finish(r, why)
+	t.finish(r, why)
+	t.fit() // it may have brought another number
+	switch {
+	case len(starts) == 0:
+	case r == Done, t.up():
+		t.Job = Job{ID: starts[0], Verb: Start, Gen: t.Current, Also: starts[1:]}
+	default:
+		t.do(Finish{Jobs: starts, Result: r, Why: why})
+	}
+	return true
 }

@@ -14,7 +14,8 @@ func Step(s Service, now Time, e Event) (Service, []Effect) {
 	t.event(e)
 	t.follow()
 	t.Builds = slices.DeleteFunc(t.Builds, func(b Build) bool { return !t.names(b.Gen) })
-	return t.Service, append(steering(s, t.Service), t.effects...)
+	return t.Service, slices.Concat(
+		opening(s, t.Service, e), steering(s, t.Service), t.effects, shutting(s, t.Service), vanishing(s, t.Service, e))
 }
 
 // A turn is a Service in the middle of Step, with the verbs that the rules are
@@ -33,6 +34,10 @@ func (t *turn) event(e Event) {
 		t.clear()
 	case Kills:
 		t.kill(e)
+	case Named:
+		t.named(e.Is)
+	case Broken:
+		t.broken(e)
 	case Found:
 		t.adopt(e.Alive)
 	case Elapsed:
@@ -82,10 +87,12 @@ func (t *turn) tell(id Invocation, e Event) {
 // follow does what the state calls for, whatever the event was. So no rule has
 // to remember what may have waited for it.
 func (t *turn) follow() {
+	t.inherit()
 	t.fit()
+	t.abide()
 	for t.dequeue() || t.judge() {
 	}
-	t.fit() // a reload that has succeeded may bring another number
+	t.renew()
 	t.fill()
 	t.roll()
 }
@@ -141,14 +148,14 @@ func (p Proc) bitten(now Time) bool { return p.Ping != 0 && p.Ping <= now }
 
 func (t *turn) spawn(i int, g Generation) Proc {
 	t.LastInv++
-	t.do(Spawn{i, t.LastInv, g})
+	t.do(Spawn{Inst: i, ID: t.LastInv, Gen: g})
 	p := Proc{ID: t.LastInv, Gen: g}
 	t.enter(&p, Spawning, t.life(g).Start)
 	return p
 }
 
 func (t *turn) signal(p *Proc, sig syscall.Signal) {
-	t.do(Signal{p.ID, sig, t.life(p.Gen).KillMode})
+	t.do(Signal{p.ID, sig, t.life(p.Gen).KillMode, true})
 }
 
 // begun: p's program runs. What need not say that it is ready, is.

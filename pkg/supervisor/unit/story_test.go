@@ -273,6 +273,27 @@ func (f Steer) String() string {
 	return "steer to " + strings.Join(to, ", ")
 }
 
+func (f Doors) String() string {
+	b := "doors"
+	for _, d := range f.Doors {
+		b += fmt.Sprintf(" %s", d)
+	}
+	return b
+}
+
+func (d Door) String() string {
+	b := d.Socket.Name
+	for _, a := range d.Socket.Listen {
+		b += "=" + a.String()
+	}
+	if !d.Open {
+		b = "(" + b + ")"
+	}
+	return b
+}
+
+func (Vanish) String() string { return "vanish" }
+
 func (f Signal) String() string {
 	for name, sig := range signals {
 		if sig == f.Signal {

@@ -102,6 +102,9 @@ func (s Service) Deadline() (d Time) {
 		if s.mayFill(i) {
 			soonest(in.Due)
 		}
+		if s.mayRenew(i) {
+			soonest(in.Main.Renew)
+		}
 	}
 	return d
 }
@@ -197,7 +200,7 @@ func (s Service) Shares() (shares []Share) {
 	for _, in := range s.Inst {
 		ready, baking := in.Main.Phase >= Baking, in.Next.Phase == Baking
 		switch {
-		case baking && !ready:
+		case baking && (!ready || in.Main.Ruined != ""):
 			give(in.Next, 100)
 		case baking:
 			canary := s.life(in.Next.Gen).Canary
@@ -278,7 +281,7 @@ func (s Service) clone() Service {
 		s.Inst[i].Old = slices.Clone(s.Inst[i].Old)
 	}
 	s.Builds = slices.Clone(s.Builds)
-	s.Job.Also = slices.Clone(s.Job.Also)
+	s.Job.Also, s.Job.Starts = slices.Clone(s.Job.Also), slices.Clone(s.Job.Starts)
 	s.Queue.Also = slices.Clone(s.Queue.Also)
 	return s
 }

@@ -31,6 +31,7 @@ type Build struct {
 // Service is all that the rules know. It is a value: stored, published, walked.
 type Service struct {
 	Want    Want
+	Removed bool       // the configuration no longer names it: it runs on, and starts nothing
 	Inst    []Instance // one is not special
 	Size    int        // how many of them there are to be; 0: nobody has said
 	Builds  []Build    // those still named below
@@ -50,6 +51,7 @@ type Want uint8
 const (
 	Down Want = iota
 	Up
+	Ended // supervisord's own end: down, and no verb is taken any more
 )
 
 // Roll is the direction of the rollout to Target.
@@ -92,6 +94,10 @@ type Proc struct {
 	Exit     Exit // its main process is gone, its tree not yet
 	Stopping bool // it said so itself
 	Quiet    bool // settling: no connection is on its way to it any more
+	Fresh    bool // it runs what is at the path now, not the file that was kept: see [Spawn]
+
+	Ruined string `json:",omitempty"` // the socket it was given that is dead; "": none
+	Renew  Time   // ruined, and Main: when it is to be replaced; 0: never
 }
 
 // Phase is where a Proc is in its life.
@@ -112,12 +118,14 @@ const (
 
 // A Job is something asked by an operator. It ends once, with all its ids.
 type Job struct {
-	ID   JobID
-	Verb Verb
-	Gen  Generation // what it brings; stop: 0
-	Also []JobID    `json:",omitempty"` // who asked for the same meanwhile
-	Why  Reason     // why its rollout failed
-	Who  Proc       // and which process failed, as it was then
+	ID     JobID
+	Verb   Verb
+	Gen    Generation // what it brings; stop: 0
+	Also   []JobID    `json:",omitempty"` // who asked for the same meanwhile
+	Starts []JobID    `json:",omitempty"` // reload: who asked for a start meanwhile, which is more
+	Ruins  int        `json:",omitempty"` // reload: how often a socket was ruined that a Next had
+	Why    Reason     // why its rollout failed
+	Who    Proc       // and which process failed, as it was then
 }
 
 // Verb is what was asked. Zero is no job.
@@ -129,11 +137,12 @@ const (
 	Restart
 	Reload
 	Scale // to another number of instances
+	End   // a stop after which nothing is started any more: supervisord ends
 )
 
 // String is the word for v in a command line.
 func (v Verb) String() string {
-	return [...]string{"", "start", "stop", "restart", "reload", "scale"}[v]
+	return [...]string{"", "start", "stop", "restart", "reload", "scale", "stop"}[v]
 }
 
 // Result says how an invocation ended, in systemd's words.
@@ -195,6 +204,9 @@ const (
 	WhyStop     Reason = "superseded by stop"
 	WhyStart    Reason = "superseded by start"
 	WhyRestart  Reason = "superseded by restart"
+	WhyEnding   Reason = "supervisord is stopping"
+	WhyRemoved  Reason = "the configuration no longer names it"
+	WhySocket   Reason = "its socket was ruined"
 )
 
 // JobResult is how a job ended.
@@ -220,6 +232,11 @@ type (
 	Kills  struct { // an operator: kill
 		Signal syscall.Signal
 		Whom   Whom
+	}
+	Named  struct{ Is bool } // daemon-reload: whether the files name it
+	Broken struct {          // a socket is dead that these living processes hold
+		Socket string
+		Procs  []Invocation
 	}
 	Started struct { // its program runs
 		ID  Invocation
@@ -266,6 +283,8 @@ type Notice struct {
 func (Asks) event()       {}
 func (Clears) event()     {}
 func (Kills) event()      {}
+func (Named) event()      {}
+func (Broken) event()     {}
 func (Started) event()    {}
 func (NotStarted) event() {}
 func (Said) event()       {}
@@ -283,13 +302,19 @@ type (
 		Inst int
 		ID   Invocation
 		Gen  Generation
+		// Fresh: of a build that has baked, what is at the path now and not the file
+		// that was kept. If that one bakes, it is the file of the build from then on.
+		Fresh bool
 	}
 	Signal struct { // to a process, or to the stage that is about to become it
 		ID     Invocation
 		Signal syscall.Signal
 		Mode   KillMode
+		Leave  bool // it is to go: one that has no pid yet need not start. Else it is an operator's, and no more than a signal
 	}
 	Steer  struct{ Shares []Share } // who gets new connections from now on; nobody else does
+	Doors  struct{ Doors []Door }   // the sockets that are wanted from now on: see [Service.Doors]. Whatever else the service had, it no longer needs
+	Vanish struct{}                 // it is removed, and nothing is left of it: forget it. Always the last
 	Forget struct{ ID Invocation }
 	Finish struct {
 		Jobs   []JobID
@@ -305,8 +330,17 @@ type Share struct {
 	Weight int
 }
 
+// A Door is a socket that a service needs bound. All definitions that it has of
+// one name are open or shut together.
+type Door struct {
+	Socket *Socket // of its instance: see [Socket.Of]
+	Open   bool    // something serves, or will; else clients are to meet what when_down says
+}
+
 func (Spawn) effect()  {}
 func (Signal) effect() {}
 func (Steer) effect()  {}
+func (Doors) effect()  {}
+func (Vanish) effect() {}
 func (Forget) effect() {}
 func (Finish) effect() {}

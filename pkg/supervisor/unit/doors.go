@@ -1,0 +1,135 @@
+package unit
+
+import (
+	"cmp"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// What sockets a service needs follows from its state, so that no rule can
+// forget one: a generation has its sockets as it has its program, whatever the
+// files say by now.
+
+// A need is a process that there is or will be, as far as sockets matter.
+type need struct {
+	gen    Generation
+	inst   int
+	serves bool // clients have a reason to wait for it
+	own    bool // and only at the sockets of its instance, which there is to be no more
+}
+
+// Doors are the sockets that the service needs, by name, and of one name the
+// newest generation's first: those that a living process was started with, and
+// those that one needs which is due, or which the rollout is to start.
+func (s Service) Doors() []Door {
+	var doors []Door
+	for _, n := range s.needs() {
+		for _, k := range s.spec(n.gen).Sockets {
+			if k, err := k.Of(n.inst); err == nil {
+				doors = admit(doors, Door{k, n.serves && (!n.own || isOwn(k))})
+			}
+		}
+	}
+	return arrange(doors)
+}
+
+func isOwn(k *Socket) bool { _, i := SplitSocket(k.Name); return i >= 0 }
+
+// admit adds d unless it is there already; then it is open if either is.
+func admit(doors []Door, d Door) []Door {
+	i := slices.IndexFunc(doors, func(o Door) bool { return sameSocket(o.Socket, d.Socket) })
+	if i < 0 {
+		return append(doors, d)
+	}
+	doors[i].Open = doors[i].Open || d.Open
+	return doors
+}
+
+// arrange sorts by name, and has all of one name open if one is.
+func arrange(doors []Door) []Door {
+	slices.SortStableFunc(doors, func(a, b Door) int { return strings.Compare(a.Socket.Name, b.Socket.Name) })
+	for i := range doors {
+		for k := range doors {
+			if doors[k].Open && doors[k].Socket.Name == doors[i].Socket.Name {
+				doors[i].Open = true
+			}
+		}
+	}
+	return doors
+}
+
+// sameSocket compares by value: what was restored is not where it was.
+func sameSocket(a, b *Socket) bool { return a == b || reflect.DeepEqual(a, b) }
+
+// needs lists who needs sockets, the newest generation first.
+func (s Service) needs() (all []need) {
+	if !slices.ContainsFunc(s.Builds, func(b Build) bool { return len(b.Spec.Sockets) > 0 }) {
+		return nil
+	}
+	for i, in := range s.Inst {
+		all = append(all, in.living(i)...)
+		all = append(all, s.coming(i)...)
+	}
+	slices.SortStableFunc(all, func(a, b need) int { return cmp.Compare(b.gen, a.gen) })
+	return all
+}
+
+// living: what leaves still takes clients until it is gone. What does not go
+// takes none.
+func (in Instance) living(i int) (all []need) {
+	for _, p := range append([]Proc{in.Main, in.Next}, in.Old...) {
+		if p.ID != 0 {
+			all = append(all, need{p.Gen, i, p.Phase != Stuck, in.Surplus})
+		}
+	}
+	return all
+}
+
+// coming: a Main that is due, Next in its turn, and what the rollout would go
+// back to, so that nobody takes its addresses meanwhile.
+func (s Service) coming(i int) (all []need) {
+	in := s.Inst[i]
+	if in.Due != 0 {
+		all = append(all, need{gen: in.Gen, inst: i, serves: !s.stuck(in, in.Gen)})
+	}
+	if s.awaits(i) {
+		all = append(all, need{gen: s.goal(), inst: i, serves: true})
+	}
+	if s.Target != 0 && s.Roll == Forward && !in.Surplus && s.Current != 0 {
+		all = append(all, need{gen: s.Current, inst: i})
+	}
+	return all
+}
+
+// opening and shutting are what changed in what is wanted, derived like
+// [steering]. A door opens before anything else is done, so that clients queue
+// for who is started then, and shuts when all else is done. Found does not know
+// what was done of what was ordered.
+func opening(before, after Service, e Event) []Effect {
+	either := union(before.Doors(), after.Doors())
+	if _, found := e.(Found); !found && sameDoors(either, before.Doors()) {
+		return nil
+	}
+	return []Effect{Doors{either}}
+}
+
+func shutting(before, after Service) []Effect {
+	doors := after.Doors()
+	if sameDoors(union(before.Doors(), doors), doors) {
+		return nil
+	}
+	return []Effect{Doors{doors}}
+}
+
+// union is what is wanted in the middle of a step: what was, and what will be.
+func union(was, is []Door) (all []Door) {
+	for _, d := range slices.Concat(is, was) {
+		all = admit(all, d)
+	}
+	return arrange(all)
+}
+
+func sameDoors(a, b []Door) bool {
+	return slices.EqualFunc(a, b, func(a, b Door) bool { return a.Open == b.Open && sameSocket(a.Socket, b.Socket) })
+}
