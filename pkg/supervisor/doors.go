@@ -75,7 +75,7 @@ func (d *doors) open(service string, id unit.Invocation, heir bool, s *unit.Sock
 	if err := d.table.Seat(s.Name, id, heir); err != nil {
 		return nil, err
 	}
-	return d.table.Files(s.Name, id)
+	return d.table.Files(s, id)
 }
 
 // free takes what a process that has ended had for itself at the sockets that it
