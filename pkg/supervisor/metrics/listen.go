@@ -109,7 +109,8 @@ const name = "metrics"
 // bind takes the address as [socket.Table] does for services, and returns a copy
 // of its socket.
 func (t *site) bind() (net.Listener, error) {
-	err := t.table.Bind(&unit.Socket{Name: name, Listen: []unit.Address{t.asked}, Backlog: places, NonBlocking: true, Mode: 0o660})
+	s := &unit.Socket{Name: name, Listen: []unit.Address{t.asked}, Backlog: places, NonBlocking: true, Mode: 0o660}
+	err := t.table.Bind(s)
 	if err == nil {
 		err = t.table.Listen(name)
 	}
@@ -117,7 +118,7 @@ func (t *site) bind() (net.Listener, error) {
 		return nil, err
 	}
 	t.real = t.table.Status(name)[0].Address
-	files, err := t.table.Files(name, 0)
+	files, err := t.table.Files(s, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,13 @@ type Finding struct {
 	What    string          // in words: "shut it down", "set SO_LINGER"
 	Mended  string          // in words: "it listens again"; empty: nothing could be done
 	Err     error           // why it is not mended
-	Void    bool            // it had to be bound anew: processes have the old one until they are replaced
+	Void    bool            // it was replaced, and processes have the old one until they are
+	// Dead is the cookie of the socket that processes have in vain (the Cookie of a
+	// [File]); 0: none. It is told once. They must be replaced: a process that starts
+	// now gets a socket that works. Until then clients are refused. If Err is not nil
+	// as well, none could be bound yet, and the start of a process tries again: an
+	// abstract name is free only when the last of them is gone.
+	Dead uint64
 }
 
 // String is a sentence.
@@ -47,113 +53,72 @@ func (f Finding) String() string {
 // Audit looks at every socket of a unit for what processes did to it, and mends
 // it: a socket that was shut down listens again (who waited in its queue was
 // reset), options and the length of the queue are set back, the program that
-// divides new connections is attached again. It lists what it found.
+// divides new connections is attached again, what nothing can mend is replaced. It
+// lists what it found; what cannot be mended, once. O_NONBLOCK is set back only when
+// no process has the socket.
 //
-// [Table.Free] does it itself. Between, [Table.Watch] notices what is fatal, and
-// Audit is for when somebody wants to know.
+// It is for events, such as a process that is ready. [Table.Listen] and [Table.Free]
+// do it themselves, and what is fatal is noticed by [Table.Watch]. A question must
+// not change anything: for that there are [Table.Status] and [Table.Look].
 func (t *Table) Audit(name string) []Finding {
 	g, end := t.begin(name)
-	found := g.audit()
+	found := g.audit(g.seats)
 	end()
-	t.tell(name, found)
+	t.watch.say(name, found)
 	return found
 }
 
-// audit needs op.
-func (g *group) audit() (found []Finding) {
-	for _, e := range g.snapshot() {
+// audit needs op. seats are those whose holders are to blame.
+func (g *group) audit(seats []seat) (found []Finding) {
+	for _, e := range g.each() {
 		found = append(found, e.audit()...)
 		if r, ok := e.(*ring); ok {
 			found = append(found, g.auditShares(r)...)
 		}
 	}
-	g.blame(found)
+	blame(found, seats)
 	return found
 }
 
 // blame turns seats into who holds them. Until here Holder is 1 + the seat.
-func (g *group) blame(found []Finding) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+func blame(found []Finding, seats []seat) {
 	for i, f := range found {
-		if f.Holder > 0 && int(f.Holder) <= len(g.seats) {
-			found[i].Holder = g.seats[f.Holder-1].holder
+		if f.Holder > 0 && int(f.Holder) <= len(seats) {
+			found[i].Holder = seats[f.Holder-1].holder
 		}
 	}
 }
 
-// audit looks at a listener.
+// audit mends what a look finds, and a path that leads elsewhere.
 func (l *listener) audit() (found []Finding) {
-	if l.fd < 0 {
-		return nil
+	defer func() { l.remember(found) }()
+	l.mark()
+	if to := l.leads(); to != here {
+		found = append(found, l.displaced(to))
+	} else {
+		found = l.mendAll()
 	}
-	if l.listening {
-		found = l.auditListening()
+	l.settle()
+	l.revive()
+	return l.sayable(found)
+}
+
+func (l *listener) mendAll() (found []Finding) {
+	at, broken := l.where().String(), false
+	for _, fault := range l.faults() {
+		f := Finding{Address: at, What: fault.what}
+		if fault.mend != nil {
+			fault.mend(&f)
+		}
+		broken = broken || f.Err != nil
+		if !fault.quiet || f.Err != nil {
+			found = append(found, f)
+		}
 	}
-	found = append(found, findings(l.where(), l.base.restore(l.fd))...)
-	if foreignFilter(l.fd) {
-		err := unix.SetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0)
-		found = append(found, Finding{Address: l.where().String(), What: "attached a filter", Mended: "it is removed", Err: err})
-	}
-	if l.addr.Network != "unix" && !l.given && slices.ContainsFunc(found, func(f Finding) bool { return f.Err != nil }) {
+	if broken && l.addr.Network != "unix" && !l.given {
 		found = append(found, l.renew())
 	}
-	l.remember(found)
 	return found
-}
-
-// renew replaces a TCP socket that cannot be mended, at its port. Who has the old
-// one cannot listen there again.
-func (l *listener) renew() Finding {
-	at := l.where()
-	f := Finding{Address: at.String(), What: "left it as it cannot be mended", Mended: "it is bound anew"}
-	listening := l.listening
-	if f.Err = errors.Join(hush(l.fd), reuse(l.fd, true)); f.Err != nil {
-		return f
-	}
-	l.shut()
-	l.mu.Lock()
-	l.addr = at
-	l.mu.Unlock()
-	if f.Err = l.open(); f.Err == nil && listening {
-		f.Err = l.listen()
-	}
-	f.Void = f.Err == nil
-	return f
-}
-
-// auditListening looks whether clients still get in, and in which number.
-func (l *listener) auditListening() (found []Finding) {
-	at := l.where().String()
-	switch {
-	case l.lost():
-		err := l.listen()
-		return []Finding{{Address: at, What: "or another removed its path", Mended: "it is bound anew", Err: err, Void: err == nil}}
-	case l.addr.Network == "unix" && hungUp(l.fd):
-		return []Finding{l.rebind(at)}
-	case !accepts(l.fd):
-		return []Finding{{Address: at, What: "shut it down", Mended: "it listens again", Err: l.listen()}}
-	}
-	if limit, low := lowered(l.fd, l.addr, backlog(l.spec)); low {
-		err := unix.Listen(l.fd, backlog(l.spec))
-		found = append(found, Finding{Address: at, What: fmt.Sprintf("set its backlog to %d", limit), Mended: "it is set back", Err: err})
-	}
-	return found
-}
-
-// rebind replaces a unix socket that cannot listen any more.
-func (l *listener) rebind(at string) Finding {
-	f := Finding{Address: at, What: "shut it down"}
-	if l.given {
-		f.Err = errors.New("systemd has bound it; restart its .socket unit")
-		return f
-	}
-	l.shut()
-	if f.Err = l.open(); f.Err == nil {
-		f.Err = l.listen()
-	}
-	f.Mended, f.Void = "it is bound anew", f.Err == nil
-	return f
 }
 
 func (l *listener) remember(found []Finding) {
@@ -163,14 +128,6 @@ func (l *listener) remember(found []Finding) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.last = &found[len(found)-1]
-}
-
-// findings puts into words which options were set.
-func findings(at unit.Address, changed []change) (found []Finding) {
-	for _, c := range changed {
-		found = append(found, Finding{Address: at.String(), What: "set " + c.name, Mended: "it is set back", Err: c.err})
-	}
-	return found
 }
 
 // hungUp says that a unix listener was shut down: it says itself that it accepts.
@@ -214,10 +171,15 @@ func (r *ring) audit() (found []Finding) {
 }
 
 func (r *ring) auditShard(s *shard) []Finding {
-	found := findings(r.where(), s.base.restore(s.fd))
+	found := optionFindings(r.where(), s.base, s.fd)
+	want := s.base.nonblocking(r.spec.NonBlocking)
+	if is, known := nonblocking(s.fd); known && is != want && !r.hands.have(s.cookie) {
+		found = append(found, Finding{Address: r.where().String(), What: "set O_NONBLOCK", Mended: "it is set back", Err: unix.SetNonblock(s.fd, want)})
+	}
 	if limit, low := lowered(s.fd, r.addr, backlog(r.spec)); low {
-		err := unix.Listen(s.fd, backlog(r.spec))
-		found = append(found, Finding{Address: r.where().String(), What: fmt.Sprintf("set its backlog to %d", limit), Mended: "it is set back", Err: err})
+		if err := unix.Listen(s.fd, backlog(r.spec)); err != nil {
+			found = append(found, Finding{Address: r.where().String(), What: fmt.Sprintf("set its backlog to %d", limit), Err: err})
+		}
 	}
 	return found
 }
@@ -253,7 +215,7 @@ func (r *ring) mend() (found []Finding, err error) {
 		err = r.failed(err)
 		found[0].Err = err
 	}
-	r.look()
+	r.count()
 	return found, err
 }
 
@@ -318,7 +280,7 @@ func (g *group) auditShares(r *ring) []Finding {
 		f.Err = r.learn()
 	}
 	f.Err = errors.Join(f.Err, r.attach())
-	r.look()
+	r.count()
 	r.remember([]Finding{f})
 	return []Finding{f}
 }
@@ -347,7 +309,7 @@ func (g *group) strays(r *ring) (n int) {
 		came = append(came, more)
 	}
 	late := g.late()
-	r.look()
+	r.count()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for i, more := range came {
@@ -385,8 +347,8 @@ func (g *group) late() []int {
 	return late
 }
 
-// look makes the queues as they are what later ones are compared with.
-func (r *ring) look() {
+// count makes the queues as they are what later ones are compared with.
+func (r *ring) count() {
 	for _, s := range r.shards {
 		s.seen = s.status().Queue
 	}

@@ -89,7 +89,7 @@ func TestOptionsAreSetBack(t *testing.T) {
 	names := map[string]string{
 		"linger": "SO_LINGER", "ttl": "IP_TTL", "minttl": "IP_MINTTL", "maxseg": "TCP_MAXSEG", "window": "TCP_WINDOW_CLAMP",
 		"timeout": "TCP_USER_TIMEOUT", "low": "SO_RCVLOWAT", "pace": "SO_MAX_PACING_RATE", "no_route": "SO_DONTROUTE",
-		"reuse_port": "SO_REUSEPORT", "device": "SO_BINDTODEVICE", "block": "O_NONBLOCK", "receive": "SO_RCVTIMEO", "listen": "backlog",
+		"reuse_port": "SO_REUSEPORT", "device": "SO_BINDTODEVICE", "receive": "SO_RCVTIMEO",
 	}
 	for _, steer := range []bool{false, true} {
 		s := spec("http", tcp("127.0.0.1", 0))
@@ -160,10 +160,10 @@ func ruin(t *testing.T, a unit.Address, steer bool, deed string) {
 	s.Steer, s.Shards = steer, 2
 	table := NewTable(nil)
 	defer table.Close()
-	must(t, table.Bind(s))
 	audits := make(chan bool, 100)
 	table.watch.audit = func(name string) { audits <- true; table.Audit(name) }
 	found := watching(t, table)
+	must(t, table.Bind(s))
 	must(t, table.Listen("http"))
 	sit(t, table, 1)
 	for range 5 {
@@ -174,8 +174,13 @@ func ruin(t *testing.T, a unit.Address, steer bool, deed string) {
 	}
 	must(t, deeds[deed](shardOf(t, table, 1)))
 	f := <-found
-	if f.What != "shut it down" || f.Err != nil || f.Void != (a.Network == "unix") || (f.Holder == 1) != steer {
+	void := a.Network == "unix"
+	if f.What != "shut it down" || f.Err != nil || f.Void != void || f.Dead != 0 != void || (f.Holder == 1) != steer {
 		t.Errorf("found %+v", f)
+	}
+	if void {
+		refused(t, table.Status("http")[0].Address)
+		must(t, table.Listen("http"))
 	}
 	servedBy(t, table, 1)
 	if n := len(audits); n > 2 { // where all is slow, once more for what mending has moved
@@ -325,9 +330,11 @@ func TestFilterIsRemoved(t *testing.T) {
 	defer unix.Close(copied)
 	must(t, attach(copied, unix.SO_ATTACH_FILTER, dropAll))
 	must(t, unix.SetsockoptInt(copied, unix.SOL_SOCKET, unix.SO_LOCK_FILTER, 1))
-	if found := table.Audit("http"); len(found) != 2 || found[0].Err == nil || !found[1].Void || found[1].Err != nil {
+	if found := table.Audit("http"); len(found) != 2 || found[0].Err == nil || found[1].Dead == 0 || found[1].Err != nil {
 		t.Errorf("found %v", found)
 	}
+	refused(t, address)
+	must(t, table.Listen("http"))
 	if now := table.Status("http")[0].Address; now != address {
 		t.Errorf("it was at %s and is at %s", address, now)
 	}
@@ -356,7 +363,8 @@ func TestWhoListensWhileTheServiceIsDown(t *testing.T) {
 	refused(t, table.Status("http")[0].Address)
 }
 
-// TestAuditMendsARemovedPath: it is bound anew, whoever removed it.
+// TestAuditMendsARemovedPath: it is bound anew, whoever removed it, and listens: no
+// process has the old one.
 func TestAuditMendsARemovedPath(t *testing.T) {
 	at := shortDir(t) + "/x"
 	table := NewTable(nil)
@@ -364,7 +372,7 @@ func TestAuditMendsARemovedPath(t *testing.T) {
 	must(t, table.Bind(spec("http", file(at))))
 	must(t, table.Listen("http"))
 	must(t, os.Remove(at))
-	if found := table.Audit("http"); len(found) != 1 || !found[0].Void || found[0].Err != nil {
+	if found := table.Audit("http"); len(found) != 1 || found[0].Void || found[0].Err != nil {
 		t.Errorf("found %v", found)
 	}
 	served(t, table)

@@ -47,6 +47,7 @@ func (e *BindError) Unwrap() error { return e.Err }
 func (e *BindError) Hint() string {
 	path := strings.HasPrefix(e.Address, "/")
 	var part *partError
+	var dir *directoryError
 	switch {
 	case errors.As(e.Err, &part):
 		return "its processes serve on; stop the service and start it, then all is new"
@@ -60,8 +61,10 @@ func (e *BindError) Hint() string {
 		return "no interface has this address; free_bind = true binds it before one does"
 	case errors.Is(e.Err, unix.EAFNOSUPPORT):
 		return "this machine has no IPv6; listen on an IPv4 address"
-	case errors.Is(e.Err, unix.ENOENT) && path:
-		return "make the directory first; supervisord makes none for sockets"
+	case errors.As(e.Err, &dir) && errors.Is(e.Err, unix.ENOENT):
+		return "make the directory first: supervisord makes one only where nobody else can replace it"
+	case errors.As(e.Err, &dir):
+		return fmt.Sprintf("make the directory first and give it to uid %d, or choose another path", os.Geteuid())
 	case errors.Is(e.Err, unix.EACCES) && !path && e.privileged():
 		return fmt.Sprintf("ports below %d need root or CAP_NET_BIND_SERVICE; choose a higher one", firstFreePort())
 	}

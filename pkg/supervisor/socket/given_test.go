@@ -71,7 +71,7 @@ func TestGivenByNameThenByAddress(t *testing.T) {
 		must(t, table.Bind(s))
 	}
 	for name, fd := range map[string]int{"http": 5, "admin": 4, "other": 6} {
-		files, err := table.Files(name, 0)
+		files, err := filesOf(table, name, 0)
 		must(t, err)
 		status := table.Status(name)[0]
 		if len(files) != 1 || files[0].FD != fd || !status.Given || !status.Listening || status.Note == "" {
@@ -148,7 +148,7 @@ func TestGivenInAnyOrder(t *testing.T) {
 	table := NewTable(given)
 	must(t, table.Bind(s))
 	must(t, table.Listen("http"))
-	files, err := table.Files("http", 0)
+	files, err := filesOf(table, "http", 0)
 	must(t, err)
 	for i, f := range files {
 		if f.FD != 42-i || f.Name != "http" {
@@ -338,7 +338,7 @@ func serveActivated(args []string) {
 		fmt.Fprintln(os.Stderr, err)
 		return
 	}
-	files, _ := table.Files("http", 0)
+	files, _ := filesOf(table, "http", 0)
 	fd, err := accept(files[0].FD)
 	if err == nil {
 		unix.Write(fd, fmt.Append(nil, "given ", table.Status("http")[0].Given))

@@ -3,6 +3,7 @@ package socket
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -30,7 +31,9 @@ func cookieOf(fd int) (uint64, error) {
 	return unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
 }
 
-// A custody has the Keeper hold each socket from bind(2) to close(2).
+// A custody has the Keeper hold each socket from bind(2) to close(2). One descriptor
+// is added and dropped under the op lock of its unit, so in this order; the Keeper is
+// called under no lock of all units, as it may wait.
 type custody struct {
 	mu   sync.Mutex
 	to   Keeper         // nil: nobody keeps
@@ -40,9 +43,10 @@ type custody struct {
 // begin names the Keeper, and gives it what is open already.
 func (c *custody) begin(k Keeper) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.to = k
-	for fd, key := range c.keys {
+	keys := maps.Clone(c.keys)
+	c.mu.Unlock()
+	for fd, key := range keys {
 		k.Keep(key, fd)
 	}
 }
@@ -54,34 +58,35 @@ func (c *custody) add(fd int) {
 	if err != nil {
 		return
 	}
+	key := keyOf(cookie)
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.keys[fd] = keyOf(cookie)
-	if c.to != nil {
-		c.to.Keep(c.keys[fd], fd)
+	c.keys[fd] = key
+	to := c.to
+	c.mu.Unlock()
+	if to != nil {
+		to.Keep(key, fd)
 	}
 }
 
 // drop must come before close(2).
 func (c *custody) drop(fd int) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	key, ok := c.keys[fd]
-	if !ok {
-		return
-	}
 	delete(c.keys, fd)
-	if c.to != nil {
-		c.to.Drop(key)
+	to := c.to
+	c.mu.Unlock()
+	if ok && to != nil {
+		to.Drop(key)
 	}
 }
 
 // reject is for what was kept and is not taken over.
 func (c *custody) reject(key string) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.to != nil {
-		c.to.Drop(key)
+	to := c.to
+	c.mu.Unlock()
+	if to != nil {
+		to.Drop(key)
 	}
 }
 
@@ -106,10 +111,17 @@ func (t *Table) Remember(k Keeper, save func(name string, r *Record) error) {
 // begin takes the op lock of a unit. The caller must call end, which has what
 // changed saved.
 func (t *Table) begin(name string) (g *group, end func()) {
-	g = t.group(name)
-	g.op.Lock()
+	for {
+		g = t.group(name)
+		g.op.Lock()
+		if !g.gone {
+			break
+		}
+		g.op.Unlock()
+	}
 	return g, func() {
 		t.remember(name, g)
+		t.retire(name, g)
 		g.op.Unlock()
 	}
 }
@@ -141,7 +153,7 @@ func (t *Table) remember(name string, g *group) {
 // record is what the group has; nil: no sockets. It needs the op lock.
 func (g *group) record() *Record {
 	order := g.snapshot()
-	r := &Record{Version: recordVersion, Spec: g.spec}
+	r := &Record{Version: recordVersion, Spec: g.spec, Holders: g.hands.records()}
 	for a, e := range g.all {
 		if s, ok := e.record(); ok {
 			s.Address, s.Former = a, !slices.Contains(order, e)
@@ -175,9 +187,9 @@ func (l *listener) record() (r SocketRecord, ok bool) {
 	if err != nil {
 		return r, false
 	}
-	r = SocketRecord{Bound: boundTo(l.fd), Cookie: cookie, Given: l.given, Listening: l.listening, Options: l.base}
+	r = SocketRecord{Bound: boundTo(l.fd), Cookie: cookie, Given: l.given, Listening: l.listening, Gone: l.gone, Options: l.base, Made: l.made}
 	if l.place != nil {
-		r.Node = l.place.identity()
+		l.atDisk("looking at its path", func() { r.Node = l.place.identity() })
 	}
 	return r, l.place == nil || r.Node != nil
 }

@@ -21,25 +21,49 @@ type listener struct {
 	place *place // a unix path: where it lies
 	watch *watch
 	kept  *custody
+	hands *hands
+
+	wanted   bool            // it is to listen; needs op
+	standing map[string]bool // findings that were told and still hold; needs op
 
 	mu        sync.Mutex
 	spec      *unit.Socket
 	fd        int // -1: none at present
 	listening bool
-	err       error // why it does not listen
-	warning   error // options that it does not have
+	gone      uint64 // processes have this dead socket, so this one does not listen yet; 0: no
+	doing     string // what a file system may hold up
+	err       error  // why it does not listen
+	warning   error  // options that it does not have
 	base      *Baseline
+	made      *Made
 	last      *Finding
 }
 
-func newListener(s *unit.Socket, a unit.Address, w *watch, c *custody) *listener {
-	return &listener{addr: a, spec: s, watch: w, kept: c, fd: -1}
+func (t *Table) newListener(g *group, s *unit.Socket, a unit.Address) *listener {
+	return &listener{addr: a, spec: s, watch: t.watch, kept: t.custody, hands: g.hands, fd: -1, made: madeOf(s)}
+}
+
+// disk is called before what a file system may hold up, for tests that do.
+var disk = func(path string) {}
+
+// atDisk does what a file system may hold up, for as long as it likes. Status says so
+// meanwhile.
+func (l *listener) atDisk(doing string, do func()) {
+	set := func(doing string) {
+		l.mu.Lock()
+		l.doing = doing
+		l.mu.Unlock()
+	}
+	set(doing)
+	defer set("")
+	disk(l.addr.Path)
+	do()
 }
 
 // taken makes a listener of a socket of systemd's. The flag is set here as if it
 // had been made here: systemd itself sets it anew for each process it starts.
-func (t *Table) taken(s *unit.Socket, a unit.Address, g Given) *listener {
-	l := newListener(s, a, t.watch, t.custody)
+func (t *Table) taken(of *group, s *unit.Socket, a unit.Address, g Given) *listener {
+	l := t.newListener(of, s, a)
 	l.given = true
 	l.fd = g.FD
 	l.listening = g.listening
@@ -60,13 +84,26 @@ func (l *listener) open() error {
 	if err != nil {
 		return l.failed(err)
 	}
+	l.install(fd)
+	return nil
+}
+
+// install makes a socket that was bound the listener's.
+func (l *listener) install(fd int) {
 	warning := tune(fd, l.spec, l.addr)
 	base := observe(fd, l.addr)
 	l.kept.add(fd)
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.fd, l.err, l.warning, l.base = fd, nil, warning, base
-	return nil
+	l.fd, l.err, l.warning, l.base, l.made = fd, nil, warning, base, madeOf(l.spec)
+	l.mu.Unlock()
+	l.mark()
+}
+
+// mark has the path watched.
+func (l *listener) mark() {
+	if l.place != nil && l.fd >= 0 {
+		l.atDisk("watching its path", func() { l.watch.mark(l.spec.Name, l.fd, l.place) })
+	}
 }
 
 func (l *listener) bind() (fd int, err error) {
@@ -76,8 +113,18 @@ func (l *listener) bind() (fd int, err error) {
 	case strings.HasPrefix(l.addr.Path, "@"):
 		return bindAbstract(l.spec, l.addr.Path)
 	}
+	l.atDisk("binding its path", func() { fd, err = l.bindPath() })
+	return fd, err
+}
+
+func (l *listener) bindPath() (fd int, err error) {
+	if l.place != nil && !l.place.reached() { // another directory lies there now
+		l.place.leave()
+		l.place = nil
+	}
 	if l.place == nil {
 		if l.place, err = occupy(l.addr.Path); err != nil {
+			l.place = nil
 			return -1, err
 		}
 	}
@@ -90,27 +137,33 @@ func (l *listener) bind() (fd int, err error) {
 
 // configure gives the socket the options of a later configuration.
 func (l *listener) configure(s *unit.Socket) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.spec == s {
 		return
 	}
 	relisten := l.listening && !l.given && l.spec.Backlog != s.Backlog
+	l.mu.Lock()
 	l.spec = s
+	l.mu.Unlock()
 	if l.fd < 0 || l.given {
+		l.settle()
 		return
 	}
-	l.warning = tune(l.fd, s, l.addr)
+	warning := tune(l.fd, s, l.addr)
 	if l.place != nil {
-		l.warning = errors.Join(l.warning, l.place.own(s))
+		l.atDisk("giving its path to its owner", func() { warning = errors.Join(warning, l.place.own(s)) })
 	}
 	if relisten {
-		l.warning = errors.Join(l.warning, unix.Listen(l.fd, backlog(s)))
+		warning = errors.Join(warning, unix.Listen(l.fd, backlog(s)))
 	}
+	l.mu.Lock()
+	l.warning, l.made = warning, l.made.tuned(s)
+	l.mu.Unlock()
+	l.settle()
 }
 
 // listen serves clients from now on.
 func (l *listener) listen() error {
+	l.wanted = true
 	if l.serving() {
 		return nil
 	}
@@ -130,11 +183,17 @@ func (l *listener) listen() error {
 	return nil
 }
 
-// became records a change that has been made.
+// became records a change that has been made. Whoever starts from now on has a socket
+// that works, so nothing is left to be done about a dead one.
 func (l *listener) became(listening bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.listening, l.err = listening, nil
+	l.listening, l.err, l.gone = listening, nil, 0
+	if l.last != nil && l.last.Void {
+		last := *l.last
+		last.Void, last.Dead = false, 0
+		l.last = &last
+	}
 }
 
 // failed makes the error that a caller gets, and keeps it for status.
@@ -156,11 +215,17 @@ func (l *listener) serving() bool {
 // lost says that the path does not lead here, and nothing is lost by binding it
 // anew: it leads nowhere, or nobody was served.
 func (l *listener) lost() bool {
-	if l.place == nil || l.fd < 0 {
-		return false
-	}
-	at := l.place.leads()
+	at := l.leads()
 	return at == nowhere || at == elsewhere && !l.listening
+}
+
+// leads says what the path stands for; here: the socket, or it has no path.
+func (l *listener) leads() (to destination) {
+	if l.place == nil || l.fd < 0 {
+		return here
+	}
+	l.atDisk("looking where its path leads", func() { to = l.place.leads() })
+	return to
 }
 
 func accepts(fd int) bool {
@@ -187,7 +252,11 @@ func (l *listener) serve() error {
 
 // refuse sends clients away from now on.
 func (l *listener) refuse() error {
-	if l.given || !l.listening || l.spec.WhenDown == unit.Queue {
+	if l.given || l.spec.WhenDown == unit.Queue {
+		return nil
+	}
+	l.wanted = false
+	if !l.listening && (l.addr.Network == "unix" || l.fd < 0 || !accepts(l.fd)) {
 		return nil
 	}
 	if l.addr.Network != "unix" {
@@ -207,6 +276,8 @@ func (l *listener) silence() error {
 		return l.failed(err)
 	}
 	l.became(false)
+	// A process that has it could listen again: the first client there tells.
+	l.watch.add(l.spec.Name, l.fd, unix.EPOLLIN)
 	return nil
 }
 
@@ -218,6 +289,9 @@ func (l *listener) shut() {
 	l.fd, l.listening = -1, false
 	l.mu.Unlock()
 	if fd >= 0 {
+		if cookie, err := cookieOf(fd); err == nil {
+			l.hands.forget(cookie)
+		}
 		l.watch.drop(fd)
 		l.kept.drop(fd)
 		closeFD(fd)
@@ -226,10 +300,12 @@ func (l *listener) shut() {
 
 func (l *listener) close() error {
 	l.shut()
+	l.wanted = false
 	if l.place == nil {
 		return nil
 	}
-	err := l.place.leave()
+	var err error
+	l.atDisk("removing its path", func() { err = l.place.leave() })
 	l.place = nil
 	return err
 }
@@ -253,7 +329,13 @@ func (l *listener) file(int) (File, error) {
 	if l.fd < 0 {
 		return File{}, cmp.Or(l.err, error(bindError(l.spec.Name, l.addr, errNone)))
 	}
-	return File{FD: l.fd, Name: fdName(l.spec)}, nil
+	return passed(l.fd, l.spec), nil
+}
+
+// passed is a socket for a process.
+func passed(fd int, s *unit.Socket) File {
+	cookie, _ := cookieOf(fd)
+	return File{FD: fd, Name: fdName(s), Cookie: cookie}
 }
 
 var errNone = errors.New("it is being bound anew")

@@ -72,26 +72,46 @@ func observe(fd int, a unit.Address) *Baseline {
 	return b
 }
 
-// A change is something that a process has set, and whether it could be undone.
+// A change is something that a process has set, and how to undo it.
 type change struct {
 	name string
-	err  error
+	undo func() error
 }
 
-// restore undoes what differs from the baseline, and lists it.
-func (b *Baseline) restore(fd int) (changed []change) {
-	note := func(name string, err error) { changed = append(changed, change{name, err}) }
-	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err == nil && b.Flags >= 0 && (flags^b.Flags)&unix.O_NONBLOCK != 0 {
-		note("O_NONBLOCK", unix.SetNonblock(fd, b.Flags&unix.O_NONBLOCK != 0))
+// nonblocking is how O_NONBLOCK was set; not known: as asked.
+func (b *Baseline) nonblocking(asked bool) bool {
+	if b.Flags < 0 {
+		return asked
 	}
+	return b.Flags&unix.O_NONBLOCK != 0
+}
+
+// withNonblock is b after O_NONBLOCK was set.
+func (b *Baseline) withNonblock(on bool) *Baseline {
+	is := *b
+	if is.Flags = max(is.Flags, 0) &^ unix.O_NONBLOCK; on {
+		is.Flags |= unix.O_NONBLOCK
+	}
+	return &is
+}
+
+// nonblocking reads O_NONBLOCK.
+func nonblocking(fd int) (on, known bool) {
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	return flags&unix.O_NONBLOCK != 0, err == nil
+}
+
+// changes lists what differs from the baseline, but for O_NONBLOCK.
+func (b *Baseline) changes(fd int) (changed []change) {
+	note := func(name string, undo func() error) { changed = append(changed, change{name, undo}) }
 	for _, o := range options {
 		was, known := b.Values[o.name]
 		if v, err := unix.GetsockoptInt(fd, o.level, o.opt); known && err == nil && !o.same(v, was) {
-			note(o.name, o.restore(fd, was))
+			note(o.name, func() error { return o.restore(fd, was) })
 		}
 	}
 	if l, err := unix.GetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER); err == nil && b.Linger != nil && l.Onoff != b.Linger.Onoff {
-		note("SO_LINGER", unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, b.Linger))
+		note("SO_LINGER", func() error { return unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, b.Linger) })
 	}
 	for _, t := range []struct {
 		name string
@@ -99,7 +119,7 @@ func (b *Baseline) restore(fd int) (changed []change) {
 		was  *unix.Timeval
 	}{{"SO_RCVTIMEO", unix.SO_RCVTIMEO, b.Receive}, {"SO_SNDTIMEO", unix.SO_SNDTIMEO, b.Send}} {
 		if v, err := unix.GetsockoptTimeval(fd, unix.SOL_SOCKET, t.opt); err == nil && t.was != nil && *v != *t.was {
-			note(t.name, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, t.opt, t.was))
+			note(t.name, func() error { return unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, t.opt, t.was) })
 		}
 	}
 	return changed

@@ -44,8 +44,7 @@ func occupy(at string) (*place, error) {
 	if p.name == "" || p.name == "." || p.name == ".." {
 		return nil, fmt.Errorf("%w: not the path of a file", fs.ErrInvalid)
 	}
-	// Cut, not cleaned: a ".." behind a link leads where the kernel says.
-	if err := p.enter(at[:strings.LastIndex(at, "/")+1]); err != nil {
+	if err := p.enter(p.directory()); err != nil {
 		return nil, err
 	}
 	if err := p.secure(); err != nil {
@@ -54,6 +53,9 @@ func occupy(at string) (*place, error) {
 	}
 	return p, nil
 }
+
+// directory is cut, not cleaned: a ".." behind a link leads where the kernel says.
+func (p *place) directory() string { return p.path[:strings.LastIndex(p.path, "/")+1] }
 
 // secure takes the lock. Its holder is another supervisord, whether it listens
 // at this moment or not.
@@ -65,18 +67,38 @@ func (p *place) secure() (err error) {
 	return err
 }
 
-// enter opens the directory, and finds out whether it is closed to others.
+// directoryMode is systemd's DirectoryMode=.
+const directoryMode = 0o755
+
+// enter opens the directory, and finds out whether it is closed to others. If it is
+// missing it is made, with those above it, where nobody else could lead that astray.
 func (p *place) enter(dir string) (err error) {
 	if p.dir, err = safepath.OpenDir(dir); err == nil {
 		p.ours = true
 		return nil
 	}
-	if !errors.Is(err, fs.ErrPermission) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		p.dir, err = safepath.MakeDir(dir, directoryMode)
+		p.ours = err == nil
+		if err != nil {
+			return &directoryError{err}
+		}
+		return nil
+	case !errors.Is(err, fs.ErrPermission):
 		return err
 	}
-	p.dir, err = safepath.OpenForeign(dir)
+	if p.dir, err = safepath.OpenForeign(dir); errors.Is(err, fs.ErrNotExist) {
+		return &directoryError{err}
+	}
 	return err
 }
+
+// A directoryError is that a directory was missing and could not be made.
+type directoryError struct{ err error }
+
+func (e *directoryError) Error() string { return "cannot make its directory: " + e.err.Error() }
+func (e *directoryError) Unwrap() error { return e.err }
 
 // leave removes what was bound and the lock file, if they are still ours.
 func (p *place) leave() error {
@@ -144,10 +166,13 @@ func (p *place) look() (int, error) {
 	return unix.Openat(p.dir.FD(), p.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 }
 
-// leads says what the name stands for by now. What cannot be found out is taken
+// leads says what the path stands for by now. What cannot be found out is taken
 // for good.
 func (p *place) leads() destination {
 	var is, was unix.Stat_t
+	if !p.reached() {
+		return nowhere
+	}
 	err := unix.Fstatat(p.dir.FD(), p.name, &is, unix.AT_SYMLINK_NOFOLLOW)
 	switch {
 	case err == unix.ENOENT:
@@ -156,6 +181,35 @@ func (p *place) leads() destination {
 		return elsewhere
 	}
 	return here
+}
+
+// reached says whether the path still leads to the directory that we have open: it
+// may have been moved, or removed and made anew.
+func (p *place) reached() bool {
+	var is, was unix.Stat_t
+	if unix.Fstat(p.dir.FD(), &was) != nil {
+		return true
+	}
+	switch err := unix.Stat(p.directory(), &is); err {
+	case nil:
+		return safepath.SameFile(is, was)
+	case unix.ENOENT, unix.ENOTDIR:
+		return false
+	}
+	return true
+}
+
+// taken says who or what is at the name; nil: nobody, or what nobody has open.
+func (p *place) taken() error {
+	node, err := p.look()
+	if err == unix.ENOENT {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(node)
+	return vacant(node)
 }
 
 // identity is the bound inode; nil: not known.

@@ -11,8 +11,9 @@ import (
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
-// recordVersion changes with what a Record means.
-const recordVersion = 1
+// recordVersion changes with what a Record means. One of version 1 does not say who
+// has the sockets.
+const recordVersion = 2
 
 // maxRecorded bounds the descriptors that one record may name.
 const maxRecorded = 1 << 16
@@ -24,7 +25,8 @@ type Record struct {
 	Version int
 	Spec    *unit.Socket // of the last Bind
 	Sockets []SocketRecord
-	Seats   []SeatRecord `json:",omitempty"` // of a steered unit, one for each shard of a ring
+	Holders []HolderRecord `json:",omitempty"` // the processes that have them, or dead ones
+	Seats   []SeatRecord   `json:",omitempty"` // of a steered unit, one for each shard of a ring
 }
 
 // A SocketRecord is what a unit has at one address.
@@ -35,7 +37,9 @@ type SocketRecord struct {
 	Former    bool         `json:",omitempty"` // the last Bind did not name it
 	Given     bool         `json:",omitempty"` // by systemd
 	Listening bool         `json:",omitempty"`
+	Gone      uint64       `json:",omitempty"` // processes have this dead socket instead
 	Options   *Baseline    `json:",omitempty"`
+	Made      *Made        `json:",omitempty"` // nil: as Spec says
 	Node      *Node        `json:",omitempty"` // of a unix path that is ours
 	Ring      *RingRecord  `json:",omitempty"` // nil: one socket for all processes
 }
@@ -60,6 +64,12 @@ type ShardRecord struct {
 	Probes uint64 `json:",omitempty"`
 }
 
+// A HolderRecord is what a process was given.
+type HolderRecord struct {
+	Holder  unit.Invocation
+	Sockets []Held
+}
+
 // A SeatRecord is one seat of a steered unit.
 type SeatRecord struct {
 	Holder unit.Invocation `json:",omitempty"`
@@ -70,16 +80,35 @@ type SeatRecord struct {
 // check says why a record cannot be one of ours.
 func (r *Record) check(name string) error {
 	switch {
-	case r.Version != recordVersion:
+	case r.Version != recordVersion && r.Version != 1:
 		return fmt.Errorf("its record has version %d, this supervisord knows %d", r.Version, recordVersion)
 	case r.Spec == nil || r.Spec.Name != name:
 		return errors.New("its record is of another unit")
 	}
 	rings, err := r.checkSockets()
 	if err == nil {
+		err = r.checkHolders()
+	}
+	if err == nil {
 		err = r.checkSeats(rings > 0)
 	}
 	return err
+}
+
+// checkHolders bounds what it takes in. Whom it names is the caller's to know.
+func (r *Record) checkHolders() error {
+	seen := map[unit.Invocation]bool{}
+	count := 0
+	for _, h := range r.Holders {
+		if h.Holder == 0 || seen[h.Holder] {
+			return fmt.Errorf("its record has holder %d twice, or none", h.Holder)
+		}
+		seen[h.Holder] = true
+		if count += len(h.Sockets); count > maxRecorded {
+			return fmt.Errorf("its record has more than %d sockets with processes", maxRecorded)
+		}
+	}
+	return nil
 }
 
 // checkSockets counts the rings.

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -27,7 +28,10 @@ type take func(key string) (fd int, ok bool)
 // address.
 //
 // A unit that the former was opening or closing when it ended may be the one or the
-// other. So Listen or Refuse must follow, as the unit is in use or not.
+// other. So Listen or Refuse must follow, as the unit is in use or not: this Listen is
+// no start of a process, and does not open what processes have a dead socket instead
+// of. Those that [Table.Watch] hear of each dead socket that the record or a failure
+// leaves processes with. Free must follow for processes that have ended meanwhile.
 func (t *Table) Restore(name string, r Record, take func(key string) (fd int, ok bool)) error {
 	if err := r.check(name); err != nil {
 		return fmt.Errorf("cannot take over socket %s: %w", name, err)
@@ -37,23 +41,58 @@ func (t *Table) Restore(name string, r Record, take func(key string) (fd int, ok
 		end()
 		return fmt.Errorf("cannot take over socket %s: it has sockets already", name)
 	}
-	g.spec, g.saved = r.Spec, &r
+	g.spec, g.saved, g.fresh = r.Spec, &r, true
+	g.take(&r)
 	var err error
 	for i := range r.Sockets {
 		s := &r.Sockets[i]
-		e, failed := t.resume(&r, s, take)
+		e, failed := t.resume(g, &r, s, take)
 		if failed != nil {
 			err = errors.Join(err, fmt.Errorf("cannot take over %s of socket %s: %w", s.Address, name, failed))
 		}
 		if e != nil {
 			g.adopt(e, s)
+		} else if g.hands.bury(s.Cookie) {
+			g.lost[s.Address] = s.Cookie
 		}
 	}
 	g.reseat(r.Seats)
-	found := g.audit()
+	g.turnAs(g.listens())
+	found := g.bereaved()
+	found = append(found, g.audit(g.seats)...)
 	end()
-	t.tell(name, found)
+	t.watch.say(name, found)
 	return err
+}
+
+// take notes who has which sockets.
+func (g *group) take(r *Record) {
+	g.lost = map[unit.Address]uint64{}
+	for _, h := range r.Holders {
+		g.hands.give(h.Holder, h.Sockets)
+	}
+	for i := range r.Sockets {
+		if s := &r.Sockets[i]; r.Version == 1 {
+			for _, cookie := range s.cookies() {
+				g.hands.unknown[cookie] = true
+			}
+		}
+	}
+}
+
+// turnAs is turn for what was taken over.
+func (g *group) turnAs(up bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.up = up
+}
+
+// bereaved are the dead sockets that processes have from before.
+func (g *group) bereaved() (found []Finding) {
+	for _, s := range g.hands.dead() {
+		found = append(found, Finding{Address: s.Address, What: "still has the socket that was there before", Void: true, Dead: s.Cookie})
+	}
+	return found
 }
 
 func (g *group) adopt(e endpoint, s *SocketRecord) {
@@ -75,7 +114,7 @@ func (g *group) reseat(seats []SeatRecord) {
 	}
 	wait := g.handshakes()
 	for _, r := range g.rings() {
-		r.look()
+		r.count()
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -85,11 +124,11 @@ func (g *group) reseat(seats []SeatRecord) {
 }
 
 // resume makes of a record what it was.
-func (t *Table) resume(r *Record, s *SocketRecord, take take) (endpoint, error) {
+func (t *Table) resume(g *group, r *Record, s *SocketRecord, take take) (endpoint, error) {
 	if s.Ring != nil {
-		return t.resumeRing(r, s, take)
+		return t.resumeRing(g, r, s, take)
 	}
-	l, err := t.resumeListener(r.Spec, s, take)
+	l, err := t.resumeListener(g, r.Spec, s, take)
 	if err != nil {
 		return nil, err // no endpoint(l): that would be one
 	}
@@ -98,7 +137,7 @@ func (t *Table) resume(r *Record, s *SocketRecord, take take) (endpoint, error) 
 
 // resumeListener takes what systemd has given anew before what was kept: it is one
 // socket, and ours to close only once.
-func (t *Table) resumeListener(spec *unit.Socket, s *SocketRecord, take take) (*listener, error) {
+func (t *Table) resumeListener(g *group, spec *unit.Socket, s *SocketRecord, take take) (*listener, error) {
 	key := keyOf(s.Cookie)
 	fd, ok := take(key)
 	again, given := t.regiven(s)
@@ -114,9 +153,9 @@ func (t *Table) resumeListener(spec *unit.Socket, s *SocketRecord, take take) (*
 	if given || err == nil {
 		err = inspect(fd, s.Cookie, s.Bound)
 	}
-	l := newListener(spec, s.Address, t.watch, t.custody)
+	l := t.newListener(g, spec, s.Address)
 	if err == nil && s.Node != nil {
-		l.place, err = reoccupy(s.Address.Path, *s.Node)
+		l.atDisk("looking at its path", func() { l.place, err = reoccupy(s.Address.Path, *s.Node) })
 	}
 	if err != nil {
 		t.custody.reject(key)
@@ -125,10 +164,15 @@ func (t *Table) resumeListener(spec *unit.Socket, s *SocketRecord, take take) (*
 	}
 	l.fd, l.given, l.base = fd, s.Given, s.baseline(fd)
 	l.listening = s.Listening || accepts(fd)
+	l.wanted, l.gone, l.made = l.listening, s.Gone, cmp.Or(s.Made, l.made)
 	l.kept.add(fd)
-	if l.listening {
+	switch {
+	case l.listening:
 		l.watch.add(spec.Name, fd, 0)
+	case l.addr.Network != "unix":
+		l.watch.add(spec.Name, fd, unix.EPOLLIN)
 	}
+	l.mark()
 	return l, nil
 }
 
@@ -209,7 +253,7 @@ func reoccupy(at string, node Node) (*place, error) {
 }
 
 // resumeRing makes a ring of its sockets, if all came.
-func (t *Table) resumeRing(rec *Record, s *SocketRecord, take take) (endpoint, error) {
+func (t *Table) resumeRing(g *group, rec *Record, s *SocketRecord, take take) (endpoint, error) {
 	fds, err := t.takeAll(s, take)
 	if err != nil {
 		return t.remain(rec, s, fds, err)
@@ -218,7 +262,7 @@ func (t *Table) resumeRing(rec *Record, s *SocketRecord, take take) (endpoint, e
 	for i, seat := range rec.Seats {
 		weights[i] = seat.Weight
 	}
-	r := newRing(rec.Spec, s.Address, t.watch, t.custody, weights)
+	r := t.newRing(g, rec.Spec, s.Address, weights)
 	r.mark = mark{class: s.Ring.Class, hops: s.Ring.Hops}
 	r.uid, r.filtered, r.lost = s.Ring.UID, s.Ring.Filtered, s.Ring.Lost
 	r.anchor = &shard{fd: fds[0], cookie: s.Cookie, base: observe(fds[0], s.Bound)}

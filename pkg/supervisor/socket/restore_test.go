@@ -403,7 +403,7 @@ func succeeded(t *testing.T) {
 			}
 			must(t, table.Bind(s))
 			must(t, table.Listen("http"))
-			files, err := table.Files("http", 1)
+			files, err := filesOf(table, "http", 1)
 			must(t, err)
 			fd, err := accept(files[0].FD)
 			must(t, err)
@@ -645,10 +645,12 @@ func TestWatchedAgain(t *testing.T) {
 			must(t, err)
 			told := make(chan Finding, 10)
 			must(t, table.Watch(func(_ string, f Finding) { told <- f }))
+			must(t, table.Listen("http")) // it is in use
 			must(t, unix.Shutdown(shardOf(t, table, 1), unix.SHUT_RD))
 			if f := <-told; f.Err != nil || f.Mended == "" {
 				t.Errorf("%+v", f)
 			}
+			must(t, table.Listen("http")) // what was bound anew waits for the next start
 			connect(t, table.Status("http")[0].Address, 1)
 			must(t, table.Close())
 			kept.check(table)
@@ -797,7 +799,7 @@ func TestGivenAgain(t *testing.T) {
 	first := NewTable([]Given{given[0]})
 	first.Remember(kept, kept.save)
 	s := spec("http", given[0].Address)
-	if first.Bind(spec("http", given[0].Address, file("/none/x"))) == nil || len(kept.kept) > 0 {
+	if first.Bind(spec("http", given[0].Address, file("/proc/none/x"))) == nil || len(kept.kept) > 0 {
 		t.Errorf("a Bind that failed has left %v", kept.kept)
 	}
 	must(t, first.Bind(s))
@@ -820,7 +822,7 @@ func TestGivenAgain(t *testing.T) {
 			return fd, true
 		}))
 		must(t, next.Bind(s))
-		files, err := next.Files("http", 0)
+		files, err := filesOf(next, "http", 0)
 		must(t, err)
 		if again && (files[0].FD != now[0].FD || len(next.Unclaimed()) != 1) || !again && files[0].FD != taken {
 			t.Errorf("given again %t: %v, not claimed %v", again, files, next.Unclaimed())
@@ -925,7 +927,7 @@ func TestKeptFromBindToClose(t *testing.T) {
 			more := *s
 			more.Listen = append(slices.Clone(s.Listen), file("@"+t.Name()))
 			bad := *s
-			bad.Listen = append(slices.Clone(s.Listen), tcp("127.0.0.3", 0), file("/none/x"))
+			bad.Listen = append(slices.Clone(s.Listen), tcp("127.0.0.3", 0), file("/proc/none/x"))
 			for what, do := range []func() error{
 				func() error { return table.Bind(s) },
 				func() error { return table.Listen("http") },

@@ -38,6 +38,7 @@ type ring struct {
 	mark  mark
 	watch *watch
 	kept  *custody
+	hands *hands
 
 	mu        sync.Mutex // as in listener
 	spec      *unit.Socket
@@ -65,11 +66,11 @@ type shard struct {
 	base   *Baseline
 }
 
-func newRing(s *unit.Socket, a unit.Address, w *watch, c *custody, weights []uint32) *ring {
+func (t *Table) newRing(g *group, s *unit.Socket, a unit.Address, weights []uint32) *ring {
 	// Class 0 is what ordinary clients have, which may be of this machine too.
 	const classes, hops = 64, 256
 	m := mark{class: uint8(1+rand.IntN(classes-1)) << 2, hops: uint8(1 + rand.IntN(hops-1))}
-	return &ring{addr: a, spec: s, mark: m, watch: w, kept: c, weights: weights}
+	return &ring{addr: a, spec: s, mark: m, watch: t.watch, kept: t.custody, hands: g.hands, weights: weights}
 }
 
 // open binds all sockets of the ring. None listens yet.
@@ -225,6 +226,9 @@ func (r *ring) became(listening bool) {
 	r.listening, r.err = listening, nil
 }
 
+// look tells nothing: its status does.
+func (r *ring) look() []fault { return nil }
+
 // serving says that every shard can be reached, in fact.
 func (r *ring) serving() bool {
 	for _, s := range r.shards {
@@ -261,7 +265,7 @@ func (r *ring) listen() error {
 		s.place = i
 		r.mu.Unlock()
 	}
-	r.look()
+	r.count()
 	r.became(true)
 	r.listenIn()
 	return nil
@@ -393,7 +397,7 @@ func (r *ring) file(seat int) (File, error) {
 	if seat < 0 {
 		return File{}, fmt.Errorf("cannot pass %s on: the process has no seat", r.at())
 	}
-	return File{FD: r.shards[seat].fd, Name: fdName(r.spec)}, nil
+	return passed(r.shards[seat].fd, r.spec), nil
 }
 
 // status sums up over the shards. Room is where new connections come.

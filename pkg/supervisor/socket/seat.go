@@ -130,18 +130,20 @@ func (r *ring) queued(seat int) int {
 	return r.shards[seat].status().Queue
 }
 
-// Free takes the seat of a process that is gone. Its shards stay open, with their
-// queues and their share. What the process did to the unit's sockets, steered or
-// not, is looked for and mended, as by [Table.Audit]; those who [Table.Watch] hear
-// of it.
+// Free is for a process that is gone, or did not start: it has the unit's sockets no
+// more, nor a seat. Its shards stay open, with their queues and their share. What the
+// process did to the unit's sockets, steered or not, is looked for and mended, as by
+// [Table.Audit]; those who [Table.Watch] hear of it. If it was the last that had a
+// socket, what waited for that is done.
 func (t *Table) Free(name string, holder unit.Invocation) {
 	g, end := t.begin(name)
 	i := g.seatOf(holder)
+	g.hands.free(holder)
 	if holder == 0 || i < 0 && len(g.seats) > 0 {
 		end()
 		return
 	}
-	found := g.audit()
+	found := g.audit(g.seats)
 	if i >= 0 {
 		g.mu.Lock()
 		g.seats[i].holder = 0
@@ -149,7 +151,7 @@ func (t *Table) Free(name string, holder unit.Invocation) {
 		g.lapse()
 	}
 	end()
-	t.tell(name, found)
+	t.watch.say(name, found)
 }
 
 // Steer divides the new connections of a unit among its processes, in proportion
@@ -222,7 +224,7 @@ func (g *group) settle(weights []uint32) {
 		wait = g.handshakes()
 	}
 	for _, r := range g.rings() {
-		r.look()
+		r.count()
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -266,7 +268,10 @@ func (s Settling) Done() bool { return s.Handshakes <= 0 && s.Queue <= 0 }
 // Settled looks at what a process has still to accept. The handshakes are those
 // of all seats of a port: the kernel does not tell them apart.
 func (t *Table) Settled(name string, holder unit.Invocation) (Settling, error) {
-	g := t.group(name)
+	g := t.find(name)
+	if g == nil {
+		return Settling{}, nil
+	}
 	g.mu.Lock()
 	i := g.seatOf(holder)
 	var at seat
@@ -329,7 +334,10 @@ type ShardStatus struct {
 
 // Seats describes the seats of a unit; nil if it is not steered.
 func (t *Table) Seats(name string) []SeatStatus {
-	g := t.group(name)
+	g := t.find(name)
+	if g == nil {
+		return nil
+	}
 	g.mu.Lock()
 	seats := slices.Clone(g.seats)
 	g.mu.Unlock()

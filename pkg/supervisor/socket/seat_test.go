@@ -90,7 +90,7 @@ func steerable(t *testing.T) map[string]unit.Address {
 // shard is the descriptor that a process gets.
 func shardOf(t *testing.T, table *Table, id unit.Invocation) int {
 	t.Helper()
-	files, err := table.Files("http", id)
+	files, err := filesOf(table, "http", id)
 	must(t, err)
 	return files[0].FD
 }
@@ -221,7 +221,7 @@ func TestSeatsAreGivenWithSense(t *testing.T) {
 	if want := "cannot give socket http to one more process: all 2 seats are held (by invocations 1, 2)"; err.Error() != want {
 		t.Errorf("%v", err)
 	}
-	if _, err := table.Files("http", 3); err == nil {
+	if _, err := filesOf(table, "http", 3); err == nil {
 		t.Error("the third got sockets")
 	}
 	steer(t, table, map[unit.Invocation]int{2: 1})
@@ -313,7 +313,7 @@ func TestManySteerAtOnce(t *testing.T) {
 				table.Status("http")
 				table.Seats("http")
 				table.Settled("http", 1)
-				table.Files("http", 2)
+				filesOf(table, "http", 2)
 			}
 		})
 	}
@@ -330,9 +330,9 @@ func TestManySteerAtOnce(t *testing.T) {
 func TestSharedAddressesOfASteeredUnit(t *testing.T) {
 	table := steered(t, 2, file(shortDir(t)+"/x"), tcp("127.0.0.1", 0), tcp("127.0.0.2", 0))
 	sit(t, table, 1, 2)
-	one, err := table.Files("http", 1)
+	one, err := filesOf(table, "http", 1)
 	must(t, err)
-	two, err := table.Files("http", 2)
+	two, err := filesOf(table, "http", 2)
 	must(t, err)
 	if len(one) != 3 || one[0] != two[0] || one[1] == two[1] || one[2] == two[2] {
 		t.Errorf("%v and %v", one, two)

@@ -2,6 +2,7 @@ package socket
 
 import (
 	"errors"
+	"fmt"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -11,6 +12,7 @@ import (
 type Status struct {
 	Address   string // with the real port
 	Listening bool
+	Queues    bool   // no service is up, and yet clients that come now are not refused: they wait for the next start
 	Given     bool   // by systemd, which holds it too
 	Steered   bool   // one socket for each seat: the figures are their sums, the limit's of those that get new connections; see Table.Seats
 	Queue     int    // connections that wait for accept(2); -1: not known
@@ -18,7 +20,7 @@ type Status struct {
 	Drops     uint64 // packets dropped since it was made: handshakes that found no room, and what belongs to no connection; unix: always 0, clients wait or get EAGAIN
 	Retried   uint64 // steered: clients that found no seat and had to try again, which the kernel does after 1 s
 	Lost      uint64 // steered: clients that found no seat and were reset, where the kernel lets us filter nothing
-	Note      string // what a reader would not expect; may be empty
+	Note      string // what a reader would not expect, as long as it is so; may be empty
 	Err       error  // why it is not what it should be
 
 	Last *Finding // what a process last did to it; nil: nothing
@@ -28,28 +30,69 @@ func (l *listener) status() Status {
 	at := l.where().String()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := Status{Address: at, Listening: l.listening, Given: l.given, Queue: -1, Limit: -1, Err: one(errors.Join(l.err, l.warning)), Last: l.last}
-	if l.given {
-		s.Note = "systemd holds it: while the service is down clients wait"
-	} else if l.spec.Steer && l.addr.Network != "unix" {
-		s.Note = "shared by all processes until supervisord binds it anew; only then is it steered"
+	s := Status{Address: at, Given: l.given, Queue: -1, Limit: -1, Err: one(errors.Join(l.err, l.warning)), Last: l.last}
+	for _, text := range l.notes() {
+		s.note(text)
 	}
 	if l.fd < 0 {
 		return s
 	}
+	s.Drops = drops(l.fd)
+	s.Listening = l.reachable()
 	switch {
-	case !l.listening:
+	case !s.Listening:
 		s.Queue = 0
-	case !accepts(l.fd):
-		s.Listening, s.Queue = false, 0
-		s.Note = "a process that has it shut it down; the next start mends it"
 	case l.addr.Network == "unix":
 		s.Queue, s.Limit = unixQueue(l.fd)
 	default:
 		s.Queue, s.Limit = tcpQueue(l.fd)
 	}
-	s.Drops = drops(l.fd)
 	return s
+}
+
+// reachable says what the kernel does with a client, whatever we asked for. It needs
+// mu.
+func (l *listener) reachable() bool {
+	if l.addr.Network == "unix" {
+		return l.listening && accepts(l.fd) && !hungUp(l.fd)
+	}
+	return accepts(l.fd)
+}
+
+// notes needs mu.
+func (l *listener) notes() (all []string) {
+	if l.doing != "" {
+		all = append(all, "supervisord is "+l.doing)
+	}
+	if l.gone != 0 {
+		all = append(all, "it was bound anew, and refuses until the processes that have the old one are replaced")
+	}
+	for _, f := range l.faults() {
+		if !f.quiet {
+			all = append(all, f.note())
+		}
+	}
+	if l.fd < 0 {
+		return all
+	}
+	if want := l.spec.NonBlocking; l.base.nonblocking(want) != want {
+		all = append(all, until([]string{fmt.Sprintf("non_blocking = %v", want)}, whenIdle))
+	}
+	if keys := l.made.waits(l.spec, l.addr); len(keys) > 0 && !l.given {
+		all = append(all, until(keys, whenClosed))
+	}
+	if l.spec.Steer && l.addr.Network != "unix" && !l.given {
+		all = append(all, "shared by all processes until supervisord binds it anew; only then is it steered")
+	}
+	return all
+}
+
+// note adds to what a reader would not expect.
+func (s *Status) note(text string) {
+	if s.Note != "" {
+		s.Note += "; "
+	}
+	s.Note += text
 }
 
 // tcpQueue reads what a listener reports in fields that are named for

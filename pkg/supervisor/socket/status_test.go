@@ -26,7 +26,7 @@ func TestQueueIsShown(t *testing.T) {
 				must(t, err)
 				defer c.Close()
 			}
-			files, err := table.Files("http", 0)
+			files, err := filesOf(table, "http", 0)
 			must(t, err)
 			// An accepted connection stands for all before it: they are queued by then.
 			fd, err := accept(files[0].FD)
@@ -51,7 +51,7 @@ func TestDropsAreCounted(t *testing.T) {
 	defer table.Close()
 	must(t, table.Bind(s))
 	must(t, table.Listen("http"))
-	files, err := table.Files("http", 0)
+	files, err := filesOf(table, "http", 0)
 	must(t, err)
 	to, err := unix.Getsockname(files[0].FD)
 	must(t, err)

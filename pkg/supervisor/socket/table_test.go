@@ -129,7 +129,7 @@ func TestPortWithLingeringConnections(t *testing.T) {
 	c, err := dial(address)
 	must(t, err)
 	defer c.Close()
-	files, err := first.Files("http", 0)
+	files, err := filesOf(first, "http", 0)
 	must(t, err)
 	server, err := accept(files[0].FD)
 	must(t, err)
@@ -157,7 +157,7 @@ func TestCopiesServeAgain(t *testing.T) {
 	defer table.Close()
 	must(t, table.Bind(spec("http", tcp("127.0.0.1", 0))))
 	must(t, table.Listen("http"))
-	files, err := table.Files("http", 0)
+	files, err := filesOf(table, "http", 0)
 	must(t, err)
 	copied, err := unix.FcntlInt(uintptr(files[0].FD), unix.F_DUPFD_CLOEXEC, 3)
 	must(t, err)
@@ -184,7 +184,7 @@ func TestRuinedListenerIsMended(t *testing.T) {
 		"shutdown": func(fd int) error { return unix.Shutdown(fd, unix.SHUT_RD) },
 		"connect":  disconnect,
 	} {
-		files, err := table.Files("http", 0)
+		files, err := filesOf(table, "http", 0)
 		must(t, err)
 		must(t, ruin(files[0].FD))
 		refused(t, address)
@@ -217,8 +217,8 @@ func TestListenIsAllOrNothing(t *testing.T) {
 	served(t, table)
 }
 
-// TestFlagsAreNeverTouched: O_NONBLOCK is what the configuration says and
-// nothing that happens to the socket changes it; no copy leaks into a child.
+// TestFlagsAreNeverTouched: O_NONBLOCK is what the configuration says and nothing that
+// happens to the socket changes it while a process has it; no copy leaks into a child.
 func TestFlagsAreNeverTouched(t *testing.T) {
 	for kind, a := range everyKind(t) {
 		for _, nonblock := range []bool{true, false} {
@@ -228,7 +228,7 @@ func TestFlagsAreNeverTouched(t *testing.T) {
 				table := NewTable(nil)
 				defer table.Close()
 				check := func(when string) {
-					files, err := table.Files("http", 0)
+					files, err := filesOf(table, "http", 1)
 					must(t, err)
 					status, err := unix.FcntlInt(uintptr(files[0].FD), unix.F_GETFL, 0)
 					must(t, err)
@@ -272,7 +272,7 @@ func TestFortySockets(t *testing.T) {
 	must(t, table.Bind(s))
 	must(t, table.Listen("http"))
 	served(t, table)
-	files, err := table.Files("http", 0)
+	files, err := filesOf(table, "http", 0)
 	must(t, err)
 	if len(files) != 40 {
 		t.Fatalf("there are %d", len(files))
@@ -296,17 +296,18 @@ func TestFortySockets(t *testing.T) {
 // they were.
 func TestAllOrNothing(t *testing.T) {
 	dir := shortDir(t)
-	good, bad := file(dir+"/good"), file(dir+"/none/bad")
+	good, bad := file(dir+"/good"), file(dir+"/file/bad")
+	must(t, os.WriteFile(dir+"/file", nil, 0o600))
 	table := NewTable(nil)
 	defer table.Close()
 	must(t, table.Bind(spec("http", tcp("127.0.0.1", 0))))
 	must(t, table.Listen("http"))
 	before := table.Status("http")
-	err := table.Bind(spec("http", good, bad, file(dir+"/none/worse")))
-	if e := (*BindError)(nil); !errors.As(err, &e) || e.Address != bad.Path || !strings.Contains(err.Error(), "/none/worse") {
+	err := table.Bind(spec("http", good, bad, file(dir+"/file/worse")))
+	if e := (*BindError)(nil); !errors.As(err, &e) || e.Address != bad.Path || !strings.Contains(err.Error(), "/file/worse") {
 		t.Fatalf("the error names not both: %v", err)
 	}
-	if names, _ := os.ReadDir(dir); len(names) > 0 {
+	if names, _ := os.ReadDir(dir); len(names) > 1 {
 		t.Errorf("left behind: %v", names)
 	}
 	if after := table.Status("http"); !slices.Equal(after, before) {
@@ -324,7 +325,7 @@ func TestAddressesChange(t *testing.T) {
 	defer table.Close()
 	must(t, table.Bind(spec("http", a, b)))
 	must(t, table.Listen("http"))
-	files, err := table.Files("http", 0)
+	files, err := filesOf(table, "http", 0)
 	must(t, err)
 	must(t, table.Bind(spec("http", c, b)))
 	must(t, table.Listen("http"))
@@ -332,7 +333,7 @@ func TestAddressesChange(t *testing.T) {
 	if _, err := dial(a.Path); err != nil {
 		t.Errorf("the former address does not serve any more: %v", err)
 	}
-	again, err := table.Files("http", 0)
+	again, err := filesOf(table, "http", 0)
 	must(t, err)
 	if again[1].FD != files[1].FD {
 		t.Error("the address that stays got another socket")
@@ -363,7 +364,7 @@ func TestOptionsOfALaterConfiguration(t *testing.T) {
 	if st, err := os.Stat(dir + "/x"); err != nil || st.Mode().Perm() != 0o666 {
 		t.Errorf("mode is %v, %v", st.Mode(), err)
 	}
-	files, err := table.Files("http", 0)
+	files, err := filesOf(table, "http", 0)
 	must(t, err)
 	for _, o := range []struct{ level, name, want int }{
 		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
@@ -428,7 +429,7 @@ func TestManyAtOnce(t *testing.T) {
 		work.Go(func() {
 			for range 200 {
 				table.Status(name)
-				table.Files(name, 0)
+				filesOf(table, name, 0)
 				table.Names()
 			}
 		})
@@ -438,7 +439,7 @@ func TestManyAtOnce(t *testing.T) {
 
 func cookie(t *testing.T, table *Table) uint64 {
 	t.Helper()
-	files, err := table.Files("http", 0)
+	files, err := filesOf(table, "http", 0)
 	must(t, err)
 	c, err := unix.GetsockoptUint64(files[0].FD, unix.SOL_SOCKET, unix.SO_COOKIE)
 	must(t, err)
@@ -476,7 +477,7 @@ func served(t *testing.T, table *Table) {
 // answer serves one connection as a worker would.
 func answer(t *testing.T, table *Table, i int) {
 	t.Helper()
-	files, err := table.Files("http", 0)
+	files, err := filesOf(table, "http", 0)
 	must(t, err)
 	fd, err := accept(files[i].FD)
 	must(t, err)
@@ -495,7 +496,7 @@ func TestShutWhileItRefuses(t *testing.T) {
 		defer table.Close()
 		must(t, table.Bind(s))
 		must(t, table.Seat("http", 1, false))
-		files, err := table.Files("http", 1)
+		files, err := filesOf(table, "http", 1)
 		must(t, err)
 		if err := unix.Shutdown(files[0].FD, unix.SHUT_RD); err != unix.ENOTCONN {
 			t.Fatalf("shutdown: %v", err)
@@ -513,4 +514,15 @@ func TestShutWhileItRefuses(t *testing.T) {
 			t.Errorf("steered %v: the server read %d bytes, %v", steer, n, err)
 		}
 	}
+}
+
+// filesOf is what a process of the unit's last Bind gets.
+func filesOf(table *Table, name string, id unit.Invocation) ([]File, error) {
+	g, end := table.begin(name)
+	s := g.spec
+	end()
+	if s == nil {
+		return nil, nil
+	}
+	return table.Files(s, id)
 }

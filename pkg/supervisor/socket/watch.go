@@ -2,6 +2,7 @@ package socket
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"sync"
 	"syscall"
@@ -13,18 +14,24 @@ import (
 // A watch hears at once of what is fatal to a socket: an epoll(7) instance has
 // all that listen, edge-triggered and for EPOLLRDHUP only, so ordinary clients
 // wake nobody. EPOLLIN is added where no client is to come: seats without a
-// share. The instance lies in the runtime's own poller, and costs no thread.
+// share, and sockets that refuse. What becomes of paths an inotify(7) instance
+// tells (marks.go). Both lie in the runtime's own poller, and cost no thread.
+//
+// Its goroutines wait for no unit: each unit has at most one audit in progress, which
+// its own file system may hold up for as long as it likes.
 type watch struct {
 	audit func(name string)
 
-	mu    sync.Mutex
-	tell  func(string, Finding)
-	file  *os.File // the epoll instance; nil: nobody has asked yet
-	fds   map[int]watched
-	soon  map[string]*time.Timer // audits that are to come
-	last  map[string]time.Time   // when an audit last began
-	ended bool
-	work  sync.WaitGroup
+	mu     sync.Mutex
+	tell   func(string, Finding)
+	news   []news   // to be told
+	at     bool     // somebody is telling
+	file   *os.File // the epoll instance; nil: nobody has asked yet
+	fds    map[int]watched
+	marks  marks
+	audits map[string]*audit
+	ended  bool
+	work   sync.WaitGroup
 }
 
 type watched struct {
@@ -32,36 +39,83 @@ type watched struct {
 	events uint32
 }
 
+// An audit is what goes on for one unit.
+type audit struct {
+	timer   *time.Timer // the next one is to come; nil: none
+	running bool
+	again   bool // something happened while it ran
+	last    time.Time
+}
+
+type news struct {
+	name  string
+	found Finding
+}
+
 // pause is the least time between two audits of a unit: a process that ruins its
 // socket again and again shall not have all of a processor.
 const pause = 100 * time.Millisecond
 
-func newWatch(audit func(string)) *watch {
-	return &watch{audit: audit, fds: map[int]watched{}, soon: map[string]*time.Timer{}, last: map[string]time.Time{}}
+// maxNews is how many findings wait for whoever hears them; one that names a dead
+// socket is never dropped.
+const maxNews = 1000
+
+func newWatch(audits func(name string)) *watch {
+	return &watch{audit: audits, fds: map[int]watched{}, audits: map[string]*audit{}, marks: newMarks()}
 }
 
 // Watch makes tell be called with each thing that a process did to a socket, once
-// it is mended, until the Table is closed: a listener that is shut down is noticed
-// at once, as is a client that comes to a seat without a share; the rest when
-// somebody calls [Table.Audit], [Table.Free] or [Table.Steer]. tell is called by a
-// goroutine of the Table or by who called one of these, so it must not wait for
-// them. A second Watch replaces tell.
+// it is mended, until the Table is closed: a listener that is shut down, a path that
+// is removed, replaced or moved, a client that comes where nobody was to come, are
+// noticed at once; the rest at the next event ([Table.Audit], [Table.Free],
+// [Table.Listen]). tell is called by a goroutine of the Table, in order and under no
+// lock, and may call the Table. What waits for it is bounded, but what names a dead
+// socket ([Finding.Dead]) is told in any case, even if it was found before Watch.
+// A second Watch replaces tell.
+//
+// Where inotify(7) is not to be had (fs.inotify.max_user_instances) paths are only
+// looked at at events.
 func (t *Table) Watch(tell func(name string, f Finding)) error {
 	if err := t.watch.start(tell); err != nil {
 		return fmt.Errorf("cannot watch sockets: %w", err)
 	}
+	t.watch.startMarks()
 	return nil
 }
 
-func (t *Table) tell(name string, found []Finding) {
-	t.watch.mu.Lock()
-	tell := t.watch.tell
-	t.watch.mu.Unlock()
-	if tell == nil {
-		return
-	}
+// say has findings told.
+func (w *watch) say(name string, found []Finding) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for _, f := range found {
-		tell(name, f)
+		if !w.ended && (f.Dead != 0 || w.tell != nil && len(w.news) < maxNews) {
+			w.news = append(w.news, news{name, f})
+		}
+	}
+	w.report()
+}
+
+// report needs mu.
+func (w *watch) report() {
+	if !w.at && !w.ended && w.tell != nil && len(w.news) > 0 {
+		w.at = true
+		w.work.Go(w.reporting)
+	}
+}
+
+// reporting ends when everything is told.
+func (w *watch) reporting() {
+	for {
+		w.mu.Lock()
+		if w.ended || len(w.news) == 0 {
+			w.at = false
+			w.mu.Unlock()
+			return
+		}
+		n, tell := w.news[0], w.tell
+		w.news = w.news[1:]
+		w.mu.Unlock()
+		tell(n.name, n.found)
 	}
 }
 
@@ -69,6 +123,7 @@ func (w *watch) start(tell func(string, Finding)) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.tell = tell
+	w.report()
 	if w.file != nil || w.ended {
 		return nil
 	}
@@ -112,23 +167,56 @@ func (w *watch) run(conn syscall.RawConn) {
 	}
 }
 
-// stir has a unit audited soon.
+// stir has the unit of a descriptor audited soon.
 func (w *watch) stir(fd int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	at, ok := w.fds[fd]
-	if !ok || w.soon[at.name] != nil || w.ended {
+	if at, ok := w.fds[fd]; ok {
+		w.soon(at.name, 0)
+	}
+}
+
+// soon needs mu. It waits at least so long.
+func (w *watch) soon(name string, wait time.Duration) {
+	if w.ended {
 		return
 	}
-	wait := time.Until(w.last[at.name].Add(pause))
-	w.work.Add(1)
-	w.soon[at.name] = time.AfterFunc(wait, func() {
-		defer w.work.Done()
-		w.mu.Lock()
-		delete(w.soon, at.name)
-		w.last[at.name] = time.Now()
-		w.mu.Unlock()
-		w.audit(at.name)
+	a := w.audits[name]
+	if a == nil {
+		w.forget()
+		a = &audit{}
+		w.audits[name] = a
+	}
+	switch {
+	case a.running:
+		a.again = true
+	case a.timer == nil:
+		w.work.Add(1)
+		wait = max(wait, time.Until(a.last.Add(pause)))
+		a.timer = time.AfterFunc(wait, func() { w.look(name, a) })
+	}
+}
+
+// look is one audit, and has another come if something happened meanwhile.
+func (w *watch) look(name string, a *audit) {
+	defer w.work.Done()
+	w.mu.Lock()
+	a.timer, a.running, a.last = nil, true, time.Now()
+	w.mu.Unlock()
+	w.audit(name)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	a.running = false
+	if a.again {
+		a.again = false
+		w.soon(name, 0)
+	}
+}
+
+// forget is for units of which nothing was heard lately. It needs mu.
+func (w *watch) forget() {
+	maps.DeleteFunc(w.audits, func(_ string, a *audit) bool {
+		return !a.running && a.timer == nil && time.Since(a.last) > pause
 	})
 }
 
@@ -153,6 +241,7 @@ func (w *watch) add(name string, fd int, events uint32) {
 func (w *watch) drop(fd int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.marks.drop(fd)
 	if _, ok := w.fds[fd]; !ok {
 		return
 	}
@@ -176,22 +265,16 @@ func (w *watch) control(op, fd int, events uint32) (err error) {
 	return err
 }
 
-// forget is for a unit that has no sockets left.
-func (w *watch) forget(name string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.last, name)
-}
-
 // close waits for the audits that have begun.
 func (w *watch) close() {
 	w.mu.Lock()
 	w.ended = true
-	for _, timer := range w.soon {
-		if timer.Stop() {
+	for _, a := range w.audits {
+		if a.timer != nil && a.timer.Stop() {
 			w.work.Done()
 		}
 	}
+	w.marks.close()
 	if w.file != nil {
 		w.file.Close()
 		w.file = nil

@@ -1,0 +1,128 @@
+package socket
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// What processes have in hand decides what may be done to a socket. O_NONBLOCK lies
+// on what they all share: it is set only while no process has the socket. And where
+// a socket had to be replaced, those that have the old one are to be named, since
+// nothing reaches them any more. So each hand-out is noted, from [Table.Files] to
+// [Table.Free].
+
+// hands says which processes have which sockets of a unit.
+type hands struct {
+	mu      sync.Mutex
+	of      map[unit.Invocation][]Held
+	unknown map[uint64]bool // cookies of a record that does not say who has them
+}
+
+// A Held is one socket that a process was given.
+type Held struct {
+	Cookie  uint64 // SO_COOKIE
+	Address string
+	Dead    bool `json:",omitempty"` // it was replaced: no client reaches it
+}
+
+func newHands() *hands {
+	return &hands{of: map[unit.Invocation][]Held{}, unknown: map[uint64]bool{}}
+}
+
+// give notes what a process gets. Holder 0 is not counted.
+func (h *hands) give(holder unit.Invocation, sockets []Held) {
+	if holder == 0 {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := slices.Clone(h.of[holder])
+	for _, s := range sockets {
+		if !slices.ContainsFunc(all, func(x Held) bool { return x.Cookie == s.Cookie }) {
+			all = append(all, s)
+		}
+	}
+	h.of[holder] = all
+}
+
+// free takes all from a process.
+func (h *hands) free(holder unit.Invocation) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.of, holder)
+}
+
+// have says whether a process has a socket, alive or dead.
+func (h *hands) have(cookie uint64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.unknown[cookie] {
+		return true
+	}
+	for _, sockets := range h.of {
+		if slices.ContainsFunc(sockets, func(s Held) bool { return s.Cookie == cookie }) {
+			return true
+		}
+	}
+	return false
+}
+
+// bury notes that a socket is dead, and says whether a process has it.
+func (h *hands) bury(cookie uint64) (held bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	held = h.unknown[cookie]
+	delete(h.unknown, cookie)
+	for id, sockets := range h.of {
+		sockets = slices.Clone(sockets) // a record may have the other
+		for i := range sockets {
+			if sockets[i].Cookie == cookie {
+				sockets[i].Dead, held = true, true
+			}
+		}
+		h.of[id] = sockets
+	}
+	return held
+}
+
+// dead lists the dead sockets that processes have, each once.
+func (h *hands) dead() []Held {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	each := map[uint64]Held{}
+	for _, sockets := range h.of {
+		for _, s := range sockets {
+			if s.Dead {
+				each[s.Cookie] = s
+			}
+		}
+	}
+	return slices.SortedFunc(maps.Values(each), func(a, b Held) int { return cmp.Compare(a.Cookie, b.Cookie) })
+}
+
+// forget is for a socket that is closed for good: who has it is not counted by it.
+func (h *hands) forget(cookie uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.unknown, cookie)
+}
+
+func (h *hands) empty() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.of)+len(h.unknown) == 0
+}
+
+// records lists them for a later supervisord.
+func (h *hands) records() (all []HolderRecord) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(h.of)) {
+		all = append(all, HolderRecord{Holder: id, Sockets: h.of[id]})
+	}
+	return all
+}
