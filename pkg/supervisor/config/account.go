@@ -42,7 +42,7 @@ func readAccount(c cursor, what string) string {
 	case !accountName().MatchString(s):
 		c.wrong("%s is not a %s; write a name, or a decimal id from 0 to 4294967294 other than 65535", show(s), what)
 	case !c.file.load.knows(what, s) && atEachStart(c):
-		c.doubtful("there is no %s %s in /etc/%s; it is asked of getent at each start, which fails if that does not know it either", what, s, database[what])
+		c.doubtful("%s %s is not in /etc/%s; getent is asked for it at each start, which fails if it is unknown there too", what, s, database[what])
 	case !c.file.load.knows(what, s):
 		c.wrong("there is no %s %s in /etc/%s; write another, or a decimal id", what, s, database[what])
 	}

@@ -53,9 +53,9 @@ func TestUsersThatAre(t *testing.T) {
 func TestUserThatOnlyGetentMayKnowIsAWarning(t *testing.T) {
 	socket := "[socket.s]\nlisten_stream = [\"/run/s.sock\"]\n"
 	for text, want := range map[string]string{
-		"[service.a]\n" + sleeper + "user = \"ldapuser\"\n":                 "DIR/main.toml:3:1: warning: service.a.user: there is no user ldapuser in /etc/passwd; it is asked of getent at each start, which fails if that does not know it either",
-		"[service.a]\n" + sleeper + "user = \"0\"\ngroup = \"ldapgroup\"\n": "DIR/main.toml:4:1: warning: service.a.group: there is no group ldapgroup in /etc/group; it is asked of getent at each start, which fails if that does not know it either",
-		"[service.a]\n" + sleeper + "user = \"70001\"\n":                    "DIR/main.toml:3:1: warning: service.a.user: 70001 is not in /etc/passwd, which would name its group; it is asked of getent at each start; write group as well if it is nowhere",
+		"[service.a]\n" + sleeper + "user = \"ldapuser\"\n":                 "DIR/main.toml:3:1: warning: service.a.user: user ldapuser is not in /etc/passwd; getent is asked for it at each start, which fails if it is unknown there too",
+		"[service.a]\n" + sleeper + "user = \"0\"\ngroup = \"ldapgroup\"\n": "DIR/main.toml:4:1: warning: service.a.group: group ldapgroup is not in /etc/group; getent is asked for it at each start, which fails if it is unknown there too",
+		"[service.a]\n" + sleeper + "user = \"70001\"\n":                    "DIR/main.toml:3:1: warning: service.a.user: 70001 is not in /etc/passwd, which would name its group; getent is asked for it at each start; write group as well if it is unknown there too",
 		socket + "socket_user = \"ldapuser\"\n":                             "DIR/main.toml:3:1: socket.s.socket_user: there is no user ldapuser in /etc/passwd; write another, or a decimal id",
 		"[manager]\nread_group = \"ldapgroup\"\n":                           "DIR/main.toml:2:1: manager.read_group: there is no group ldapgroup in /etc/group; write another, or a decimal id",
 	} {

@@ -111,7 +111,7 @@ func (l *load) follow() {
 				continue
 			}
 			why := l.errors[k.from.of][0]
-			s.set["sockets"].element(i, nil).wrong("[socket.%s] has an error (%s:%d); mend that first", quoteKey(name), why.File, why.Line)
+			s.set["sockets"].element(i, nil).wrong("[socket.%s] has an error (%s:%d); fix that first", quoteKey(name), why.File, why.Line)
 		}
 	}
 }

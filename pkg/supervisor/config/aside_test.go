@@ -234,7 +234,7 @@ func TestAsideSaysWhatIsWrong(t *testing.T) {
 		got += a.String() + "\n" + said(a.Problems, dir) + "\n"
 	}
 	want := `api
-DIR/main.toml:5:12: service.api.sockets: [socket.http] has an error (DIR/http.toml:2); mend that first
+DIR/main.toml:5:12: service.api.sockets: [socket.http] has an error (DIR/http.toml:2); fix that first
 http.socket
 DIR/http.toml:2:18: socket.http.listen_stream: "x" has no port; write one, like "x:8080"
 DIR/http.toml:3:1: socket.http.backlog: 0 is out of range; it can be from 1 to 2147483647

@@ -262,7 +262,7 @@ func (s *service) check(o Options) {
 func (s *service) checkAccount(o Options) {
 	p := s.Program
 	if isID(p.User) && p.Group == "" && !s.from.file.load.knows("user", p.User) {
-		s.set["user"].doubtful("%s is not in /etc/passwd, which would name its group; it is asked of getent at each start; write group as well if it is nowhere", p.User)
+		s.set["user"].doubtful("%s is not in /etc/passwd, which would name its group; getent is asked for it at each start; write group as well if it is unknown there too", p.User)
 	}
 	for _, name := range []string{"user", "group"} {
 		if c, ok := s.set[name]; ok && !o.Root && c.value != "" {

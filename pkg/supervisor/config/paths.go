@@ -61,7 +61,7 @@ const maxRuntimeDirectory = maxSunPath - len("/notify/") - 16
 // that are too long, which would only show then.
 func (l *load) checkRuntimeDirectory() {
 	if dir := l.config.Manager.RuntimeDirectory; len(dir) > maxRuntimeDirectory {
-		l.manager.child("runtime_directory", nil).wrong("%q has %d bytes, too many for the unix sockets in it (unix(7)); write a directory of at most %d bytes", dir, len(dir), maxRuntimeDirectory)
+		l.manager.child("runtime_directory", nil).wrong("%q has %d bytes, too many for the unix sockets in it (unix(7)); use a directory of at most %d bytes", dir, len(dir), maxRuntimeDirectory)
 	}
 }
 
