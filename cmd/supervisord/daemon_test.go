@@ -113,7 +113,13 @@ func (r *running) start() {
 func (r *running) launch(env ...string) <-chan struct{} {
 	r.Helper()
 	b, _ := binaries()
-	r.cmd = exec.Command(b.Supervisord(), "-c", r.path("supervisord.toml"))
+	return r.run(exec.Command(b.Supervisord(), "-c", r.path("supervisord.toml")), env...)
+}
+
+// run runs a command that is, or becomes, a supervisord.
+func (r *running) run(cmd *exec.Cmd, env ...string) <-chan struct{} {
+	r.Helper()
+	r.cmd = cmd
 	r.cmd.Env = append(os.Environ(), env...)
 	r.cmd.Dir = r.dir
 	stderr, err := r.cmd.StderrPipe()
@@ -342,10 +348,10 @@ bake = "10ms"
 }
 
 func TestWrongConfigurationStartsNothing(t *testing.T) {
-	r := at(t, "[service.api]\nexec_start = \"/bin/true\"\ntype = \"notfy\"\nrestart_sec = 5\n")
+	r := at(t, "log_level = \"loud\"\n[service.api]\nexec_start = \"/bin/true\"\ntype = \"notfy\"\n") // of [manager]
 	r.launch()
-	r.has(r.line("service.api.type"), "supervisord.toml:7:", `"notify"`)
-	r.has(r.line("service.api.restart_sec"), "supervisord.toml:8:")
+	r.has(r.line("manager.log_level"), "supervisord.toml:5:", `"warn"`)
+	r.has(r.line("service.api.type"), "supervisord.toml:8:", `"notify"`)
 	r.end(1)
 	if _, err := os.Stat(r.path("run")); err == nil {
 		t.Error("it made its runtime directory")

@@ -122,8 +122,12 @@ func check(path string) int {
 }
 
 func load(path string) (*config.Config, []config.Problem) {
-	o := config.Options{Root: os.Geteuid() == 0, PID1: os.Getpid() == 1, Environ: os.Environ(), Terminal: term.IsTerminal(int(os.Stdout.Fd()))}
-	return config.Load(path, o)
+	return config.Load(path, options())
+}
+
+// options say for whom the configuration is read.
+func options() config.Options {
+	return config.Options{Root: os.Geteuid() == 0, PID1: os.Getpid() == 1, Environ: os.Environ(), Terminal: term.IsTerminal(int(os.Stdout.Fd()))}
 }
 
 // report prints problems and says whether one of them is more than a warning.

@@ -59,8 +59,9 @@ func configuration(f flags) (*config.Config, func(), error) {
 	if f.demo {
 		return prepareDemo()
 	}
-	c, problems := load(f.config)
-	if report(os.Stderr, problems) {
+	c, problems := config.LoadAtStart(f.config, options())
+	report(os.Stderr, problems)
+	if c == nil {
 		return nil, nil, &reported{}
 	}
 	return c, func() {}, nil
@@ -112,9 +113,7 @@ func (d *assembly) build() (err error) {
 		return err
 	}
 	d.manager.Bind()
-	for _, g := range d.table.Unclaimed() {
-		return g.Unused()
-	}
+	d.releaseGiven()
 	if d.control, err = ipc.Listen(d.store.Runtime(), config.ControlSocket); err != nil {
 		return err
 	}

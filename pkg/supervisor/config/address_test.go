@@ -40,3 +40,12 @@ func TestAddressOfMetrics(t *testing.T) {
 		}
 	}
 }
+
+// What supervisord listens on itself needs no [manager] to be in the way.
+func TestControlSocketIsTaken(t *testing.T) {
+	_, problems := Decode("/x.toml", []byte("[socket.a]\nlisten_stream = [\"/run/supervisord/control.sock\"]\n"), Options{Root: true})
+	want := "/x.toml:2:18: socket.a.listen_stream: /run/supervisord/control.sock cannot be bound together with /run/supervisord/control.sock of manager.runtime_directory (/x.toml:1)"
+	if len(problems) != 1 || problems[0].String() != want {
+		t.Error(problems)
+	}
+}

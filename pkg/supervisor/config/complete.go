@@ -29,21 +29,37 @@ func (l *load) complete() {
 	if !l.manager.names("read_group") && l.o.Root {
 		m.ReadGroup = defaultGroup
 	}
+	l.checkRuntimeDirectory()
 	l.socketNames = slices.Sorted(maps.Keys(l.sockets))
 	for _, name := range l.socketNames {
-		s := l.sockets[name]
-		s.complete()
-		l.config.Sockets = append(l.config.Sockets, &s.Socket)
+		l.sockets[name].complete()
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.services)) {
 		s := l.services[name]
 		s.complete(l.o)
 		l.checkSockets(s)
-		l.config.Services = append(l.config.Services, &s.Spec)
 	}
+	l.follow()
 	l.share()
 	l.checkAddresses()
+	l.follow()
+	l.collect()
 	l.checkTrust()
+}
+
+// collect puts into the configuration what is right.
+func (l *load) collect() {
+	for _, s := range l.standingSockets() {
+		l.config.Sockets = append(l.config.Sockets, &s.Socket)
+	}
+	for _, s := range l.standingServices() {
+		l.config.Services = append(l.config.Services, &s.Spec)
+	}
+	slices.SortFunc(l.config.Sockets, func(a, b *unit.Socket) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(l.config.Services, func(a, b *unit.Spec) int { return strings.Compare(a.Name, b.Name) })
+	if l.atStart {
+		l.leaveOut()
+	}
 }
 
 // checkTrust names services that run as root beside some that do not. Where none
@@ -241,12 +257,12 @@ func (s *service) check(o Options) {
 	s.checkAccount(o)
 }
 
-// checkAccount: a number alone names no group, and only root runs programs as
+// checkAccount: a number that no database has names no group, and only root runs programs as
 // somebody else.
 func (s *service) checkAccount(o Options) {
 	p := s.Program
 	if isID(p.User) && p.Group == "" && !s.from.file.load.knows("user", p.User) {
-		s.set["user"].wrong("%s has no entry in /etc/passwd, which would name its group; write group as well", p.User)
+		s.set["user"].doubtful("%s is not in /etc/passwd, which would name its group; getent is asked for it at each start; write group as well if it is unknown there too", p.User)
 	}
 	for _, name := range []string{"user", "group"} {
 		if c, ok := s.set[name]; ok && !o.Root && c.value != "" {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
@@ -41,7 +42,7 @@ exec_start = "/srv/api/api"
 		},
 		Sockets: []*unit.Socket{{
 			Name: "http", Listen: []unit.Address{{Network: "tcp", Port: 8080}}, FDName: "http", Backlog: 4096,
-			Mode: 0o666, NonBlocking: true, WhenDown: unit.Refuse,
+			Mode: 0o666, NonBlocking: true, NoDelay: true, WhenDown: unit.Refuse,
 		}},
 		Services: []*unit.Spec{{
 			Name: "api", Boot: true, Notify: unit.NotifyAll,
@@ -57,7 +58,7 @@ exec_start = "/srv/api/api"
 			Log:     unit.Log{File: true, MaxSize: 64 << 20, MaxFiles: 5, Compress: true},
 		}},
 	}
-	if d := cmp.Diff(want, c); d != "" {
+	if d := cmp.Diff(want, c, cmpopts.IgnoreUnexported(Config{})); d != "" {
 		t.Error(d)
 	}
 }
@@ -72,7 +73,7 @@ func TestEveryKeyArrives(t *testing.T) {
 			{Network: "tcp", Host: "127.0.0.1"},
 			{Network: "unix", Path: "/run/api.sock"},
 		},
-		NoDelay: true, KeepAlive: true, FreeBind: true, IPv6Only: pointer(true),
+		KeepAlive: true, FreeBind: true, IPv6Only: pointer(true),
 		ReceiveBuf: 256 << 10, SendBuf: 1 << 20, WhenDown: unit.Queue,
 	}
 	if d := cmp.Diff(socket, c.Sockets[0]); d != "" {
@@ -132,7 +133,7 @@ socket_mode = "0660"
 socket_user = "1000"
 socket_group = "1001"
 non_blocking = false
-no_delay = true
+no_delay = false
 keep_alive = true
 free_bind = true
 bind_ipv6_only = "ipv6-only"
@@ -258,6 +259,40 @@ func TestDiff(t *testing.T) {
 	}
 	if d := cmp.Diff(Changes{}, Diff(before, before)); d != "" {
 		t.Error(d)
+	}
+}
+
+// A service is given its sockets when it starts, so it must be started anew for
+// what is new about them: both are changed, and nobody else is.
+func TestDiffNamesTheServicesOfAChangedSocket(t *testing.T) {
+	const text = `
+[socket.a]
+listen_stream = ["1"]
+[socket.b]
+listen_stream = ["2"]
+[service.one]
+exec_start = "/one"
+type = "notify"
+sockets = ["a"]
+[service.both]
+exec_start = "/both"
+type = "notify"
+sockets = ["b", "a"]
+[service.other]
+exec_start = "/other"
+type = "notify"
+sockets = ["b"]
+`
+	before := decoded(t, Options{}, text)
+	for from, to := range map[string]string{
+		`listen_stream = ["1"]`: `listen_stream = ["3"]`,
+		"[socket.a]":            "[socket.a]\nbacklog = 5",
+	} {
+		after := decoded(t, Options{}, strings.Replace(text, from, to, 1))
+		want := Changes{Changed: []string{"a.socket", "both", "one"}}
+		if d := cmp.Diff(want, Diff(before, after)); d != "" {
+			t.Errorf("%s: %s", to, d)
+		}
 	}
 }
 

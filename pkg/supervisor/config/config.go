@@ -31,6 +31,12 @@ type Config struct {
 	Services []*unit.Spec   // by name
 	Files    []string       // all that were read, Path first
 	Digest   string         // SHA-256 of what was read, in hexadecimal
+
+	// What LoadAtStart left out; both are empty after Load.
+	Aside    []Aside  // units with an error, by name; none of them is in Sockets or Services
+	Degraded []string // errors in what has no unit's name, like an include that cannot be read: FILE:LINE:COLUMN: …
+
+	seen *snapshot // nil: it was not read from files
 }
 
 // ControlSocket is the name of the control socket in the runtime directory.
@@ -74,11 +80,26 @@ func (o Options) env(name string) string {
 //
 // The problems are in the order of the text. If one of them is more than a
 // warning, the Config is nil.
-func Load(path string, o Options) (*Config, []Problem) {
+func Load(path string, o Options) (*Config, []Problem) { return newLoad(o).files(path) }
+
+// LoadAtStart is [Load] for a start, where one mistake must not keep everything
+// else down. A unit with an error is set aside, and what cannot even be said to be
+// a unit makes the Config degraded; both are left out, and the others are as Load
+// has them. See [Config.Aside] and [Config.Degraded].
+//
+// The Config is nil only if the first file cannot be read, has a syntax error, or
+// says something wrong of supervisord itself. The problems are all there are,
+// those of what was left out included.
+func LoadAtStart(path string, o Options) (*Config, []Problem) {
 	l := newLoad(o)
+	l.atStart = true
+	return l.files(path)
+}
+
+func (l *load) files(path string) (*Config, []Problem) {
 	l.disk = true
 	if path == "" {
-		path = defaultPath(o)
+		path = defaultPath(l.o)
 	}
 	l.first(path)
 	return l.finish()

@@ -15,6 +15,7 @@ type cursor struct {
 	path  string // as places has it
 	key   string // as people write it: service.api.restart_sec
 	value any
+	of    owner // whose error it is if something is wrong here
 }
 
 // child is the value of a key in the table at c.
@@ -23,12 +24,12 @@ func (c cursor) child(name string, value any) cursor {
 	if c.key != "" {
 		key = c.key + "." + key
 	}
-	return cursor{c.file, name, join(c.path, name), key, value}
+	return cursor{c.file, name, join(c.path, name), key, value, c.of}
 }
 
 // element is the value at i in the array at c. It is called as the array is.
 func (c cursor) element(i int, value any) cursor {
-	return cursor{c.file, c.name, joinIndex(c.path, i), c.key, value}
+	return cursor{c.file, c.name, joinIndex(c.path, i), c.key, value, c.of}
 }
 
 // place is where c is, or what it is in.

@@ -18,10 +18,13 @@ import (
 type load struct {
 	o        Options
 	disk     bool // look at files, users and groups
+	atStart  bool // a unit with an error is set aside
 	config   *Config
 	problems []Problem
-	broken   bool // a syntax error: nothing else is said
+	errors   map[owner][]Problem // those that are no warnings
+	broken   bool                // a syntax error: nothing else is said
 	digest   hash.Hash
+	seen     *snapshot
 
 	sockets     map[string]*socket
 	socketNames []string // sorted, when all are known
@@ -76,19 +79,23 @@ func newLoad(o Options) *load {
 	return &load{
 		o: o, config: &Config{Manager: byDefault().manager}, digest: sha256.New(),
 		sockets: map[string]*socket{}, services: map[string]*service{}, read: map[string]bool{}, accounts: accounts{},
+		errors: map[owner][]Problem{}, seen: newSnapshot(),
 	}
 }
 
-// finish is what Load and Decode return.
+// finish is what Load, LoadAtStart and Decode return.
 func (l *load) finish() (*Config, []Problem) {
 	if !l.broken {
 		l.complete()
 	}
 	problems := inOrder(l.problems, l.config.Files)
-	if slices.ContainsFunc(problems, func(p Problem) bool { return !p.Warning }) {
+	if l.refused() {
 		return nil, problems
 	}
 	l.config.Digest = hex.EncodeToString(l.digest.Sum(nil))
+	if l.disk {
+		l.config.seen = l.seen
+	}
 	return l.config, problems
 }
 
@@ -98,7 +105,14 @@ func (f *file) problem(c cursor, warning bool, message string) {
 		return
 	}
 	at := c.place()
-	f.load.problems = append(f.load.problems, Problem{f.name, at.line, at.col, c.key, brief(message), warning})
+	f.load.note(c.of, Problem{f.name, at.line, at.col, c.key, brief(message), warning})
+}
+
+func (l *load) note(of owner, p Problem) {
+	l.problems = append(l.problems, p)
+	if !p.Warning {
+		l.errors[of] = append(l.errors[of], p)
+	}
 }
 
 // add reads the text of a file. The first one may have more in it than others.
@@ -107,6 +121,7 @@ func (l *load) add(name string, text []byte) {
 	main := f.number == 0
 	if main {
 		l.config.Path = absolute(name)
+		l.manager = cursor{file: f, of: itself}.child("manager", nil)
 	}
 	l.config.Files = append(l.config.Files, name)
 	l.read[name] = true
@@ -114,7 +129,6 @@ func (l *load) add(name string, text []byte) {
 	l.digest.Write(text)
 	top, ok := f.parse(string(text))
 	if !ok {
-		l.broken = true
 		return
 	}
 	f.top(cursor{file: f, value: top}, top, main)
@@ -131,11 +145,15 @@ func (f *file) top(c cursor, table map[string]any, main bool) {
 		case !main && (name == "manager" || name == "include"):
 			c.wrong("it belongs into %s, which includes this file", f.load.config.Files[0])
 		case name == "manager":
+			c.of = itself
 			f.load.manager = c
 			f.keys(c, "manager", "", &target{m: &f.load.config.Manager}, nil)
 		case name == "include":
 			keysOf("")["include"].is.read(&target{}, c)
 		default:
+			if main && meansManager(name) {
+				c.of = itself
+			}
 			f.unknown(c, "")
 		}
 	}
@@ -148,12 +166,14 @@ func (f *file) units(c cursor, read func(name string, c cursor)) {
 		c.wrong("a table was expected, not %s; write [%s.NAME] and its keys below it", noun(c.value), c.name)
 		return
 	}
+	kind := c.name
 	for _, c := range c.sorted(table) {
 		name := c.name
 		if why := badName(name); why != "" {
 			c.wrong("%s", why)
 			continue
 		}
+		c.of = owner{kind, name}
 		if _, ok := c.value.(map[string]any); !ok {
 			c.wrong("a table was expected, not %s; write [%s] and its keys below it", noun(c.value), c.key)
 			c.value = nil

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/safepath"
 )
@@ -20,15 +20,14 @@ const (
 // first reads the file that all begins with.
 func (l *load) first(path string) {
 	path = absolute(path)
-	text, err := safepath.ReadFile(path, maxFile)
+	text, err := l.text(path)
 	if err != nil {
 		l.config.Files = []string{path}
-		l.broken = true
 		why := strings.TrimPrefix(err.Error(), "cannot use "+path+": ")
 		if errors.Is(err, fs.ErrNotExist) {
 			why = "there is no such file; write it, or name another one"
 		}
-		l.problems = []Problem{{File: path, Message: why}}
+		l.unreadable(false, Problem{File: path, Message: why})
 		return
 	}
 	l.add(path, text)
@@ -57,7 +56,7 @@ func (included) read(_ *target, c cursor) {
 // nothing is no error, that a file without a * in its name is missing is one.
 func (l *load) include(c cursor, pattern string) {
 	path := relativeTo(c.file.dir, pattern)
-	found, err := filepath.Glob(path)
+	found, err := l.seen.match(path)
 	if err != nil {
 		c.wrong("%q is not a pattern: a [ has no ]", pattern)
 		return
@@ -68,7 +67,6 @@ func (l *load) include(c cursor, pattern string) {
 	}
 	for _, path := range found {
 		switch {
-		case hidden(path) && !hidden(pattern): // an editor's, as a shell has it
 		case l.broken || l.read[path]:
 		case len(l.config.Files) >= maxFiles:
 			c.wrong("with %q there are more than %d files", pattern, maxFiles)
@@ -79,15 +77,21 @@ func (l *load) include(c cursor, pattern string) {
 	}
 }
 
-func hidden(path string) bool { return strings.HasPrefix(filepath.Base(path), ".") }
-
 func (l *load) includeFile(c cursor, path string) {
-	text, err := safepath.ReadFile(path, maxFile)
+	text, err := l.text(path)
 	if err != nil {
 		c.wrong("%s", err.Error())
 		return
 	}
 	l.add(path, text)
+}
+
+// text reads a file, and keeps what tells whether it is still the same later.
+func (l *load) text(path string) ([]byte, error) {
+	began := time.Now()
+	text, stamp, err := safepath.ReadStamped(path, maxFile)
+	l.seen.read(path, text, stamp, err, began)
+	return text, err
 }
 
 // openToAll says whether everybody may read a file.

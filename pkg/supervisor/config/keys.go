@@ -58,7 +58,7 @@ var keys = []key{
 	{
 		in: "manager", name: "runtime_directory", eg: `"/run/supervisord"`, is: into(directory, func(t *target) *string { return &t.m.RuntimeDirectory }),
 		when: "`/run/supervisord` as root, else `$XDG_RUNTIME_DIR/supervisord`",
-		says: "Where the control socket is, and what a new supervisord must know of this one. Made with mode 0711.",
+		says: "Where the control socket is, and what a new supervisord must know of this one. Made with mode 0711. At most 83 bytes, which leaves room for the names of sockets in it.",
 	},
 	{
 		in: "manager", name: "state_directory", eg: `"/var/lib/supervisord"`, is: into(directory, func(t *target) *string { return &t.m.StateDirectory }),
@@ -123,8 +123,8 @@ var keys = []key{
 		says: "Whether `accept` returns at once when nobody waits. Go, Node.js and event loops want that; a program that simply calls `accept` in a loop needs `false`.",
 	},
 	{
-		in: "socket", name: "no_delay", is: into(boolean, func(t *target) *bool { return &t.s.NoDelay }), def: `false`, like: "NoDelay=",
-		says: "`TCP_NODELAY` for what is accepted.",
+		in: "socket", name: "no_delay", is: into(boolean, func(t *target) *bool { return &t.s.NoDelay }), def: `true`, like: "NoDelay=",
+		says: "`TCP_NODELAY` for what is accepted at a TCP address: small answers are sent at once. With `false`, as systemd has it by default, a program that does not set it itself can be ten times slower on connections that are kept alive.",
 	},
 	{
 		in: "socket", name: "keep_alive", is: into(boolean, func(t *target) *bool { return &t.s.KeepAlive }), def: `false`, like: "KeepAlive=",

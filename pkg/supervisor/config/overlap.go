@@ -3,11 +3,8 @@ package config
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"net/netip"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
@@ -35,31 +32,85 @@ type port struct {
 type ports map[unit.Address]*port
 
 // checkAddresses finds addresses that cannot be bound together: those of sockets,
-// the one of metrics, and that of the control socket.
+// the one of metrics, and that of the control socket. Who is set aside for one of
+// its addresses leaves the others to those that follow.
 func (l *load) checkAddresses() {
 	all := ports{}
 	control := filepath.Join(l.config.Manager.RuntimeDirectory, ControlSocket)
-	all.add(bound{unit.Address{Network: "unix", Path: control}, l.manager.child("runtime_directory", nil), false})
-	all.add(bound{l.config.Manager.MetricsListen, l.manager.child("metrics_listen", nil), false})
-	for _, s := range slices.SortedFunc(maps.Values(l.sockets), byPlace) {
-		for i, a := range s.Listen {
-			from := s.set["listen_stream"].element(i, nil)
-			for _, a := range s.each(a, from) {
-				all.add(bound{a, from, s.IPv6Only != nil && *s.IPv6Only})
+	for _, b := range []bound{
+		{unit.Address{Network: "unix", Path: control}, l.manager.child("runtime_directory", nil), false},
+		{l.config.Manager.MetricsListen, l.manager.child("metrics_listen", nil), false},
+	} {
+		all.judge(b)
+		all.keep(b)
+	}
+	for _, s := range l.standingSockets() {
+		wanted, own := s.wanted(), ports{}
+		for _, b := range wanted {
+			if all.judge(b) {
+				own.judge(b)
 			}
+			own.keep(b)
+		}
+		if l.aside(s.from.of) {
+			continue
+		}
+		for _, b := range wanted {
+			all.keep(b)
 		}
 	}
 }
 
-func (all ports) add(b bound) {
-	if b.Network == "" || b.Network == "tcp" && b.Port == 0 {
+// wanted are all addresses of a socket, in each instance.
+func (s *socket) wanted() (all []bound) {
+	only := s.IPv6Only != nil && *s.IPv6Only
+	for i, a := range s.Listen {
+		from := s.set["listen_stream"].element(i, nil)
+		for _, a := range s.each(a, from) {
+			all = append(all, bound{a, from, only})
+		}
+	}
+	return all
+}
+
+// judge says whether b can be had beside those that are kept, and notes why not.
+func (all ports) judge(b bound) bool {
+	p := all[b.key()]
+	if b.free() || p == nil {
+		return true
+	}
+	other, surely, ok := p.rival(b, hostIP(b.Host))
+	switch {
+	case surely:
+		b.from.wrong("%s cannot be bound together with %s of %s (%s)", b, other, other.from.key, other.from.where())
+	case ok:
+		b.from.doubtful("%s can be bound together with %s of %s (%s) only if [::] does not take IPv4 as well; bind_ipv6_only = \"ipv6-only\" says so", b, other, other.from.key, other.from.where())
+	}
+	return !surely && !ok
+}
+
+func (all ports) keep(b bound) {
+	if b.free() {
 		return
 	}
-	key := unit.Address{Network: b.Network, Port: b.Port, Path: b.Path}
-	if all[key] == nil {
-		all[key] = &port{map[netip.Addr]bound{}, map[bool]bound{}, map[bool]bound{}}
+	p := all[b.key()]
+	if p == nil {
+		p = &port{map[netip.Addr]bound{}, map[bool]bound{}, map[bool]bound{}}
+		all[b.key()] = p
 	}
-	all[key].add(b)
+	ip := hostIP(b.Host)
+	keep(p.same, ip, b)
+	keep(p.first, ip.Is6(), b)
+	if ip.IsUnspecified() {
+		keep(p.wildcard, ip.Is6(), b)
+	}
+}
+
+// free: nobody can have it first.
+func (b bound) free() bool { return b.Network == "" || b.Network == "tcp" && b.Port == 0 }
+
+func (b bound) key() unit.Address {
+	return unit.Address{Network: b.Network, Port: b.Port, Path: b.Path}
 }
 
 // each is what an address is in each instance.
@@ -79,20 +130,6 @@ func (s *socket) each(a unit.Address, from cursor) (all []unit.Address) {
 		all = append(all, b)
 	}
 	return all
-}
-
-func (p *port) add(b bound) {
-	ip := hostIP(b.Host)
-	if other, surely, ok := p.rival(b, ip); surely {
-		b.from.wrong("%s cannot be bound together with %s of %s (%s)", b, other, other.from.key, other.from.where())
-	} else if ok {
-		b.from.doubtful("%s can be bound together with %s of %s (%s) only if [::] does not take IPv4 as well; bind_ipv6_only = \"ipv6-only\" says so", b, other, other.from.key, other.from.where())
-	}
-	keep(p.same, ip, b)
-	keep(p.first, ip.Is6(), b)
-	if ip.IsUnspecified() {
-		keep(p.wildcard, ip.Is6(), b)
-	}
 }
 
 func keep[K comparable](all map[K]bound, k K, b bound) {
@@ -127,13 +164,4 @@ func (p *port) rival(b bound, ip netip.Addr) (other bound, surely, ok bool) {
 func hostIP(host string) netip.Addr {
 	ip, _ := netip.ParseAddr(cmp.Or(host, "::"))
 	return ip
-}
-
-// byPlace is the order of the text.
-func byPlace(a, b *socket) int {
-	x, y := a.from.place(), b.from.place()
-	return cmp.Or(
-		cmp.Compare(a.from.file.number, b.from.file.number),
-		cmp.Compare(x.line, y.line), cmp.Compare(x.col, y.col), strings.Compare(a.Name, b.Name),
-	)
 }

@@ -54,6 +54,17 @@ func (m *Manager) setDirectories(o Options) {
 	setDefault(&m.LogDirectory, filepath.Join(m.StateDirectory, "log"))
 }
 
+// maxRuntimeDirectory leaves room for the sockets in it: notify/ and 16 characters.
+const maxRuntimeDirectory = maxSunPath - len("/notify/") - 16
+
+// checkRuntimeDirectory: services cannot even start if the sockets in it have names
+// that are too long, which would only show then.
+func (l *load) checkRuntimeDirectory() {
+	if dir := l.config.Manager.RuntimeDirectory; len(dir) > maxRuntimeDirectory {
+		l.manager.child("runtime_directory", nil).wrong("%q has %d bytes, too many for the unix sockets in it (unix(7)); use a directory of at most %d bytes", dir, len(dir), maxRuntimeDirectory)
+	}
+}
+
 func setDefault[T comparable](at *T, value T) {
 	if *at == *new(T) {
 		*at = value

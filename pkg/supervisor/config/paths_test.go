@@ -154,3 +154,27 @@ DIR/main.toml:11:1: warning: service.e.working_directory: DIR/nowhere does not e
 		t.Error(problems)
 	}
 }
+
+// A unix socket's name has 107 bytes at most, and a service that cannot be given
+// its notify socket never starts: said before anything does, wherever the directory
+// comes from.
+func TestRuntimeDirectoryTooLongForItsSockets(t *testing.T) {
+	fits, long := "/"+strings.Repeat("d", 82), "/"+strings.Repeat("d", 83)
+	for what, c := range map[string]struct {
+		o     Options
+		text  string
+		right bool
+	}{
+		"it just fits":         {Options{Root: true}, "runtime_directory = \"" + fits + "\"\n", true},
+		"a byte too many":      {Options{Root: true}, "runtime_directory = \"" + long + "\"\n", false},
+		"by XDG_RUNTIME_DIR":   {Options{Environ: []string{"XDG_RUNTIME_DIR=" + long}}, "", false},
+		"by a deep home":       {Options{Environ: []string{"HOME=" + long}}, "", false},
+		"by state_directory":   {Options{}, "state_directory = \"" + long + "\"\n", false},
+		"a deep home does not": {Options{Environ: []string{"HOME=" + long, "XDG_RUNTIME_DIR=/run/user/1000"}}, "", true},
+	} {
+		conf, problems := Decode("/etc/x.toml", []byte("[manager]\n"+c.text), c.o)
+		if c.right != (conf != nil) || !c.right && (problems[0].Key != "manager.runtime_directory" || !strings.Contains(problems[0].Message, "at most 83 bytes")) {
+			t.Errorf("%s: %v", what, problems)
+		}
+	}
+}

@@ -29,7 +29,17 @@ the files, each with its line and column and what would be right; warnings do no
 stop anything.
 
 A changed file takes effect with ` + "`superctl daemon-reload`" + `: the next start, restart or
-reload of a service goes by it. Files are at most 1 MiB each. As root, every
+reload of a service goes by it. With an error in any file it refuses all of them, and
+what was loaded before stays.
+
+When supervisord starts, one mistake does not keep everything else down. A unit with
+an error is set aside: it is shown as failed, with the file and line, and the others
+run. So is a service with a socket that is set aside, the later one of two units that
+want the same address, and a unit that is in two files. An include that cannot be read
+or has a syntax error is left out, and supervisord is degraded. It exits with 1 only
+if the first file cannot be read or has a syntax error, and for an error in ` + "`[manager]`" + `.
+
+Files are at most 1 MiB each. As root, every
 component of their paths must be root's and closed to the writing of others.
 
 Editors that check TOML by a schema find one in ` + "`etc/supervisord.schema.json`" + `: let the
@@ -43,7 +53,7 @@ file begin with ` + "`#:schema PATH`" + `.
 | size | a number of bytes, or a string with K, M, G or T, of 1024 each: ` + "`\"64M\"`" + ` |
 | octal string | ` + "`\"0022\"`" + `: TOML has no numbers with a leading zero |
 | signal | ` + "`\"SIGTERM\"`, `\"TERM\"`, `\"SIGRTMIN+3\"`" + ` or a number from 1 to 64 |
-| user, group | a name, or a decimal id as a string: ` + "`\"1000\"`" + `. One that is not there is an error |
+| user, group | a name, or a decimal id as a string: ` + "`\"1000\"`" + `. One that is not in ` + "`/etc/passwd` or `/etc/group`" + ` is a warning where a service has it, since it is looked up again, by getent(1) if need be, at each start; elsewhere it is an error |
 | name of a unit | 1 to 63 of ` + "`A-Z a-z 0-9 _ . -`" + `, a letter or digit first; not ending in .socket or .service |
 `
 

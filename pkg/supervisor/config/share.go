@@ -11,8 +11,7 @@ import (
 // steered, and what each instance has for itself.
 func (l *load) share() {
 	owner := map[string]*service{}
-	for _, spec := range l.config.Services {
-		s := l.services[spec.Name]
+	for _, s := range l.standingServices() {
 		for i, name := range s.sockets {
 			k := l.sockets[name]
 			if k == nil || !k.Steer && !k.PerInstance() {
@@ -30,6 +29,13 @@ func (l *load) share() {
 			s.Life.Steer = s.Life.Steer || k.Steer && slices.ContainsFunc(k.Listen, func(a unit.Address) bool { return a.Network == "tcp" })
 		}
 		s.checkShare()
+		if l.aside(s.from.of) {
+			for _, name := range s.sockets { // another one can have them
+				if owner[name] == s {
+					delete(owner, name)
+				}
+			}
+		}
 	}
 }
 

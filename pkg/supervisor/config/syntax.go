@@ -12,10 +12,11 @@ import (
 )
 
 // parse reads TOML. After a syntax error that is the only problem there is, in
-// whatever file.
+// whatever file; at a start that goes for the first file alone, and another one is
+// left out.
 func (f *file) parse(text string) (top map[string]any, ok bool) {
 	fail := func(at place, message string) (map[string]any, bool) {
-		f.load.problems = []Problem{{File: f.name, Line: at.line, Col: at.col, Message: "syntax error: " + brief(message)}}
+		f.load.unreadable(f.number > 0, Problem{File: f.name, Line: at.line, Col: at.col, Message: "syntax error: " + brief(message)})
 		return nil, false
 	}
 	for i, r := range text {

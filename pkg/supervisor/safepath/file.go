@@ -111,39 +111,46 @@ func plain(err error) error {
 // links included, is root's or ours and closed to the writing of others. An
 // ordinary user may read what he likes: for him only kind and size are checked.
 func ReadFile(path string, max int64) ([]byte, error) {
+	text, _, err := ReadStamped(path, max)
+	return text, err
+}
+
+// ReadStamped is [ReadFile] with the stamp that the file had before the first
+// byte was read: whoever changes it meanwhile, or later, changes its stamp.
+func ReadStamped(path string, max int64) ([]byte, Stamp, error) {
 	if self() != 0 {
 		return readAsUser(path, max)
 	}
 	w := &walk{asked: path, trusted: true, file: true}
 	if err := w.run(); err != nil {
-		return nil, err
+		return nil, Stamp{}, err
 	}
 	defer unix.Close(w.dir)
 	if w.last == "" {
-		return nil, w.fail(unix.EISDIR)
+		return nil, Stamp{}, w.fail(unix.EISDIR)
 	}
 	return w.read(max)
 }
 
-func (w *walk) read(max int64) ([]byte, error) {
+func (w *walk) read(max int64) ([]byte, Stamp, error) {
 	fd, err := openat(w.dir, w.last, unix.O_RDONLY|quiet, 0)
 	if err != nil {
-		return nil, w.fail(plain(err))
+		return nil, Stamp{}, w.fail(plain(err))
 	}
 	f := os.NewFile(uintptr(fd), w.at)
 	defer f.Close()
 	st, err := stat(fd)
 	if err != nil {
-		return nil, w.fail(err)
+		return nil, Stamp{}, w.fail(err)
 	}
 	if why, hint := w.suspect(st); why != "" {
-		return nil, &Error{Path: w.asked, Component: w.at, Err: fs.ErrPermission, Why: why, Hint: hint}
+		return nil, Stamp{}, &Error{Path: w.asked, Component: w.at, Err: fs.ErrPermission, Why: why, Hint: hint}
 	}
 	text, err := slurp(f, max)
 	if err != nil {
-		return nil, w.fail(err)
+		return nil, Stamp{}, w.fail(err)
 	}
-	return text, nil
+	return text, stampOf(st), nil
 }
 
 // suspect says why others can change a file, or choose which file it is. In a
@@ -162,25 +169,27 @@ func (w *walk) suspect(st unix.Stat_t) (why, hint string) {
 	return "", ""
 }
 
-func readAsUser(path string, max int64) ([]byte, error) {
-	fail := func(err error) ([]byte, error) {
-		return nil, &Error{Path: path, Component: path, Err: err}
+func readAsUser(path string, max int64) ([]byte, Stamp, error) {
+	fail := func(err error) ([]byte, Stamp, error) {
+		return nil, Stamp{}, &Error{Path: path, Component: path, Err: err}
 	}
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
 		return fail(cause(err))
 	}
 	defer f.Close()
-	if st, err := f.Stat(); err != nil {
-		return fail(cause(err))
-	} else if !st.Mode().IsRegular() {
+	st, err := stat(int(f.Fd()))
+	if err != nil {
+		return fail(err)
+	}
+	if kind(st) != unix.S_IFREG {
 		return fail(&notPlain{"it is not a regular file"})
 	}
 	text, err := slurp(f, max)
 	if err != nil {
 		return fail(err)
 	}
-	return text, nil
+	return text, stampOf(st), nil
 }
 
 // slurp reads to the end, also of a file that grows meanwhile, but never more

@@ -533,6 +533,19 @@ func (t *Table) Unclaimed() []Given {
 	return slices.Clone(t.given)
 }
 
+// CloseUnclaimed closes what [Table.Unclaimed] lists, and says what that was.
+// systemd has descriptors of its own.
+func (t *Table) CloseUnclaimed() []Given {
+	t.mu.Lock()
+	given := t.given
+	t.given = nil
+	t.mu.Unlock()
+	for _, g := range given {
+		closeFD(g.FD)
+	}
+	return given
+}
+
 // Names lists the units that have sockets, sorted.
 func (t *Table) Names() (names []string) {
 	t.mu.Lock()
@@ -553,15 +566,11 @@ func (t *Table) Close() (err error) {
 	t.watch.close()
 	t.mu.Lock()
 	names := slices.Collect(maps.Keys(t.units))
-	given := t.given
-	t.given = nil
 	t.mu.Unlock()
 	for _, name := range names {
 		err = errors.Join(err, t.Drop(name))
 	}
-	for _, g := range given {
-		closeFD(g.FD)
-	}
+	t.CloseUnclaimed()
 	return err
 }
 
