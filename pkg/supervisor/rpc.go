@@ -84,10 +84,13 @@ func (m *Manager) ask(verb string, e entry, event unit.Event) error {
 // target is the service that a verb is for.
 func (m *Manager) target(verb, name string) (entry, error) {
 	e := m.find(name)
-	if e.Actor == nil {
-		return e, m.noSuchUnit(verb, name)
+	if e.Actor != nil {
+		return e, nil
 	}
-	return e, nil
+	if a, ok := asideOf(m.configuration(), name); ok {
+		return e, spoiled(verb, a)
+	}
+	return e, m.noSuchUnit(verb, name)
 }
 
 func (m *Manager) isEnding() bool {

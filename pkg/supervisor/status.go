@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
@@ -32,11 +33,24 @@ func (m *Manager) Status(names []string) (ipc.Status, error) {
 			st.Sockets = append(st.Sockets, m.socketStatus(c, services, s.Name))
 		}
 	}
+	for _, a := range c.Aside {
+		known[a.String()] = true
+		if len(names) > 0 && !slices.Contains(names, a.String()) {
+			continue
+		}
+		if a.Socket {
+			st.Sockets = append(st.Sockets, ipc.SocketUnit{Name: a.Name, Sockets: []ipc.Socket{{Queue: -1, Limit: -1, Error: a.Problems[0].String()}}})
+		} else {
+			st.Services = append(st.Services, asideStatus(a, len(names) > 0))
+		}
+	}
 	for _, name := range names {
 		if !known[name] {
 			return ipc.Status{}, m.noSuchUnit("show", name)
 		}
 	}
+	slices.SortStableFunc(st.Services, func(a, b ipc.UnitStatus) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(st.Sockets, func(a, b ipc.SocketUnit) int { return strings.Compare(a.Name, b.Name) })
 	st.Degraded = m.degraded(services, c)
 	st.Notes = facts.notes
 	return st, nil
@@ -49,6 +63,7 @@ func (m *Manager) unitStatus(e entry, f facts, whole bool) ipc.UnitStatus {
 
 // degraded is what does not work of supervisord itself.
 func (m *Manager) degraded(services []entry, c *config.Config) (all []string) {
+	all = slices.Clone(c.Degraded)
 	for _, e := range services {
 		if err := e.View().Fault; err != nil {
 			all = append(all, err.Error())
@@ -71,6 +86,11 @@ func (m *Manager) degraded(services []entry, c *config.Config) (all []string) {
 // failed. It costs little enough to be asked after each event.
 func (m *Manager) Count() (all, active, failed int) {
 	services := m.list()
+	for _, a := range m.configuration().Aside {
+		if !a.Socket {
+			all, failed = all+1, failed+1
+		}
+	}
 	for _, e := range services {
 		switch e.View().State.ActiveState() {
 		case "active", "reloading":
@@ -79,7 +99,7 @@ func (m *Manager) Count() (all, active, failed int) {
 			failed++
 		}
 	}
-	return len(services), active, failed
+	return all + len(services), active, failed
 }
 
 // needed says whether one of the services names the socket.
