@@ -97,7 +97,8 @@ func TestHostileFilesEnd(t *testing.T) {
 	for name, text := range hostile(32 << 10) {
 		t.Run(name, func(t *testing.T) {
 			_, problems := Decode("x.toml", []byte(text), Options{})
-			for _, p := range problems {
+			_, started := decodeAtStart([]byte(text), Options{})
+			for _, p := range append(problems, started...) {
 				if len(p.String()) > 2000 {
 					t.Fatalf("a message of %d bytes", len(p.String()))
 				}

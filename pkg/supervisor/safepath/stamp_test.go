@@ -15,9 +15,13 @@ func TestStampTellsEveryChangeThatTheClockTells(t *testing.T) {
 		must(t, os.Chtimes(path, past, past))
 	}
 	for what, change := range map[string]func() error{
-		"another size":              func() error { return os.WriteFile(path, []byte("longer"), 0o600) },
-		"another mtime":             func() error { return os.Chtimes(path, past, past.Add(time.Second)) },
-		"another file in its place": func() error { must(t, os.WriteFile(dir+"/new", []byte("text"), 0o600)); must(t, os.Chtimes(dir+"/new", past, past)); return os.Rename(dir+"/new", path) },
+		"another size":  func() error { return os.WriteFile(path, []byte("longer"), 0o600) },
+		"another mtime": func() error { return os.Chtimes(path, past, past.Add(time.Second)) },
+		"another file in its place": func() error {
+			must(t, os.WriteFile(dir+"/new", []byte("text"), 0o600))
+			must(t, os.Chtimes(dir+"/new", past, past))
+			return os.Rename(dir+"/new", path)
+		},
 	} {
 		write()
 		_, before, err := ReadStamped(path, 100)
