@@ -170,12 +170,23 @@ func offer(ctx context.Context, steps chan<- step, st step) {
 
 // follow tells what happens in the course of a job, then what became of it.
 func (s *session) follow(ctx context.Context, id string, w waiting, tell func(step)) {
+	var told *ipc.Job
 	for e, err := range s.client().JobEvents(ctx, id, w.wait == "drained") {
-		if err != nil {
+		switch {
+		case err != nil && (told == nil || w.wait == "drained"):
 			tell(step{err: err, over: true})
 			return
+		case err != nil: // supervisord ends, and has said what became of the job
+			tell(step{job: *told, over: true})
+			return
+		case e.Job != nil:
+			told = e.Job
 		}
 		tell(step{event: e})
+	}
+	if told != nil {
+		tell(step{job: *told, over: true})
+		return
 	}
 	j, err := s.client().Job(ctx, id)
 	tell(step{job: j, err: err, over: true})

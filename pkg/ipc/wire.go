@@ -219,7 +219,8 @@ type Event struct {
 	To         string          `json:"to,omitempty"`
 	State      JobState        `json:"state,omitempty"` // kind finished
 	Error      *Error          `json:"error,omitempty"` // kind finished, of a job that did not end well
-	Lost       uint64          `json:"lost,omitempty"`  // with "lost": how many events are missing
+	Job        *Job            `json:"job,omitempty"`   // kind finished, to who follows that job: what became of it
+	Lost       uint64          `json:"lost,omitempty"`  // with "lost": how many events are missing; to who follows one unit: at most
 }
 
 // Reloaded says what a daemon-reload took in.

@@ -145,11 +145,20 @@ func (l *Ledger) end(id unit.JobID, r unit.JobResult, why *ipc.Error, complete f
 	return *j, true
 }
 
+// complete makes the event of a job's end say what became of the job, so that who
+// follows it need not ask.
+func (l *Ledger) complete(e *ipc.Event, id string) {
+	if j, ok := l.Job(id); ok {
+		e.Job = &j
+	}
+}
+
 // finished is the event of a job's end, for who has missed it.
 func (j job) finished() ipc.Event {
 	return ipc.Event{
 		Type: "event", Time: j.Ended, Unit: j.Unit, Jobs: []string{j.ID}, Kind: unit.Finished,
 		Text: j.Verb + ": " + string(j.State), Generation: j.Generation, State: j.State, Error: j.Error,
+		Job: &j.Job,
 	}
 }
 
@@ -165,6 +174,9 @@ func (l *Ledger) FollowJob(ctx context.Context, id string, since uint64, quit <-
 		ended := false
 		for e := range l.Follow(ctx, max(since, j.began), j.Unit, quit) {
 			mine := slices.Contains(e.Jobs, id)
+			if mine && e.Kind == unit.Finished {
+				l.complete(&e, id)
+			}
 			if e.Type != "event" || mine || ended && e.Unit == j.Unit {
 				if !yield(e) {
 					return

@@ -76,7 +76,7 @@ func TestAThousandJobsAtOnce(t *testing.T) {
 		for e := range l.FollowJob(t.Context(), l.name(id), 0, make(chan struct{}), func() bool { return true }) {
 			last = e
 		}
-		if last.Kind != unit.Finished || last.State != ipc.JobDone {
+		if last.Kind != unit.Finished || last.State != ipc.JobDone || last.Job == nil || last.Job.State != ipc.JobDone {
 			t.Fatalf("job %d: the last that its follower is told is %+v", id, last)
 		}
 	}
