@@ -234,7 +234,7 @@ func TestHistoryThatCannotBeKept(t *testing.T) {
 func TestHistoryOfUnits(t *testing.T) {
 	h := keepHouse(t, t.TempDir(), strings.ReplaceAll(withSocket, "$PROGRAM", "/bin/sleep"))
 	for i, name := range []string{"api", "gone", "api", "gone"} {
-		h.remember(ipc.Record{Kind: ipc.RecordExit, Unit: name, Generation: uint32(i)})
+		remember(h.Manager.log, h.history, ipc.Record{Kind: ipc.RecordExit, Unit: name, Generation: uint32(i)})
 	}
 	h.history.Add([]byte(`{"kind":"from the future","unit":"later","generation":{}}` + "\n"))
 	h.history.Add([]byte(`{"kind":"lost","lost":7}` + "\n"))

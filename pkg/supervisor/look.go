@@ -38,14 +38,14 @@ type facts struct {
 	notes []string
 }
 
-func (m *Manager) look(services []entry, c *config.Config) facts {
-	f := facts{Facts: words.Facts{Now: now(), Clock: time.Now(), Memory: map[int]uint64{}, Job: m.jobIn}}
+func (rep *reporter) look(services []entry, c *config.Config) facts {
+	f := facts{Facts: words.Facts{Now: now(), Clock: time.Now(), Memory: map[int]uint64{}, Job: rep.jobIn}}
 	for _, e := range services {
 		for p := range e.View().State.Procs() {
 			f.Memory[p.PID] = resident(p)
 		}
 	}
-	s, current := m.looks.ask(func() *seen { return m.see(services, c) })
+	s, current := rep.looks.ask(func() *seen { return rep.see(services, c) })
 	if s != nil {
 		f.Differs = s.differs
 	}
@@ -59,7 +59,7 @@ func (m *Manager) look(services []entry, c *config.Config) facts {
 }
 
 // see asks the file systems.
-func (m *Manager) see(services []entry, c *config.Config) *seen {
+func (rep *reporter) see(services []entry, c *config.Config) *seen {
 	s := &seen{differs: map[string]bool{}, files: c.FilesDiffer()}
 	for _, e := range services {
 		for _, p := range e.View().Baked {
@@ -99,8 +99,8 @@ func (l *looks) run(f func() *seen, done chan struct{}) {
 }
 
 // jobIn is the first of those who share a job in progress.
-func (m *Manager) jobIn(j unit.Job) *ipc.Job {
-	if x, ok := m.ledger.JobOf(j.ID); ok {
+func (rep *reporter) jobIn(j unit.Job) *ipc.Job {
+	if x, ok := rep.ledger.JobOf(j.ID); ok {
 		return &x
 	}
 	return nil

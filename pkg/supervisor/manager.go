@@ -10,8 +10,6 @@ package supervisor
 
 import (
 	"io"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -26,7 +24,6 @@ import (
 	"github.com/supervisord-go/supervisord/pkg/supervisor/logs"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/metrics"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/safepath"
-	"github.com/supervisord-go/supervisord/pkg/supervisor/service"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/socket"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/store"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
@@ -48,6 +45,9 @@ type Options struct {
 
 // A Manager runs services. Its methods are safe for use by several goroutines.
 type Manager struct {
+	*roster
+	actors  *actors
+	report  *reporter
 	o       Options
 	log     zerolog.Logger
 	epoch   string
@@ -58,25 +58,9 @@ type Manager struct {
 	numbers *numbers
 	history *history.Log
 	metrics *metrics.Server
-	looks   looks
 	sinks   sinks
-	actors  sync.WaitGroup
 	quit    chan struct{} // closed when all has ended
 	closing sync.Once
-
-	mu     sync.Mutex // guards what follows, held for moments
-	config *config.Config
-	asked  uint64 // daemon-reloads that were asked for
-	taken  uint64 // the one whose files config is
-	units  map[string]*entry
-	ending bool
-}
-
-// An entry is a service with all that is kept for it alone.
-type entry struct {
-	*service.Actor
-	counts *metrics.Counters
-	spec   *unit.Spec // what the configuration says; nil: it no longer names it
 }
 
 // now is CLOCK_MONOTONIC.
@@ -110,17 +94,15 @@ func (m *Manager) give(e entry, id unit.JobID, a unit.Asks) bool {
 // Stop ends every service, and returns when all are down, or when what is left
 // cannot be ended. No verb starts one from then on.
 func (m *Manager) Stop() {
-	m.mu.Lock()
-	m.ending = true
-	m.mu.Unlock()
+	m.roster.end()
 	var down sync.WaitGroup
 	for _, e := range m.list() {
-		down.Go(func() { m.end(e) })
+		down.Go(func() { m.endOne(e) })
 	}
 	down.Wait()
 }
 
-func (m *Manager) end(e entry) {
+func (m *Manager) endOne(e entry) {
 	id, ended := m.ledger.Asked(e.Name(), unit.End, nil)
 	if m.give(e, id, unit.Asks{Job: unit.Job{ID: id, Verb: unit.End}}) {
 		<-ended
@@ -146,31 +128,9 @@ func (m *Manager) close() error {
 	for _, e := range m.list() {
 		e.Close()
 	}
-	m.actors.Wait()
+	m.actors.wait()
 	m.numbers.close(m.ledger.Last())
 	m.history.Close()
 	m.sinks.each(func(_ string, k *logs.Sink) { k.Close() })
 	return m.runner.NotifyDir.Close()
-}
-
-// list is what there is, by name.
-func (m *Manager) list() []entry {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	all := make([]entry, 0, len(m.units))
-	for _, e := range m.units {
-		all = append(all, *e)
-	}
-	slices.SortFunc(all, func(a, b entry) int { return strings.Compare(a.Name(), b.Name()) })
-	return all
-}
-
-// find is the service of that name; nil Actor: there is none.
-func (m *Manager) find(name string) entry {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if e := m.units[name]; e != nil {
-		return *e
-	}
-	return entry{}
 }

@@ -31,7 +31,7 @@ func (h *household) scrapes(want ...string) {
 // drops are those of api's only socket.
 func (h *household) drops() uint64 {
 	h.Helper()
-	all := h.account(h.find("api").View())
+	all := h.report.account(h.find("api").View())
 	if len(all) != 1 {
 		h.Fatalf("api has the sockets %v", all)
 	}
@@ -43,7 +43,7 @@ func (h *household) drops() uint64 {
 func (h *household) overflow() {
 	h.Helper()
 	var port int
-	if _, err := fmt.Sscanf(h.account(h.find("api").View())[0].Address, "127.0.0.1:%d", &port); err != nil {
+	if _, err := fmt.Sscanf(h.report.account(h.find("api").View())[0].Address, "127.0.0.1:%d", &port); err != nil {
 		h.Fatal(err)
 	}
 	for before, n := h.drops(), 0; h.drops() == before; n++ {
@@ -90,7 +90,7 @@ func TestDropsOfReloadsAreCounted(t *testing.T) {
 	changed(unit.Change{Kind: unit.Finished, Finish: unit.Finish{Jobs: []unit.JobID{never}, Result: unit.Canceled}})
 	h.scrapes(counted,
 		`supervisord_jobs_total{unit="api",verb="reload",result="canceled"} 1`,
-		fmt.Sprintf(`supervisord_socket_drops_total{unit="http.socket",address=%q} %d`, h.account(h.find("api").View())[0].Address, h.drops()),
+		fmt.Sprintf(`supervisord_socket_drops_total{unit="http.socket",address=%q} %d`, h.report.account(h.find("api").View())[0].Address, h.drops()),
 	)
 	if j, _ := h.ledger.JobOf(never); j.Sockets != nil {
 		t.Errorf("a reload that never began is charged with %v", j.Sockets)

@@ -9,10 +9,12 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
 
+	"github.com/supervisord-go/supervisord/pkg/ipc"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/doors"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/history"
@@ -30,7 +32,7 @@ import (
 func New(o Options) (*Manager, error) {
 	m := &Manager{
 		o: o, log: o.Log, epoch: newEpoch(), began: time.Now(),
-		quit: make(chan struct{}), units: map[string]*entry{}, sinks: newSinks(o.Logs, o.Forward),
+		quit: make(chan struct{}), roster: newRoster(o.Config), sinks: newSinks(o.Logs, o.Forward),
 	}
 	m.doors = doors.New(o.Table, m.doorFault)
 	m.metrics = metrics.NewServer(m.snapshot, o.Log)
@@ -41,18 +43,33 @@ func New(o Options) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := o.Table.Watch(m.found); err != nil {
-		m.log.Warn().Msg(err.Error())
-	}
 	fault := func(err error) { m.log.Error().Msg(err.Error()) }
 	m.numbers = openNumbers(o.State, fault)
 	m.history = history.Open(o.State, fault)
-	m.ledger = ledger.New(m.epoch, m.numbers.jobs(), ledger.World{
-		Account: m.account, Remember: m.remember, Log: m.logEvent,
-	})
-	m.config = o.Config
+	m.wire()
+	if err := o.Table.Watch(m.found); err != nil {
+		m.log.Warn().Msg(err.Error())
+	}
 	m.adopt(o.Config, states)
 	return m, nil
+}
+
+// wire gives each part the others that it uses.
+func (m *Manager) wire() {
+	m.report = &reporter{
+		roster: m.roster, log: m.log, table: m.o.Table, doors: m.doors, sinks: m.sinks,
+		history: m.history, numbers: m.numbers, metrics: m.metrics, looks: &looks{},
+	}
+	m.ledger = ledger.New(m.epoch, m.numbers.jobs(), ledger.World{
+		Account:  m.report.account,
+		Remember: func(r ipc.Record) { remember(m.log, m.history, r) },
+		Log:      func(e ipc.Event, c unit.Change) { logEvent(m.log, e, c) },
+	})
+	m.report.ledger = m.ledger
+	m.actors = &actors{
+		log: m.log, store: m.o.Store, doors: m.doors, runner: m.runner, numbers: m.numbers, ledger: m.ledger,
+		vanish: m.vanish, running: &sync.WaitGroup{},
+	}
 }
 
 // newEpoch tells this supervisord from all others.

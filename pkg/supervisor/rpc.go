@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"os"
-	"strings"
 	"syscall"
 	"time"
 
@@ -23,6 +22,13 @@ var _ ipc.Supervisor = (*Manager)(nil)
 func (m *Manager) Info() ipc.Info {
 	return ipc.Info{Version: m.o.Version, API: ipc.APIVersion, PID: os.Getpid(), Epoch: m.epoch, Since: m.began, Config: m.configuration().Path}
 }
+
+// Status is what anyone may see of the units. See [ipc.Supervisor].
+func (m *Manager) Status(names []string) (ipc.Status, error) { return m.report.Status(names) }
+
+// Count says how many services there are, and how many of them are active or
+// failed. It costs little enough to be asked after each event.
+func (m *Manager) Count() (all, active, failed int) { return m.report.Count() }
 
 // answerWithin is how long a request waits for an actor to take it.
 const answerWithin = 10 * time.Second
@@ -81,43 +87,8 @@ func (m *Manager) ask(verb string, e entry, event unit.Event) error {
 	}
 }
 
-// target is the service that a verb is for.
-func (m *Manager) target(verb, name string) (entry, error) {
-	e := m.find(name)
-	if e.Actor != nil {
-		return e, nil
-	}
-	if a, ok := asideOf(m.configuration(), name); ok {
-		return e, spoiled(verb, a)
-	}
-	return e, m.noSuchUnit(verb, name)
-}
-
-func (m *Manager) isEnding() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.ending
-}
-
 func ending(verb, name string) error {
 	return &ipc.Error{Code: ipc.Ending, Message: fmt.Sprintf("cannot %s %s: supervisord is stopping", verb, name)}
-}
-
-func (m *Manager) noSuchUnit(verb, name string) error {
-	e := &ipc.Error{Code: ipc.NoSuchUnit, Message: fmt.Sprintf("cannot %s %s: there is no such service", verb, name)}
-	if bare, ok := strings.CutSuffix(name, ".socket"); ok && verb != "show" {
-		e.Message = fmt.Sprintf("cannot %s %s: verbs are for services, and %s is a socket", verb, name, bare)
-	}
-	var names []string
-	for _, u := range m.list() {
-		names = append(names, u.Name())
-	}
-	if len(names) > 0 && len(names) <= 12 {
-		e.Hints = []string{"there is " + strings.Join(names, ", ")}
-	} else {
-		e.Hints = []string{"superctl status lists what there is"}
-	}
-	return e
 }
 
 // Job returns a job as it is now.
@@ -177,4 +148,26 @@ func (m *Manager) ResetFailed(r ipc.UnitRequest, by ipc.Caller) error {
 	}
 	m.log.Info().Str("unit", r.Unit).Uint32("uid", by.UID).Msg("asked to forget its failures")
 	return m.ask("reset", e, unit.Clears{})
+}
+
+// roomFor refuses more instances than a service's sockets have places for. What
+// opens a steered socket once never opens more of it.
+func (m *Manager) roomFor(e entry, size int) error {
+	if e.spec == nil {
+		return nil // the rules refuse that
+	}
+	refuse := func(why, hint string) error {
+		return &ipc.Error{Code: ipc.Refused, Message: fmt.Sprintf("cannot scale %s to %d: %s", e.Name(), size, why), Hints: []string{hint}}
+	}
+	for _, s := range e.spec.Sockets {
+		of, err := s.Of(size - 1)
+		if err != nil {
+			return refuse(err.Error(), "a smaller number, or another listen_stream for its sockets and superctl daemon-reload")
+		}
+		if seats := len(m.o.Table.Seats(of.Name)); seats > 0 && size+e.spec.Life.Surge > seats-1 {
+			return refuse(fmt.Sprintf("[socket.%s] is steered, and has places for %d processes, one of them for the next reload", s.Name, seats-1),
+				fmt.Sprintf("instances = %d in the configuration, and a restart of supervisord, make it larger", size))
+		}
+	}
+	return nil
 }

@@ -36,26 +36,9 @@ func (m *Manager) DaemonReload(by ipc.Caller) (ipc.Reloaded, error) {
 	return r, nil
 }
 
-// turn is the number of a daemon-reload. It is drawn before the files are read, so
-// that of several at once the one that has read them last counts.
-func (m *Manager) turn() (uint64, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.ending {
-		return 0, &ipc.Error{Code: ipc.Ending, Message: "cannot take the configuration in: supervisord is stopping"}
-	}
-	m.asked++
-	return m.asked, nil
-}
-
 // takeIn makes c what counts, unless what was read later does already.
 func (m *Manager) takeIn(c *config.Config, turn uint64) (r ipc.Reloaded, latest bool) {
-	m.mu.Lock()
-	before := m.config
-	if latest = turn > m.taken && !m.ending; latest {
-		m.config, m.taken = c, turn
-	}
-	m.mu.Unlock()
+	before, latest := m.accept(c, turn)
 	if latest {
 		m.adopt(c, nil)
 		m.doors.Configure(socketsOf(c))
@@ -75,34 +58,15 @@ func sortOut(problems []config.Problem) (errs, warnings []string) {
 	return errs, warnings
 }
 
-// configuration is what was taken in.
-func (m *Manager) configuration() *config.Config {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.config
-}
-
 // adopt makes an actor for each service of c that has none, and tells the others
 // whether c names them. states is what is known of the former lives of services.
 func (m *Manager) adopt(c *config.Config, states map[string]unit.Service) {
 	fresh := m.unknown(c, states)
 	m.numbers.begin(fresh)
-	m.mu.Lock()
-	if m.config != c || m.ending {
-		m.mu.Unlock()
+	add := func(name string) *entry { return m.newEntry(name, fresh[name]) }
+	if !m.enter(c, add) {
 		return
 	}
-	named := map[string]*unit.Spec{}
-	for _, spec := range c.Services {
-		named[spec.Name] = spec
-		if m.units[spec.Name] == nil {
-			m.units[spec.Name] = m.newEntry(spec.Name, fresh[spec.Name])
-		}
-	}
-	for name, e := range m.units {
-		e.spec = named[name]
-	}
-	m.mu.Unlock()
 	for _, e := range m.list() {
 		m.tellNamed(e)
 	}
@@ -117,42 +81,18 @@ func (m *Manager) tellNamed(e entry) {
 	}
 }
 
-func (m *Manager) names(service string) bool {
-	e := m.find(service)
-	return e.Actor != nil && e.spec != nil
-}
-
-// unknown are the services of c that have no actor, with what was known of them.
-func (m *Manager) unknown(c *config.Config, states map[string]unit.Service) map[string]unit.Service {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	fresh := map[string]unit.Service{}
-	for _, spec := range c.Services {
-		if m.units[spec.Name] == nil {
-			fresh[spec.Name] = states[spec.Name]
-		}
-	}
-	return fresh
-}
-
 func (m *Manager) newEntry(name string, was unit.Service) *entry {
 	state := unit.Service{Inst: make([]unit.Instance, 1), LastGen: was.LastGen, LastInv: was.LastInv}
 	e := &entry{counts: metrics.NewCounters()}
-	e.Actor = m.actor(name, state, e.counts)
+	e.Actor = m.actors.add(name, state, e.counts)
 	return e
 }
 
 // vanish lets go of a service that the configuration no longer names, and of which
 // nothing is left.
 func (m *Manager) vanish(name string) {
-	m.mu.Lock()
-	e := m.units[name]
-	gone := e != nil && e.spec == nil
-	if gone {
-		delete(m.units, name)
-	}
-	m.mu.Unlock()
-	if !gone {
+	e, ok := m.leave(name)
+	if !ok {
 		return
 	}
 	e.Close()

@@ -1,0 +1,134 @@
+package supervisor
+
+import (
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/doors"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/invocation"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/ledger"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/metrics"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/notify"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/process"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/service"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/store"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// actors makes the actors, and does what they order. None of it takes a lock of
+// the Manager's or the roster's.
+type actors struct {
+	log     zerolog.Logger
+	store   *store.Store
+	doors   *doors.Doors
+	runner  *invocation.Runner
+	numbers *numbers
+	ledger  *ledger.Ledger
+	vanish  func(service string) // in a goroutine of its own
+	running *sync.WaitGroup
+}
+
+// wait returns when all have ended.
+func (as *actors) wait() { as.running.Wait() }
+
+// add makes the actor of a service, and lets it run.
+func (as *actors) add(name string, state unit.Service, counts *metrics.Counters) *service.Actor {
+	var a *service.Actor
+	a = service.New(name, state, service.World{
+		Now:   now,
+		Save:  func(r service.Record) error { return as.save(name, r) },
+		Doors: func(w []unit.Door) { as.setDoors(name, w) },
+		Steer: func(shares []unit.Share) { as.steer(name, shares) },
+		Start: func(o service.Order) { as.start(a, o) },
+		Settle: func(id unit.Invocation, atMost time.Duration) {
+			as.runner.Go(func() { as.settle(a, id, atMost) })
+		},
+		Changed: func(cs []unit.Change, before unit.Service, v *service.View) {
+			count(counts, cs, as.ledger.Changed(cs, before, v), v)
+		},
+		Vanish: func() { go as.vanish(name) },
+	})
+	as.running.Go(a.Run)
+	return a
+}
+
+// save stores what the next supervisord must know.
+func (as *actors) save(name string, r service.Record) error {
+	as.numbers.note(name, r.Service.LastGen, r.Service.LastInv)
+	err := as.store.Put(recordKey+name, r)
+	if err != nil {
+		as.numbers.unsure(name)
+	}
+	return err
+}
+
+// start starts an invocation of a service.
+func (as *actors) start(a *service.Actor, o service.Order) {
+	pinned, _ := o.Pinned.(*process.Executable)
+	as.runner.Start(invocation.Order{
+		ID: o.ID, Gen: o.Gen, Inst: o.Inst, Spec: o.Spec, Pinned: pinned, Fresh: o.Fresh, Heir: o.Heir,
+	}, owner{a, o.ID})
+}
+
+// An owner tells an actor what becomes of one invocation.
+type owner struct {
+	*service.Actor
+	id unit.Invocation
+}
+
+func (o owner) Staged(i *invocation.Invocation) {
+	if !o.Tell(service.Staged{ID: o.id, Handle: handle{i}}) {
+		i.Proceed(service.ErrEnded)
+	}
+}
+
+func (o owner) Said(m notify.Message) {
+	o.Tell(service.Heard{ID: o.id, Notice: m.Notice, Status: m.Status, Errno: m.Errno, Reloading: m.Reloading})
+}
+
+func (o owner) Happened(e unit.Event) { o.Tell(e) }
+
+// A handle is an invocation as an actor sees it.
+type handle struct{ *invocation.Invocation }
+
+func (h handle) Program() service.Program {
+	if e := h.Executable(); e != nil {
+		return e
+	}
+	return nil
+}
+
+// setDoors says which sockets a service needs. One that needs none has no process
+// that could hand connections on.
+func (as *actors) setDoors(name string, wanted []unit.Door) {
+	as.doors.Set(name, wanted)
+	if len(wanted) == 0 {
+		as.runner.Pairs.Drop(name)
+	}
+}
+
+// steer says who of a service gets new connections.
+func (as *actors) steer(name string, shares []unit.Share) {
+	if err := as.doors.Steer(name, shares); err != nil {
+		as.log.Error().Str("unit", name).Msg(err.Error())
+	}
+}
+
+// lookAgain is how often it is looked whether a process has settled.
+const lookAgain = 10 * time.Millisecond
+
+// settle tells when nothing is on its way to a process any more, or gives up
+// when nobody can wait for that any longer.
+func (as *actors) settle(a *service.Actor, id unit.Invocation, atMost time.Duration) {
+	tick := time.NewTicker(lookAgain)
+	defer tick.Stop()
+	end := time.Now().Add(atMost)
+	for !as.doors.Settled(a.Name(), id) {
+		if time.Now().After(end) {
+			return
+		}
+		<-tick.C
+	}
+	a.Tell(unit.Quiet{ID: id})
+}

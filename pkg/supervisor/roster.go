@@ -1,0 +1,180 @@
+package supervisor
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/supervisord-go/supervisord/pkg/ipc"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/metrics"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/service"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// A roster says which services there are, and what the configuration says of them.
+// Its lock is held for moments, and no actor takes it.
+type roster struct {
+	mu     sync.Mutex // guards what follows
+	config *config.Config
+	asked  uint64 // daemon-reloads that were asked for
+	taken  uint64 // the one whose files config is
+	units  map[string]*entry
+	ending bool
+}
+
+func newRoster(c *config.Config) *roster { return &roster{config: c, units: map[string]*entry{}} }
+
+// An entry is a service with all that is kept for it alone.
+type entry struct {
+	*service.Actor
+	counts *metrics.Counters
+	spec   *unit.Spec // what the configuration says; nil: it no longer names it
+}
+
+// list is what there is, by name.
+func (r *roster) list() []entry {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := make([]entry, 0, len(r.units))
+	for _, e := range r.units {
+		all = append(all, *e)
+	}
+	slices.SortFunc(all, func(a, b entry) int { return strings.Compare(a.Name(), b.Name()) })
+	return all
+}
+
+// find is the service of that name; nil Actor: there is none.
+func (r *roster) find(name string) entry {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.units[name]; e != nil {
+		return *e
+	}
+	return entry{}
+}
+
+// configuration is what was taken in.
+func (r *roster) configuration() *config.Config {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.config
+}
+
+// turn is the number of a daemon-reload. It is drawn before the files are read, so
+// that of several at once the one that has read them last counts.
+func (r *roster) turn() (uint64, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ending {
+		return 0, &ipc.Error{Code: ipc.Ending, Message: "cannot take the configuration in: supervisord is stopping"}
+	}
+	r.asked++
+	return r.asked, nil
+}
+
+// accept makes c what counts, unless what was read later does already. It returns
+// what counted before.
+func (r *roster) accept(c *config.Config, turn uint64) (before *config.Config, latest bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before = r.config
+	if latest = turn > r.taken && !r.ending; latest {
+		r.config, r.taken = c, turn
+	}
+	return before, latest
+}
+
+// enter makes the services what c names, if c is still what counts: each that has
+// no entry gets one, and the others know what c says of them.
+func (r *roster) enter(c *config.Config, add func(name string) *entry) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.config != c || r.ending {
+		return false
+	}
+	named := map[string]*unit.Spec{}
+	for _, spec := range c.Services {
+		named[spec.Name] = spec
+		if r.units[spec.Name] == nil {
+			r.units[spec.Name] = add(spec.Name)
+		}
+	}
+	for name, e := range r.units {
+		e.spec = named[name]
+	}
+	return true
+}
+
+// leave takes a service that the configuration does not name off the roster.
+func (r *roster) leave(name string) (entry, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.units[name]
+	if e == nil || e.spec != nil {
+		return entry{}, false
+	}
+	delete(r.units, name)
+	return *e, true
+}
+
+// end says that no configuration counts any more.
+func (r *roster) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ending = true
+}
+
+// unknown are the services of c that have no actor, with what was known of them.
+func (r *roster) unknown(c *config.Config, states map[string]unit.Service) map[string]unit.Service {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	fresh := map[string]unit.Service{}
+	for _, spec := range c.Services {
+		if r.units[spec.Name] == nil {
+			fresh[spec.Name] = states[spec.Name]
+		}
+	}
+	return fresh
+}
+
+func (r *roster) names(service string) bool {
+	e := r.find(service)
+	return e.Actor != nil && e.spec != nil
+}
+
+// target is the service that a verb is for.
+func (r *roster) target(verb, name string) (entry, error) {
+	e := r.find(name)
+	if e.Actor != nil {
+		return e, nil
+	}
+	if a, ok := asideOf(r.configuration(), name); ok {
+		return e, spoiled(verb, a)
+	}
+	return e, r.noSuchUnit(verb, name)
+}
+
+func (r *roster) isEnding() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ending
+}
+
+func (r *roster) noSuchUnit(verb, name string) error {
+	e := &ipc.Error{Code: ipc.NoSuchUnit, Message: fmt.Sprintf("cannot %s %s: there is no such service", verb, name)}
+	if bare, ok := strings.CutSuffix(name, ".socket"); ok && verb != "show" {
+		e.Message = fmt.Sprintf("cannot %s %s: verbs are for services, and %s is a socket", verb, name, bare)
+	}
+	var names []string
+	for _, u := range r.list() {
+		names = append(names, u.Name())
+	}
+	if len(names) > 0 && len(names) <= 12 {
+		e.Hints = []string{"there is " + strings.Join(names, ", ")}
+	} else {
+		e.Hints = []string{"superctl status lists what there is"}
+	}
+	return e
+}
