@@ -24,7 +24,7 @@ func Change(v *service.View, c unit.Change) string {
 	case unit.Switched:
 		return fmt.Sprintf("switched to generation %d (pid %d)", p.Gen, p.PID)
 	case unit.Mending:
-		return fmt.Sprintf("[socket.%s] of pid %d is dead: it is replaced", p.Ruined, p.PID)
+		return fmt.Sprintf("pid %d holds a dead socket (%s): replacing it", p.PID, p.Ruined)
 	case unit.Waits:
 		return fmt.Sprintf("connections are still on their way to pid %d", p.PID)
 	case unit.Leaving:
@@ -67,7 +67,7 @@ func Begins(j unit.Job, current unit.Generation, size int) string {
 	switch {
 	case j.Verb == unit.Scale:
 		return fmt.Sprintf("instances: %d", size)
-	case j.Verb == unit.Stop:
+	case j.Verb == unit.Stop, j.Verb == unit.End:
 		return "stopping"
 	case current == 0 || current == j.Gen:
 		return fmt.Sprintf("generation %d", j.Gen)

@@ -117,7 +117,7 @@ func tooMany(v *service.View) string {
 			limit = Life(v, p).MaxDraining
 		}
 	}
-	return fmt.Sprintf("%d old processes are still draining and max_draining = %d (%s)", len(pids), limit, strings.Join(pids, ", "))
+	return fmt.Sprintf("old processes are still draining (max_draining = %d): %s", limit, strings.Join(pids, ", "))
 }
 
 // who names a process as the reader knows it.
@@ -148,7 +148,7 @@ func notes(v *service.View, verb unit.Verb, f unit.Finish) (notes []string) {
 			notes = append(notes, "nothing serves: it is being started again")
 		}
 	}
-	if len(notes) == 0 && f.Result == unit.Failed && !serving(v) && verb != unit.Stop {
+	if len(notes) == 0 && f.Result == unit.Failed && !serving(v) && verb != unit.Stop && verb != unit.End {
 		notes = append(notes, fmt.Sprintf("nothing serves: %s is %s", v.Name, v.State.SubState()))
 	}
 	return notes
