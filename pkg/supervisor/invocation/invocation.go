@@ -99,12 +99,13 @@ func (i *Invocation) launch(ctx context.Context) error {
 	if t.Handover != nil {
 		defer closeAll(t.Handover[:])
 	}
-	i.process, err = i.start(ctx, t)
-	return err
+	return i.start(ctx, t)
 }
 
-func (i *Invocation) start(ctx context.Context, t process.Task) (*process.Process, error) {
-	return i.r.Launcher.Launch(ctx, t, func(p *process.Process) error {
+// start makes the process. Whoever is told of it has it from then on, also when it
+// never comes to run its program, so nothing of it is touched here any more.
+func (i *Invocation) start(ctx context.Context, t process.Task) error {
+	_, err := i.r.Launcher.Launch(ctx, t, func(p *process.Process) error {
 		i.process = p
 		if i.notify != nil {
 			i.notify.SetMain(p.PID())
@@ -117,6 +118,7 @@ func (i *Invocation) start(ctx context.Context, t process.Task) (*process.Proces
 			return ctx.Err()
 		}
 	})
+	return err
 }
 
 // Proceed lets the process run its program, now that its identity is stored; or
