@@ -5,6 +5,7 @@ package unit
 // generation; beside what still serves, only what that runs.
 func (t *turn) start(b *Build) {
 	t.Want = Up
+	t.hasten()
 	if t.Current == 0 || !t.serving() {
 		t.current(t.mint(b))
 	}
@@ -15,14 +16,22 @@ func (t *turn) start(b *Build) {
 			continue
 		}
 		in.Crashes, in.Again, in.Window, in.Starts = 0, 0, 0, 0
-		if in.Main.Stopping {
-			t.leave(in, in.Main)
-			in.Main = Proc{}
-		}
 		if in.Main.ID == 0 {
 			in.Due, in.Gen, in.Done = t.now, t.Current, false
 		}
 	}
+}
+
+// hasten tells each Main to go that leaves of its own accord. Who was to replace
+// one is there already.
+func (t *turn) hasten() {
+	for i := range t.Inst {
+		if in := &t.Inst[i]; in.Main.Stopping && !in.Surplus {
+			t.leave(in, in.Main)
+			in.Main = Proc{}
+		}
+	}
+	t.inherit()
 }
 
 // serving: some instance has a Main that means to stay.

@@ -10,7 +10,8 @@ import (
 var invariants = []func(s Service, e Event, to Service, effects []Effect) string{
 	mainUntouched, effectsNameTheLiving, procsAreKept, jobsAreKept, neverForgotten, currentIsGood, nextHasItsTurn,
 	rolesAndPhases, placesAreBounded, aloneIsAlone, wantIsObeyed, killIsLast, quiet, buildsAreKept,
-	answersAreTrue, crashIsMadeGood,
+	answersAreTrue, crashIsMadeGood, doorsAreOrdered, doorsAreKept, endIsTheEnd, removedIsLeft, vanishesOnce, ruinedIsReplaced,
+	numbersGrow,
 }
 
 func mainUntouched(s Service, e Event, to Service, effects []Effect) string {
@@ -21,20 +22,28 @@ func mainUntouched(s Service, e Event, to Service, effects []Effect) string {
 		a, asked := e.(Asks)
 		_, found := e.(Found)
 		switch {
-		case asked && (a.Job.Verb == Stop || a.Job.Verb == Restart || in.Main.Stopping):
+		case asked && (a.Job.Verb.leaves() || a.Job.Verb == Restart || in.Main.Stopping):
 		case to.Size > 0 && i >= to.Size && (asked && a.Job.Verb == Scale || to.Size != s.Size):
 		case to.Inst[i].Done && about(e) == in.Next.ID: // a oneshot's work is its bake
 		case to.Inst[i].Main.ID != 0 && to.Inst[i].Main.ID == in.Next.ID && in.Next.Phase == Baking:
 		case in.Main.due(now), found, about(e) == in.Main.ID:
 		case to.Target != 0 && to.alone(in.Gen, to.goal()):
+		case in.Main.Renew == now || brokenNow(e, in.Main): // its socket is dead
+			if to.life(in.Gen).Overlap {
+				return "what is ruined is replaced by overlap, where it can"
+			}
 		default:
 			return "Main is never told to go before Next has baked"
 		}
 	}
 	for _, f := range effects {
 		_, kill := e.(Kills)
-		if f, ok := f.(Signal); ok && to.Find(f.ID).Phase <= Serving && !kill {
+		f, ok := f.(Signal)
+		switch {
+		case ok && to.Find(f.ID).Phase <= Serving && f.Leave:
 			return "only those who leave are signalled"
+		case ok && f.Leave == kill:
+			return "an operator's signal dooms nobody, any other does"
 		}
 	}
 	return ""
@@ -211,8 +220,8 @@ func currentIsGood(_ Service, _ Event, to Service, _ []Effect) string {
 
 func nextHasItsTurn(_ Service, _ Event, to Service, _ []Effect) string {
 	for i, in := range to.Inst {
-		if in.Next.ID != 0 && (!to.hasTurn(i) || in.Next.Gen != to.goal()) {
-			return "Next is what the rollout waits for"
+		if in.Next.ID != 0 && (!to.hasTurn(i) || in.Next.Gen != to.goal()) && (in.Next.Gen != in.Gen || in.Main.Ruined == "") {
+			return "Next is what the rollout waits for, or the like of a Main whose socket is dead"
 		}
 	}
 	return ""
@@ -269,14 +278,14 @@ func aloneIsAlone(s Service, _ Event, to Service, effects []Effect) string {
 
 func wantIsObeyed(_ Service, _ Event, to Service, _ []Effect) string {
 	for _, in := range to.Inst {
-		if to.Want == Down && (in.Main.ID != 0 || in.Next.ID != 0 || in.Due != 0) {
+		if to.Want != Up && (in.Main.ID != 0 || in.Next.ID != 0 || in.Due != 0) {
 			return "down is down"
 		}
-		if to.Want == Down && slices.ContainsFunc(in.Old, func(p Proc) bool { return p.Phase == Settling }) {
+		if to.Want != Up && slices.ContainsFunc(in.Old, func(p Proc) bool { return p.Phase == Settling }) {
 			return "a stop waits for nothing to settle"
 		}
 	}
-	if to.Want == Down && to.Job.ID != 0 && to.Job.Verb != Stop {
+	if to.Want != Up && to.Job.ID != 0 && !to.Job.Verb.leaves() {
 		return "nothing but a stop goes on in what is to be down"
 	}
 	return ""
@@ -317,48 +326,6 @@ func buildsAreKept(_ Service, _ Event, to Service, _ []Effect) string {
 	return ""
 }
 
-func answersAreTrue(s Service, e Event, to Service, effects []Effect) string {
-	jobs := []Job{s.Job, s.Queue}
-	if a, ok := e.(Asks); ok {
-		jobs = append(jobs, a.Job)
-	}
-	for _, f := range effects {
-		f, ok := f.(Finish)
-		if !ok {
-			continue
-		}
-		verb := jobs[slices.IndexFunc(jobs, func(j Job) bool { return slices.Contains(j.IDs(), f.Jobs[0]) })].Verb
-		switch {
-		case f.Result == Done && verb == Stop && len(slices.Collect(to.Procs())) > 0:
-			return "stopped is stopped"
-		case f.Result == Done && verb == Scale:
-			for i, in := range to.Inst {
-				if a, ok := e.(Asks); ok && in.Surplus != (i >= a.Size) {
-					return "scaled is scaled"
-				}
-			}
-		case f.Result == Done && verb != Stop && to.Target == 0 && (to.Want != Up || !to.up() && (verb != Reload || to.Size == 0 || !switched(s, to))):
-			return "up is up"
-		case f.Result == Done && verb == Reload && (to.Current != s.Target || !to.Build(to.Current).Baked || to.Inst[0].Gen != s.Target):
-			return "reloaded is reloaded, and baked"
-		case f.Result == Failed && verb == Reload && s.Current != 0 && s.Build(s.Current).Baked && to.Current != s.Current && to.Current != s.Target:
-			return "what failed is not kept"
-		}
-	}
-	return ""
-}
-
-// switched: where Next was, it is Main and serves. Instances that a reload adds
-// come up after it.
-func switched(s, to Service) bool {
-	for i, in := range s.Inst {
-		if in.Next.ID != 0 && i < to.Size && !(to.Inst[i].Done || to.Inst[i].Main.ID == in.Next.ID && to.serves(to.Inst[i].Main)) {
-			return false
-		}
-	}
-	return true
-}
-
 func crashIsMadeGood(s Service, e Event, to Service, _ []Effect) string {
 	x, ok := e.(Exited)
 	if !ok || x.Exit == well {
@@ -367,9 +334,88 @@ func crashIsMadeGood(s Service, e Event, to Service, _ []Effect) string {
 	for i, in := range s.Inst {
 		l := s.life(in.Gen)
 		if x.ID == in.Main.ID && in.Main.Phase == Serving && in.Main.Since == 1 && l.Restart == OnFailure &&
-			l.Burst == 0 && !to.alone(in.Gen, to.Inst[i].Gen) && !(to.hasTurn(i) && to.alone(in.Gen, to.goal())) && len(in.Old) <= l.MaxDraining && to.Inst[i].Main.ID == 0 {
+			l.Burst == 0 && !to.Removed && !to.alone(in.Gen, to.Inst[i].Gen) && !(to.hasTurn(i) && to.alone(in.Gen, to.goal())) && len(in.Old) <= l.MaxDraining && to.Inst[i].Main.ID == 0 &&
+			!(in.renews() && to.Inst[i].Gen != in.Gen) { // what was to replace it goes as well, and holds a place
 			return "the first crash after health is made good at once, however many drain"
 		}
+	}
+	return ""
+}
+
+func endIsTheEnd(s Service, _ Event, to Service, effects []Effect) string {
+	if s.Want == Ended && (to.Want != Ended || spawns(effects)) {
+		return "no verb overrules the end"
+	}
+	return ""
+}
+
+func spawns(effects []Effect) bool {
+	return slices.ContainsFunc(effects, func(f Effect) bool { _, ok := f.(Spawn); return ok })
+}
+
+// removedIsLeft: only a job from before starts anything in what is removed.
+func removedIsLeft(s Service, e Event, to Service, effects []Effect) string {
+	if to.Removed && s.Job.ID == 0 && spawns(effects) {
+		return "what is removed starts nothing"
+	}
+	if _, asked := e.(Asks); asked && s.Removed && to.Job.ID != s.Job.ID && to.Job.ID != 0 && !to.Job.Verb.leaves() {
+		return "what is removed can be stopped, and no more"
+	}
+	n, named := e.(Named)
+	if want := s.Removed && !(named && n.Is) || named && !n.Is; to.Removed != want {
+		return "only a daemon-reload removes, or takes that back"
+	}
+	return ""
+}
+
+// vanishesOnce: a removed service is forgotten when nothing is left of it.
+func vanishesOnce(s Service, e Event, to Service, effects []Effect) string {
+	n, named := e.(Named)
+	_, found := e.(Found)
+	want := to.Removed && to.empty() && (!s.Removed || !s.empty() || named && !n.Is || found)
+	for i, f := range effects {
+		if f == Effect(Vanish{}) && (!want || i != len(effects)-1) {
+			return "only what is removed and of which nothing is left vanishes, at last"
+		}
+	}
+	if want && !slices.Contains(effects, Effect(Vanish{})) {
+		return "what is removed and of which nothing is left vanishes"
+	}
+	return ""
+}
+
+func (s Service) empty() bool {
+	due := slices.ContainsFunc(s.Inst, func(in Instance) bool { return in.Due != 0 })
+	return !due && s.Job.ID == 0 && len(slices.Collect(s.Procs())) == 0
+}
+
+func brokenNow(e Event, p Proc) bool {
+	b, ok := e.(Broken)
+	return ok && slices.Contains(b.Procs, p.ID)
+}
+
+// ruinedIsReplaced: it waits for a time, for a process that is in the way, or for
+// what replaces it anyway. No generation is minted for it.
+func ruinedIsReplaced(s Service, e Event, to Service, effects []Effect) string {
+	for i, in := range to.Inst {
+		broke := func(p Proc) bool { return brokenNow(e, p) && to.life(p.Gen).Type != Oneshot }
+		if broke(in.Next) || broke(in.Main) && in.Main.Ruined == "" && !in.Main.Stopping {
+			return "who holds a dead socket is known for it"
+		}
+		coming := in.Next.ID != 0 || to.Queue.ID != 0 || to.awaits(i) || to.mayRenew(i)
+		if in.Main.Ruined != "" && !coming && !in.Main.Stopping && !to.Removed && len(in.Old) == 0 && to.Job.Verb != Restart {
+			return "who holds a dead socket is replaced"
+		}
+	}
+	if _, ok := e.(Broken); ok && (to.LastGen != s.LastGen || to.Job.ID != s.Job.ID && to.Job.ID != 0) {
+		return "what is broken is no operator's job, and brings no generation"
+	}
+	return ""
+}
+
+func numbersGrow(s Service, _ Event, to Service, _ []Effect) string {
+	if to.LastInv < s.LastInv || to.LastGen < s.LastGen {
+		return "numbers are never used again"
 	}
 	return ""
 }

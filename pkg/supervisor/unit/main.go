@@ -141,6 +141,10 @@ func (t *turn) reconsider(in *Instance) {
 	if t.Roll == Forward && (t.Target != 0 || t.Build(in.Gen).Baked) {
 		return
 	}
+	if in.renews() && in.Gen != t.Current {
+		t.leave(in, in.Next)
+		in.Next = Proc{}
+	}
 	in.Gen = t.Current
 }
 

@@ -3,6 +3,7 @@ package unit
 import (
 	"flag"
 	"math/rand/v2"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -31,12 +32,12 @@ func (w *world) randomLife(r *rand.Rand, n int) int {
 	s := Service{Inst: make([]Instance, 1+r.IntN(3))}
 	for i := 0; i < n && w.fails == 0; i++ {
 		var e Event
-		s, e = w.randomEvent(r, s)
+		s, e = w.randomEvent(r, s, i+1)
 		to, effects := Step(s, now, e)
 		w.check(s, e, to, effects)
 		s = to
 	}
-	end, _ := Step(s, now, Asks{Job{ID: 1, Verb: Stop}, nil, 0})
+	end, _ := Step(s, now, asks(latest, Stop, nil, 0))
 	if end = drive(end, true); end.SubState() != "dead" || len(processes(end)) > 0 {
 		w.fail(s, Elapsed{}, end, nil, "stop ends down")
 	}
@@ -50,17 +51,19 @@ func processes(s Service) (all []Proc) {
 	return all
 }
 
-func (w *world) randomEvent(r *rand.Rand, s Service) (Service, Event) {
+func (w *world) randomEvent(r *rand.Rand, s Service, at int) (Service, Event) {
 	procs := processes(s)
 	switch d := s.Deadline(); {
 	case r.IntN(12) == 0:
-		return s, w.randomAsk(r)
+		return s, w.randomAsk(r, at)
 	case r.IntN(100) == 0:
 		return s, w.randomFound(r, procs)
+	case r.IntN(60) == 0:
+		return s, w.randomBroken(r, procs)
 	case d != 0 && r.IntN(4) == 0:
 		return shift(s, d-now), Elapsed{}
 	case len(procs) == 0:
-		return s, w.randomAsk(r)
+		return s, w.randomAsk(r, at)
 	}
 	pass := Time(r.IntN(int(time.Second)))
 	if d := s.Deadline(); d != 0 {
@@ -74,15 +77,42 @@ func (w *world) randomEvent(r *rand.Rand, s Service) (Service, Event) {
 	return s, w.randomNews(r, p)
 }
 
-func (w *world) randomAsk(r *rand.Rand) Event {
-	switch r.IntN(12) {
+func (w *world) randomAsk(r *rand.Rand, at int) Event {
+	switch r.IntN(16) {
 	case 0:
 		return Clears{}
 	case 1:
 		return Kills{syscall.SIGUSR1, KillAll}
+	case 2:
+		return Named{r.IntN(4) > 0}
+	}
+	if at > 300 && r.IntN(40) == 0 {
+		return asks(at, End, nil, 0)
 	}
 	verbs := []Verb{Start, Start, Reload, Reload, Reload, Reload, Restart, Stop, Scale}
-	return Asks{Job{ID: JobID(r.Uint64()>>1 + 1), Verb: verbs[r.IntN(len(verbs))]}, &Build{Spec: &Spec{Name: "api", Life: w.randomLives(r)}}, 1 + r.IntN(4)}
+	spec := &Spec{Name: "api", Life: w.randomLives(r), Sockets: w.randomSockets(r)}
+	return asks(at, verbs[r.IntN(len(verbs))], spec, 1+r.IntN(4))
+}
+
+func (w *world) randomSockets(r *rand.Rand) (sockets []*Socket) {
+	for _, k := range []*Socket{shared(80), shared(81), own("/run/%s"), own("/var/%s")}[r.IntN(2):] {
+		if r.IntN(3) == 0 && !slices.ContainsFunc(sockets, func(o *Socket) bool { return o.Name == k.Name }) {
+			sockets = append(sockets, k)
+		}
+	}
+	return sockets
+}
+
+// randomBroken: what holds a socket is one process, or all.
+func (w *world) randomBroken(r *rand.Rand, procs []Proc) Event {
+	b := Broken{Socket: "http"}
+	one := r.IntN(2) == 0
+	for _, p := range procs {
+		if !one || r.IntN(len(procs)) == 0 {
+			b.Procs = append(b.Procs, p.ID)
+		}
+	}
+	return b
 }
 
 // randomLives draws a Life. Whether it is a oneshot is the service's own affair,
@@ -145,7 +175,7 @@ func shift(s Service, d Time) Service {
 		move(&s.Inst[i].Due, &s.Inst[i].Window)
 	}
 	for p := range s.pointers() {
-		move(&p.By, &p.Last, &p.Ping, &p.Since)
+		move(&p.By, &p.Last, &p.Ping, &p.Since, &p.Renew)
 	}
 	return s
 }

@@ -88,24 +88,33 @@ func (t *turn) roll() {
 // back to, or if going back failed, it ends where it is: what serves goes on
 // serving.
 func (t *turn) back(p Proc, why Reason) {
+	if t.Roll == Forward {
+		t.Job.Why, t.Job.Who = why, p
+	}
+	if t.Roll != Forward || t.Current == t.Target {
+		t.Roll = Halt
+	} else {
+		t.Roll = Back
+	}
+	t.Job.Ruins = 0
+	t.withdrawNexts(p, why)
+}
+
+// withdrawNexts takes all that the rollout has brought, but not what replaces its
+// like in an instance that stays as it is.
+func (t *turn) withdrawNexts(p Proc, why Reason) {
 	for i := range t.Inst {
 		in := &t.Inst[i]
-		if why == WhyWatchdog && in.Next.ID == p.ID && p.ID != 0 {
+		switch {
+		case in.renews() && !(t.Roll == Back && in.Gen == t.Target):
+			continue
+		case why == WhyWatchdog && in.Next.ID == p.ID && p.ID != 0:
 			t.abort(in, in.Next)
-		} else {
+		default:
 			t.leave(in, in.Next)
 		}
 		in.Next = Proc{}
 	}
-	if t.Roll == Forward {
-		t.Job.Why, t.Job.Who = why, p
-	}
-	t.Job.Ruins = 0
-	if t.Roll != Forward || t.Current == t.Target {
-		t.Roll = Halt
-		return
-	}
-	t.Roll = Back
 }
 
 // judgeRoll: a rollout succeeds with the last switch. One that fails ends when

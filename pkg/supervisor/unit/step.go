@@ -90,10 +90,12 @@ func (t *turn) follow() {
 	t.inherit()
 	t.fit()
 	t.abide()
+	t.renew() // before a job is judged that is to be true after it
 	for t.dequeue() || t.judge() {
 	}
 	t.renew()
 	t.fill()
+	t.abide()
 	t.roll()
 }
 

@@ -25,14 +25,19 @@ func TestWalk(t *testing.T) {
 		{name: "overlap, steered", n: 1, old: 2, waiters: 1, life: Life{Type: Notify, Overlap: true, Steer: true, Canary: 5, Restart: OnFailure, MaxDraining: 2}},
 		{name: "exec, start limit", n: 1, old: 2, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, Burst: 2, MaxDraining: 2}},
 		{name: "no overlap", n: 1, old: 2, waiters: 1, life: Life{Type: Notify, Restart: OnFailure, MaxDraining: 2}},
-		{name: "to no overlap and back", n: 1, old: 2, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, MaxDraining: 1}, mixed: true},
+		{name: "to no overlap and back", n: 1, old: 2, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, MaxDraining: 1}, mixed: true, sockets: true},
 		{name: "no restart, mixed kill mode", n: 1, old: 2, life: Life{Type: Exec, Overlap: true, Restart: No, MaxDraining: 1, KillMode: Mixed}},
 		{name: "watchdog and runtime", n: 1, old: 2, life: Life{Type: Notify, Overlap: true, Restart: Always, MaxDraining: 1, Watchdog: hour, Runtime: 2 * hour}},
 		{name: "oneshot", n: 1, old: 2, life: Life{Type: Oneshot, Restart: OnFailure, MaxDraining: 1}},
 		{name: "oneshot that remains, overlap", n: 1, old: 2, life: Life{Type: Oneshot, RemainAfterExit: true, Overlap: true, Restart: No, MaxDraining: 1}},
 		{name: "two instances", n: 2, old: 1, sample: 23, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, MaxDraining: 1}, lazy: true},
 		{name: "two at once, steered", n: 2, old: 1, sample: 23, life: Life{Type: Exec, Overlap: true, Steer: true, Surge: 2, Restart: OnFailure, MaxDraining: 1}, lazy: true},
-		{name: "one or two", n: 1, old: 1, sample: 23, scale: 2, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, MaxDraining: 1}, lazy: true},
+		{name: "one or two", n: 1, old: 1, sample: 23, scale: 2, sockets: true, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, MaxDraining: 1}, lazy: true},
+		{name: "broken, steered", n: 1, old: 1, sockets: true, breaks: true, life: Life{Type: Notify, Overlap: true, Steer: true, Restart: OnFailure, MaxDraining: 1}},
+		{name: "broken, no overlap", n: 1, old: 1, sockets: true, breaks: true, life: Life{Type: Exec, Restart: No, MaxDraining: 1}},
+		{name: "two, broken", n: 2, old: 1, sample: 23, sockets: true, breaks: true, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, MaxDraining: 1}, lazy: true},
+		{name: "removed", n: 1, old: 1, waiters: 1, sockets: true, removes: true, life: Life{Type: Notify, Overlap: true, Restart: OnFailure, MaxDraining: 1}},
+		{name: "removed, no overlap", n: 1, old: 1, sockets: true, removes: true, life: Life{Type: Exec, Restart: Always, MaxDraining: 1}},
 		{name: "two, no overlap", n: 2, old: 2, sample: 23, life: Life{Type: Exec, Restart: OnFailure, MaxDraining: 1}, lazy: true},
 	} {
 		t.Run(w.name, func(t *testing.T) {
@@ -61,7 +66,10 @@ type world struct {
 	sample  int  // run the endings from each such state only
 	scale   int  // how many instances may be asked for; 0: nobody asks
 	lazy    bool // leave out what the walks of one instance have tried in full
-	mixed   bool // builds differ in whether they overlap
+	mixed   bool // builds differ in whether they overlap, and in their sockets
+	sockets bool // one that all instances share, and one for each
+	breaks  bool // sockets die
+	removes bool // daemon-reload no longer names it, or does again
 	life    Life
 	seen    func(s Service, e Event, to Service)
 	specs   []*Spec
@@ -74,15 +82,21 @@ func (w *world) walk() {
 	l.Start, l.Bake, l.Settle, l.Empty, l.Stop, l.Abort, l.Kill, l.ExtendMax = hour, hour, hour, hour, hour, hour, hour, hour
 	l.KillSignal = syscall.SIGTERM
 	w.specs = []*Spec{{Life: *l}}
+	if w.sockets {
+		w.specs[0].Sockets = []*Socket{shared(80), own("/run/%s")}
+	}
 	if w.mixed {
 		l.Overlap = !l.Overlap
-		w.specs = append(w.specs, &Spec{Life: *l})
+		w.specs = append(w.specs, &Spec{Life: *l, Sockets: []*Socket{shared(81)}})
 	}
 	first := Service{Inst: make([]Instance, w.n)}
 	seen := map[string]bool{w.key(first): true}
 	todo, transitions := []Service{first}, 0
 	for i := 0; i < len(todo) && w.fails < 1; i++ {
 		s := todo[i]
+		if i > 100_000<<*deep {
+			w.Fatalf("a small world has no end: %v", w.key(s))
+		}
 		w.events(s, func(s Service, e Event) {
 			transitions++
 			before := ""
@@ -129,13 +143,13 @@ func raw(s Service) string { return fmt.Sprintf("%+v", s) }
 func (w *world) events(s Service, f func(Service, Event)) {
 	for size := 1; size <= w.scale; size++ {
 		if w.patient(s, Scale) {
-			f(s, Asks{Job{ID: 99, Verb: Scale}, nil, size})
+			f(s, asks(latest, Scale, nil, size))
 		}
 	}
-	for v := Start; v <= Reload; v++ {
-		if w.patient(s, v) && !(w.lazy && v == Restart) {
+	for _, v := range []Verb{Start, Stop, Restart, Reload, End} {
+		if w.patient(s, v) && !(w.lazy && (v == Restart || v == End)) {
 			for _, spec := range w.specs {
-				f(s, Asks{Job{ID: 99, Verb: v}, &Build{Spec: spec}, 0})
+				f(s, asks(latest, v, spec, 0))
 			}
 		}
 	}
@@ -145,6 +159,15 @@ func (w *world) events(s Service, f func(Service, Event)) {
 			c.Inst[i].Due = now
 			f(c, Elapsed{})
 		}
+		if s.Inst[i].Main.Renew > now {
+			c := s.clone()
+			c.Inst[i].Main.Renew = now
+			f(c, Elapsed{})
+		}
+	}
+	if w.removes {
+		f(s, Named{false})
+		f(s, Named{true})
 	}
 	var all []Invocation
 	for p := range s.Procs() {
@@ -156,13 +179,16 @@ func (w *world) events(s Service, f func(Service, Event)) {
 		c.Inst[i].Due = min(c.Inst[i].Due, now)
 	}
 	for p := range c.pointers() {
-		p.By, p.Ping = min(p.By, now), min(p.Ping, now)
+		p.By, p.Ping, p.Renew = min(p.By, now), min(p.Ping, now), min(p.Renew, now)
 	}
 	f(c, Elapsed{}) // all at once
 	f(s, Clears{})
 	f(s, Kills{syscall.SIGUSR1, KillAll})
 	f(s, Found{all})
 	f(s, Found{})
+	if w.breaks {
+		f(s, Broken{"http", all})
+	}
 	for i := range all {
 		if !w.lazy {
 			f(s, Found{all[i : i+1]})
@@ -173,8 +199,8 @@ func (w *world) events(s Service, f func(Service, Event)) {
 // patient keeps the number of those who share a job finite.
 func (w *world) patient(s Service, v Verb) bool {
 	switch merge[v][s.Job.Verb] {
-	case join, absorb:
-		return len(s.Job.Also) < w.waiters || v == Start && s.up()
+	case join, absorb, outlast:
+		return len(s.Job.IDs()) <= w.waiters || v == Start && s.up()
 	case queue:
 		return s.Queue.ID == 0 && !w.lazy || len(s.Queue.Also) < w.waiters
 	}
@@ -203,6 +229,9 @@ func (w *world) procEvents(s Service, p Proc, f func(Service, Event)) {
 		f(s, Said{p.ID, Notice{Ping: true}})
 	}
 	f(s, Gone{p.ID})
+	if w.breaks && p.Phase <= Serving {
+		f(s, Broken{"http", []Invocation{p.ID}})
+	}
 	if p.Phase == Settling && !p.Quiet || p.Phase == Emptying {
 		f(s, Quiet{p.ID})
 	}
@@ -273,7 +302,7 @@ func (w *world) check(s Service, e Event, to Service, effects []Effect) {
 
 // endings: whatever has happened, these come out right.
 func (w *world) endings(s Service) {
-	ask := Asks{Job{ID: 99, Verb: Stop}, nil, 0}
+	stop := asks(latest, Stop, nil, 0)
 	var all []Invocation
 	for p := range s.Procs() {
 		all = append(all, p.ID)
@@ -284,13 +313,18 @@ func (w *world) endings(s Service) {
 		good bool
 		ok   func(Service) bool
 	}{
-		{"stop ends down", ask, true, func(s Service) bool { return s.SubState() == "dead" && len(slices.Collect(s.Procs())) == 0 }},
-		{"stop and start end in one build", ask, true, w.oneBuild},
-		{"stop ends, also when nothing goes", ask, false, func(s Service) bool { return s.Job.ID == 0 }},
+		{"stop ends down", stop, true, isDown},
+		{"stop and start end in one build", stop, true, w.oneBuild},
+		{"stop ends, also when nothing goes", stop, false, func(s Service) bool { return s.Job.ID == 0 }},
+		{"the end ends down", asks(latest, End, nil, 0), true, func(s Service) bool { return isDown(s) && s.Want == Ended }},
+		{"the end ends, also when nothing goes", asks(latest, End, nil, 0), false, func(s Service) bool { return s.Job.ID == 0 }},
+		{"what is removed goes on, or vanishes", Named{false}, true, func(s Service) bool { return w.oneMain(s) || s.vanished() }},
+		{"what broke is replaced", Broken{"http", all}, true, w.noneRuined},
 		{"jobs end in a good world", Gone{1 << 40}, true, func(s Service) bool { return s.Job.ID == 0 }},
 		{"jobs end in a bad world", Gone{1 << 40}, false, func(s Service) bool { return s.Job.ID == 0 }},
 		{"left alone, it ends in one Main an instance", Gone{1 << 40}, true, w.oneMain},
 		{"adopted, it ends in one Main an instance", Found{all}, true, w.oneMain},
+		{"what broke is replaced, also when nothing goes", Broken{"http", all}, false, func(s Service) bool { return s.Job.ID == 0 }},
 		{"adopted without processes, it ends in one Main an instance", Found{}, true, w.oneMain},
 	} {
 		end, _ := Step(s, now, e.e)
@@ -303,8 +337,11 @@ func (w *world) endings(s Service) {
 
 // oneBuild: stop and start leave no trace of a rollout that was cut short.
 func (w *world) oneBuild(s Service) bool {
-	s, _ = Step(s, far, Asks{Job{ID: 100, Verb: Start}, &Build{Spec: w.specs[0]}, 0})
+	s, _ = Step(s, far, asks(latest, Start, w.specs[0], 0))
 	s = drive(s, true)
+	if s.forbids(Start) != "" {
+		return isDown(s)
+	}
 	return w.oneMain(s) && !slices.ContainsFunc(s.Inst, func(in Instance) bool { return in.Gen != s.Current })
 }
 
@@ -312,12 +349,22 @@ func (w *world) oneMain(s Service) bool {
 	for _, in := range s.Inst {
 		one := in.Main.ID != 0 && in.Main.Phase == Serving && in.Next.ID == 0 && len(in.Old) == 0
 		one = one || in.Done && in.Main.ID == 0 && in.Next.ID == 0 && len(in.Old) == 0
-		gaveUp := in.Main.ID == 0 && in.Due == 0 && (w.life.Restart == No || w.life.Burst > 0 || in.Result == Success)
-		if s.Want == Up && !one && !gaveUp || s.Want == Down && in.Main.ID != 0 {
+		gaveUp := in.Main.ID == 0 && in.Due == 0 && (s.Removed || w.life.Restart == No || w.life.Burst > 0 || in.Result == Success)
+		if s.Want == Up && !one && !gaveUp || s.Want != Up && in.Main.ID != 0 {
 			return false
 		}
 	}
 	return s.Job.ID == 0
+}
+
+func isDown(s Service) bool {
+	return s.Want != Up && s.SubState() == "dead" && len(slices.Collect(s.Procs())) == 0
+}
+
+// noneRuined: what serves has only sockets that live, unless nothing may be
+// started any more.
+func (w *world) noneRuined(s Service) bool {
+	return w.oneMain(s) && (s.Removed || !slices.ContainsFunc(s.Inst, func(in Instance) bool { return in.Main.Ruined != "" }))
 }
 
 // drive lets a good world do what is asked of it, or a bad one nothing at all.
@@ -364,7 +411,12 @@ func settled(s Service) bool {
 			return false
 		}
 	}
-	return !slices.ContainsFunc(s.Inst, func(in Instance) bool { return in.Due != 0 })
+	for i, in := range s.Inst {
+		if in.Due != 0 || s.mayRenew(i) {
+			return false
+		}
+	}
+	return true
 }
 
 // canon is s with all that does not matter made equal: numbers given anew by
@@ -383,7 +435,7 @@ func (w *world) canon(s Service) Service {
 func canonOlds(s *Service) {
 	for i := range s.Inst {
 		in := &s.Inst[i]
-		for k, p := range in.Old {
+		for k, p := range in.Old { // nothing is ruined for who leaves
 			in.Old[k] = Proc{ID: 1, Gen: s.Current, Phase: p.Phase, By: armed(p.By), Exit: Exit{Kind: p.Exit.Kind}, Quiet: p.Quiet && p.Phase == Settling}
 			if p.ID == s.Job.Who.ID {
 				in.Old[k].PID = 1 // the one that its job waits for
@@ -449,32 +501,14 @@ func canonProcs(s *Service) {
 	for p := range s.pointers() {
 		s.LastInv++
 		p.ID = s.LastInv
-		p.By, p.Ping = armed(p.By), armed(p.Ping)
+		p.By, p.Ping, p.Renew = armed(p.By), armed(p.Ping), armed(p.Renew)
+		p.Fresh = false
 		p.Last = p.By
 		p.Since = min(p.Since, 1)
 		if p.PID == 1 {
 			s.Job.Who = Proc{ID: p.ID}
 		}
 		p.PID = 0
-	}
-}
-
-// canonJobs numbers the jobs in the order in which they will end.
-func canonJobs(s *Service) {
-	id := JobID(0)
-	for _, j := range []*Job{&s.Job, &s.Queue} {
-		if j.ID == 0 {
-			continue
-		}
-		id++
-		j.ID = id
-		for k := range j.Also {
-			id++
-			j.Also[k] = id
-		}
-		if j.Why != "" {
-			j.Why = WhySpawn
-		}
 	}
 }
 
@@ -500,14 +534,22 @@ func (w *world) key(s Service) string {
 	proc := func(p Proc) {
 		if p.ID != 0 {
 			b = strconv.AppendBool(b, p.Quiet)
-			num(int(p.Gen), int(p.Phase), int(min(p.Since, 1)), int(min(p.By, 1)), int(min(p.Ping, 1)))
+			num(int(p.Gen), int(p.Phase), int(min(p.Since, 1)), int(min(p.By, 1)), int(min(p.Ping, 1)), int(p.Renew))
 			b = strconv.AppendBool(b, p.Stopping)
 			b = append(b, p.Exit.Kind...)
 		}
 		b = append(b, ',')
 	}
-	num(int(s.Want), s.Size, int(s.Current), int(s.Target), int(s.Roll), int(s.Job.Verb), len(s.Job.Also), int(s.Job.Who.ID), int(s.Queue.Gen), len(s.Queue.Also))
+	num(int(s.Want), s.Size, int(s.Current), int(s.Target), int(s.Roll), int(s.Job.Verb), s.Job.Ruins, int(s.Job.Who.ID), int(s.Queue.Gen))
+	b = strconv.AppendBool(b, s.Removed)
+	for _, ids := range [][]JobID{s.Job.IDs(), s.Queue.IDs()} {
+		for _, id := range ids {
+			num(int(id))
+		}
+		b = append(b, ';')
+	}
 	for _, u := range s.Builds {
+		b = append(b, u.Release...)
 		b = strconv.AppendBool(b, u.Baked)
 		b = strconv.AppendBool(b, u.Spec.Life.Overlap)
 	}

@@ -1,0 +1,176 @@
+package unit
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+)
+
+// Here a job has in its id which verb it is and when it was asked, and a build has
+// in its release when it was asked for. So every answer can be judged by itself:
+// also those of who joined, or was absorbed.
+
+const latest = 1 << 20 // later than all that waits in the walk
+
+func asks(at int, v Verb, spec *Spec, size int) Asks {
+	return Asks{Job{ID: idOf(at, v), Verb: v}, &Build{Spec: spec, Release: strconv.Itoa(at)}, size}
+}
+
+func idOf(asked int, v Verb) JobID { return JobID(asked)<<16 | JobID(v) }
+
+func (id JobID) verb() Verb             { return Verb(id & 15) }
+func (id JobID) asked() int             { return int(id >> 16) }
+func (id JobID) number(n int) JobID     { return id | JobID(n)<<4 }
+func (id JobID) brings() bool           { return id.verb() == Restart || id.verb() == Reload }
+func (id JobID) outdates(b *Build) bool { return id.brings() && b.asked() < id.asked() }
+
+func (b *Build) asked() int {
+	n, _ := strconv.Atoi(b.Release)
+	return n
+}
+
+// answersAreTrue: done is what was asked for, with a build that is no older.
+func answersAreTrue(s Service, e Event, to Service, effects []Effect) string {
+	for _, f := range effects {
+		f, ok := f.(Finish)
+		if !ok {
+			continue
+		}
+		for _, id := range f.Jobs {
+			if why := untrue(s, e, to, id, f.Result); why != "" {
+				return fmt.Sprintf("%s: %s of job %d", why, id.verb(), id)
+			}
+		}
+	}
+	return ""
+}
+
+func untrue(s Service, e Event, to Service, id JobID, r JobResult) string {
+	switch v := id.verb(); {
+	case r == Failed && v == Reload:
+		return notKept(s, to)
+	case r != Done:
+		return ""
+	case v.leaves():
+		return stopped(to)
+	case v == Scale:
+		return scaled(e, to)
+	case to.Target != 0 && v != Reload: // what waited has begun, or what is up goes on being replaced
+		return ""
+	case v == Reload:
+		return reloaded(s, to, id)
+	case to.Want != Up || !to.up() && !to.active():
+		return "up is up"
+	}
+	return newEnough(to, id)
+}
+
+// notKept: a rollout that failed leaves nothing of itself, if there was anything
+// better.
+func notKept(s, to Service) string {
+	if s.Current != 0 && s.Build(s.Current).Baked && to.Current != s.Current && to.Current != s.Target {
+		return "what failed is not kept"
+	}
+	return ""
+}
+
+func stopped(to Service) string {
+	if len(slices.Collect(to.Procs())) > 0 {
+		return "stopped is stopped"
+	}
+	return ""
+}
+
+func scaled(e Event, to Service) string {
+	for i, in := range to.Inst {
+		if a, ok := e.(Asks); ok && a.Job.Verb == Scale && in.Surplus != (i >= a.Size) {
+			return "scaled is scaled"
+		}
+	}
+	return ""
+}
+
+// reloaded: all that was there runs the new build. Instances that the build adds
+// come up after it.
+func reloaded(s, to Service, id JobID) string {
+	if to.Current != s.Target || !to.Build(to.Current).Baked || id.outdates(to.Build(to.Current)) {
+		return "reloaded is reloaded, and baked"
+	}
+	for i, in := range s.Inst {
+		if in.Next.ID != 0 && i < to.Size && to.Target == 0 && !(to.Inst[i].Done || to.Inst[i].Main.ID == in.Next.ID && to.serves(to.Inst[i].Main)) {
+			return "up is up"
+		}
+	}
+	return newEnough(to, id)
+}
+
+func newEnough(to Service, id JobID) string {
+	for _, in := range to.Inst {
+		if in.Main.ID != 0 && !in.Surplus && id.outdates(to.Build(in.Main.Gen)) {
+			return "what runs is no older than what was asked for"
+		}
+	}
+	return ""
+}
+
+// canonJobs leaves of the jobs their verbs, in an order of their own, and of when
+// they were asked only which builds are new enough for them.
+func canonJobs(s *Service) {
+	times := s.askedTimes()
+	n := 0
+	for _, j := range []*Job{&s.Job, &s.Queue} {
+		if j.ID == 0 {
+			continue
+		}
+		if j.Why != "" {
+			j.Why = WhySpawn
+		}
+		first := []JobID{j.ID}
+		for _, ids := range [][]JobID{first, j.Also, j.Starts} {
+			n = canonIDs(ids, times, n)
+		}
+		j.ID = first[0]
+	}
+	for i := range s.Builds {
+		b := &s.Builds[i]
+		b.Release = strconv.Itoa(satisfied(times, b.asked()))
+	}
+	s.Job.Ruins = min(s.Job.Ruins, len(s.Inst)+1)
+}
+
+func (s *Service) askedTimes() (times []int) {
+	for _, j := range []Job{s.Job, s.Queue} {
+		for _, id := range j.IDs() {
+			if id.brings() {
+				times = append(times, id.asked())
+			}
+		}
+	}
+	slices.Sort(times)
+	return slices.Compact(times)
+}
+
+// satisfied is how many of times are not after t.
+func satisfied(times []int, t int) int {
+	n, found := slices.BinarySearch(times, t)
+	if found {
+		n++
+	}
+	return n
+}
+
+func canonIDs(ids []JobID, times []int, n int) int {
+	for k, id := range ids {
+		at := 0
+		if id.brings() {
+			at = satisfied(times, id.asked())
+		}
+		ids[k] = idOf(at, id.verb())
+	}
+	slices.Sort(ids)
+	for k := range ids {
+		n++
+		ids[k] = ids[k].number(n)
+	}
+	return n
+}
