@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"syscall"
+	"time"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/logs"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/notify"
@@ -138,6 +139,7 @@ func (i *invocation) listen(a process.Account) (err error) {
 	}
 	i.notify, err = notify.Listen(i.m.notifyDir, i.id[:16], notify.Options{
 		GID: gid, UIDs: []uint32{a.UID}, Access: i.order.spec.Notify,
+		Open: a.UID == 0, // it may become another user by itself
 		Receive: func(m notify.Message) {
 			<-i.began
 			i.order.tell(heard{id: i.order.ID, message: m})
@@ -152,10 +154,11 @@ func (i *invocation) listen(a process.Account) (err error) {
 // staged is called when the process is there, and has yet to run its program.
 func (i *invocation) staged(p *process.Process) error {
 	i.process = p
-	if i.notify != nil {
-		i.notify.SetMain(p.PID())
+	err := i.order.staged(i)
+	if err == nil && i.notify != nil {
+		i.notify.Start(p.PID(), p.Member)
 	}
-	return i.order.staged(i)
+	return err
 }
 
 // follow tells the actor what becomes of the program that runs now, until
@@ -167,7 +170,9 @@ func (i *invocation) follow() {
 	exit := i.process.Wait()
 	i.free() // who waits in its queue waits for who comes next
 	if i.notify != nil {
-		i.notify.Drain() // what it said, it said before it ended
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		i.notify.Drain(ctx) // what it said, it said before it ended
+		cancel()
 	}
 	o.tell(unit.Exited{ID: o.ID, Exit: exit})
 	if o.spec.Life.KillMode != unit.ProcessOnly {
