@@ -54,6 +54,7 @@ func (sh sheet) fact(label, format string, args ...any) {
 func (sh sheet) service(u ipc.UnitStatus) {
 	sh.out.print("%s  %s\n", sh.out.paint(strong, u.Name), sh.out.paint(stateStyle(u.ActiveState), u.SubState))
 	sh.state(u)
+	sh.problems(u)
 	sh.jobs(u)
 	sh.processes(u)
 	sh.sockets(u)
@@ -132,6 +133,17 @@ func (sh sheet) processes(u ipc.UnitStatus) {
 			text += ", " + size(p.Memory)
 		}
 		sh.fact(label, "%s", text)
+		label = ""
+		for _, r := range p.Remarks {
+			sh.fact("", "%-8s %s", "", printable(r))
+		}
+	}
+}
+
+func (sh sheet) problems(u ipc.UnitStatus) {
+	label := "Error"
+	for _, p := range u.Problems {
+		sh.fact(label, "%s", printable(p))
 		label = ""
 	}
 }

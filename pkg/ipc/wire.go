@@ -90,6 +90,7 @@ type UnitStatus struct {
 	Hints       []string   `json:"hints,omitempty"`
 	FileDiffers bool       `json:"file_differs,omitempty"` // the file on disk is not what Main runs
 	Removed     bool       `json:"removed,omitempty"`      // the configuration no longer names it
+	Problems    []string   `json:"problems,omitempty"`     // FILE:LINE:COLUMN: …; the configuration had these errors when supervisord was started, so it does not run
 	Output      []string   `json:"output,omitempty"`       // last lines; only when named
 }
 
@@ -105,6 +106,7 @@ type Process struct {
 	Memory     uint64     `json:"memory,omitempty"`
 	Invocation string     `json:"invocation,omitempty"` // $INVOCATION_ID
 	Share      float64    `json:"share,omitempty"`      // steered: of new connections, in per cent
+	Remarks    []string   `json:"remarks,omitempty"`    // what it could not have as asked, and what of it did not count
 }
 
 // SocketUnit is a socket unit with the sockets that it has.

@@ -37,8 +37,8 @@ func spoiled(verb string, a config.Aside) error {
 func asideStatus(a config.Aside, whole bool) ipc.UnitStatus {
 	u := ipc.UnitStatus{Name: a.Name, ActiveState: "failed", SubState: "failed", Result: "bad-setting", Note: a.Problems[0].String()}
 	if whole {
-		for _, p := range a.Problems[1:] {
-			u.Waiting = append(u.Waiting, p.String())
+		for _, p := range a.Problems {
+			u.Problems = append(u.Problems, p.String())
 		}
 		u.Hints = []string{"correct it, then superctl daemon-reload"}
 	}

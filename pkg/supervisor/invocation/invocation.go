@@ -55,13 +55,11 @@ type Invocation struct {
 	output  *logs.Stream
 	sockets []*unit.Socket // that it entered by, until they are free
 	proceed chan error     // has room for one
-	began   chan struct{}  // closed when the owner knows that the program runs, or never will
-	remarks []string
 }
 
 // Start makes an invocation in the background.
 func (r *Runner) Start(o Order, to Owner) {
-	i := &Invocation{r: r, order: o, owner: to, id: newID(), proceed: make(chan error, 1), began: make(chan struct{})}
+	i := &Invocation{r: r, order: o, owner: to, id: newID(), proceed: make(chan error, 1)}
 	r.going.Go(i.run)
 }
 
@@ -76,7 +74,6 @@ func (i *Invocation) run() {
 	ctx, cancel := context.WithTimeout(context.Background(), i.r.limit(i.order.Spec))
 	defer cancel()
 	if err := i.launch(ctx); err != nil {
-		close(i.began)
 		i.close()
 		i.owner.Happened(unit.NotStarted{ID: i.order.ID, Exit: NotRun(err)})
 		return
@@ -107,9 +104,6 @@ func (i *Invocation) launch(ctx context.Context) error {
 func (i *Invocation) start(ctx context.Context, t process.Task) error {
 	_, err := i.r.Launcher.Launch(ctx, t, func(p *process.Process) error {
 		i.process = p
-		if i.notify != nil {
-			i.notify.SetMain(p.PID())
-		}
 		i.owner.Staged(i)
 		select {
 		case err := <-i.proceed:
@@ -210,10 +204,8 @@ func (i *Invocation) listen(t *process.Task) (err error) {
 	}
 	i.notify, err = notify.Listen(i.r.NotifyDir, i.id[:16], notify.Options{
 		GID: gid, UIDs: []uint32{t.Account.UID}, Access: i.order.Spec.Notify,
-		Receive: func(m notify.Message) {
-			<-i.began
-			i.owner.Said(m)
-		},
+		Open:    t.Account.UID == 0, // it may become another user by itself
+		Receive: i.owner.Said,
 		Refused: func(reason string, pid int, uid uint32) { i.r.Refused(i.order.Spec.Name, reason, pid, uid) },
 	})
 	if err == nil {
@@ -227,18 +219,30 @@ func (i *Invocation) listen(t *process.Task) (err error) {
 func (i *Invocation) follow() {
 	id := i.order.ID
 	i.owner.Happened(unit.Started{ID: id, PID: i.process.PID()})
-	close(i.began)
-	exit := i.process.Wait()
-	i.free() // who waits in its queue waits for who comes next
 	if i.notify != nil {
-		i.notify.Drain() // what it said, it said before it ended
+		i.notify.Start(i.process.PID(), nil) // what it has said so far waits there
 	}
+	exit := i.process.Wait()
+	i.free()  // who waits in its queue waits for who comes next
+	i.drain() // what it said, it said before it ended
 	i.owner.Happened(unit.Exited{ID: id, Exit: exit})
 	if i.order.Spec.Life.KillMode != unit.ProcessOnly {
 		i.process.WaitGone(context.Background())
 	}
 	i.close()
 	i.owner.Happened(unit.Gone{ID: id})
+}
+
+// drainFor is how long an owner may take to hear what a process had said.
+const drainFor = time.Second
+
+func (i *Invocation) drain() {
+	if i.notify == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), drainFor)
+	defer cancel()
+	i.notify.Drain(ctx)
 }
 
 func (i *Invocation) close() {
@@ -308,7 +312,15 @@ func (i *Invocation) Survivors() (names []string) {
 }
 
 // Remarks are what a reader of the status should know of it.
-func (i *Invocation) Remarks() []string { return i.remarks }
+func (i *Invocation) Remarks() (all []string) {
+	if i.notify == nil {
+		return nil
+	}
+	if n, last := i.notify.Refusals(); n > 0 {
+		all = append(all, fmt.Sprintf("notify messages that did not count: %d, the last since %s", n, last))
+	}
+	return all
+}
 
 // maxLaunch is how long a start may take until the program runs, however long it
 // may take to be ready.

@@ -106,7 +106,7 @@ func processes(v *service.View, f Facts, u *ipc.UnitStatus, i int, role unit.Rol
 		x := ipc.Process{
 			Instance: i, Role: string(role), PID: p.PID, Generation: uint32(p.Gen), Phase: phase(v, p),
 			Since: f.wall(p.Since), Deadline: f.wall(p.By), Memory: f.Memory[p.PID], Invocation: invocationID(v, p.ID),
-			Share: share(v, p.ID),
+			Share: share(v, p.ID), Remarks: remarks(v, p.ID),
 		}
 		u.Memory += x.Memory
 		u.Processes = append(u.Processes, x)
@@ -276,4 +276,11 @@ func invocationID(v *service.View, id unit.Invocation) string {
 		return h.InvocationID()
 	}
 	return ""
+}
+
+func remarks(v *service.View, id unit.Invocation) []string {
+	if h := v.Runs[id].Handle; h != nil {
+		return h.Remarks()
+	}
+	return nil
 }
