@@ -1,6 +1,12 @@
 package doors
 
 import (
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/socket"
@@ -28,4 +34,123 @@ func TestAPlaceIsFreeAlsoAfterItsServiceHasLeft(t *testing.T) {
 			t.Errorf("seat %d is held by %d, which is gone", seat.Index, seat.Holder)
 		}
 	}
+}
+
+// A house has doors to unix sockets, which tell by themselves whether they are open.
+type house struct {
+	*testing.T
+	*Doors
+	dir string
+}
+
+func newHouse(t *testing.T) *house {
+	table := socket.NewTable(nil)
+	t.Cleanup(func() { table.Close() })
+	dir, err := os.MkdirTemp("", "doors")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return &house{t, New(table, func(name string, err error) { t.Log(name, err) }), dir}
+}
+
+// at is a definition of the socket unit "web".
+func (h *house) at(file string) *unit.Socket {
+	return &unit.Socket{
+		Name: "web", Listen: []unit.Address{{Network: "unix", Path: filepath.Join(h.dir, file)}},
+		Backlog: 8, Mode: 0o600, NonBlocking: true, WhenDown: unit.Refuse,
+	}
+}
+
+// answers wants clients of these files to be taken, and of all others not.
+func (h *house) answers(when string, files ...string) {
+	h.Helper()
+	for _, file := range []string{"a", "b"} {
+		conn, err := net.Dial("unix", filepath.Join(h.dir, file))
+		if err == nil {
+			conn.Close()
+		}
+		if (err == nil) != slices.Contains(files, file) {
+			h.Errorf("%s: %s answers with %v", when, file, err)
+		}
+	}
+}
+
+func (h *house) enter(id unit.Invocation, s *unit.Socket) error {
+	_, err := h.Enter(h.Context(), "api", id, true, []*unit.Socket{s})
+	return err
+}
+
+// A reload to another address that fails leaves the one that serves as it was, and
+// lets the other one go; one that succeeds keeps both until the old process is gone.
+func TestDoorsOfTwoGenerations(t *testing.T) {
+	h := newHouse(t)
+	a, b := h.at("a"), h.at("b")
+	h.Configure([]*unit.Socket{a})
+	h.answers("before the first start")
+	h.Set("api", []unit.Door{{Socket: a, Open: true}})
+	if err := h.enter(1, a); err != nil {
+		t.Fatal(err)
+	}
+	h.answers("started", "a")
+	h.Configure([]*unit.Socket{b}) // daemon-reload
+	h.answers("with other files", "a")
+	h.Set("api", []unit.Door{{Socket: b, Open: true}, {Socket: a, Open: true}}) // reload
+	if err := h.enter(2, b); err != nil {
+		t.Fatal(err)
+	}
+	h.answers("in bake", "a", "b")
+	h.Free(2, []*unit.Socket{b})
+	h.Set("api", []unit.Door{{Socket: a, Open: true}}) // which failed
+	h.answers("when it has failed", "a")
+	h.Set("api", []unit.Door{{Socket: b, Open: true}, {Socket: a, Open: true}})
+	if err := h.enter(3, b); err != nil {
+		t.Fatal(err)
+	}
+	h.Free(1, []*unit.Socket{a})
+	h.Set("api", []unit.Door{{Socket: b, Open: true}})
+	h.answers("when the old process is gone", "b")
+	h.Set("api", nil)
+	h.answers("stopped")
+	if err := h.enter(4, b); !errors.Is(err, ErrUnwanted) {
+		t.Errorf("a start that comes too late is told %v", err)
+	}
+	h.Configure(nil)
+	if _, err := os.Lstat(filepath.Join(h.dir, "b")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what nobody names is still there: %v", err)
+	}
+}
+
+// A door is open for as long as one service wants that.
+func TestADoorOfTwoServices(t *testing.T) {
+	h := newHouse(t)
+	a := h.at("a")
+	h.Set("api", []unit.Door{{Socket: a, Open: true}})
+	h.Set("web", []unit.Door{{Socket: a, Open: true}})
+	h.Set("api", nil)
+	h.answers("one left", "a")
+	h.Set("web", []unit.Door{{Socket: a}})
+	h.answers("the other does not serve")
+}
+
+// An address that cannot be had is the error of whoever enters, and the others stay.
+func TestAnAddressThatSomebodyElseHas(t *testing.T) {
+	h := newHouse(t)
+	a, b := h.at("a"), h.at("b")
+	other, err := net.Listen("unix", filepath.Join(h.dir, "b"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	h.Set("api", []unit.Door{{Socket: a, Open: true}})
+	h.Set("api", []unit.Door{{Socket: b, Open: true}, {Socket: a, Open: true}})
+	var bind *socket.BindError
+	if err := h.enter(2, b); !errors.As(err, &bind) || h.Err("web") == nil {
+		t.Errorf("it is told %v, and of the unit %v", err, h.Err("web"))
+	}
+	h.Set("api", []unit.Door{{Socket: a, Open: true}})
+	if err := h.enter(3, a); err != nil || h.Err("web") != nil {
+		t.Errorf("the old address: %v, %v", err, h.Err("web"))
+	}
+	h.answers("after that", "a", "b")
 }
