@@ -21,6 +21,7 @@ import (
 	"github.com/supervisord-go/supervisord/pkg/supervisor/logs"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/notify"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/process"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/safepath"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
@@ -32,6 +33,7 @@ type Order struct {
 	Spec   *unit.Spec
 	Pinned *process.Executable // what to run; nil: what is at the path. Borrowed until it runs
 	Fresh  bool                // if the path has another file than Pinned, that one
+	Failed string              // but not this one, see [Invocation.File]
 	Heir   bool                // it is to be Main, with nobody before it
 }
 
@@ -49,6 +51,8 @@ type Invocation struct {
 	order Order
 	owner Owner
 	id    string // $INVOCATION_ID
+
+	file string // see File
 
 	process *process.Process
 	notify  *notify.Socket
@@ -152,10 +156,18 @@ func (i *Invocation) prepare(ctx context.Context) (t process.Task, err error) {
 // executable is the file to run that is kept open; nil: what is at the path.
 func (i *Invocation) executable(p *unit.Program) *process.Executable {
 	kept := i.order.Pinned
-	if kept == nil || !i.order.Fresh {
+	if kept != nil && !i.order.Fresh {
 		return kept
 	}
-	if path, err := process.Preflight(p); err != nil || !kept.Differs(path) {
+	path, err := process.Preflight(p)
+	if err != nil {
+		return kept
+	}
+	if stamp, err := safepath.StampOf(path); err == nil {
+		i.file = fmt.Sprint(stamp)
+	}
+	if kept != nil && (!kept.Differs(path) || i.file == i.order.Failed) {
+		i.file = ""
 		return kept
 	}
 	return nil
@@ -299,6 +311,10 @@ func (i *Invocation) Signal(sig syscall.Signal, mode unit.KillMode) error {
 
 // Executable is what the process runs, kept open for the caller; nil: not known.
 func (i *Invocation) Executable() *process.Executable { return i.process.Executable() }
+
+// File tells the file that was at the path when it was started from all others;
+// "": it runs the one that was kept open.
+func (i *Invocation) File() string { return i.file }
 
 // Tail is the last that it wrote.
 func (i *Invocation) Tail() []byte { return i.output.Tail() }

@@ -18,6 +18,16 @@ func (a *Actor) pin() {
 	}
 }
 
+// learn remembers the file of a build whose rollout failed: restarts do not try it.
+func (a *Actor) learn(effects []unit.Effect) {
+	for _, f := range effects {
+		f, ok := f.(unit.Finish)
+		if r := a.runs[f.Proc.ID]; ok && f.Result == unit.Failed && f.Proc.Gen != a.state.Current && r != nil && r.Handle != nil {
+			a.failed = r.Handle.File()
+		}
+	}
+}
+
 // toKeep: what p runs is the executable of its generation from now on. The first
 // that baked is that, until one that ran what was at the path instead has baked.
 // No start may be borrowing what is replaced.

@@ -26,12 +26,13 @@ type Actor struct {
 	close sync.Once
 	ended chan struct{} // closed when nothing takes from the inbox any more
 
-	state unit.Service
-	past  unit.Service // before the last step
-	runs  map[unit.Invocation]*Run
-	baked map[unit.Generation]Program // what generations that have baked run again after a crash
-	timer *time.Timer
-	fault error // why the last state could not be stored
+	state  unit.Service
+	past   unit.Service // before the last step
+	runs   map[unit.Invocation]*Run
+	baked  map[unit.Generation]Program // what generations that have baked run again after a crash
+	timer  *time.Timer
+	failed string // the file of the build whose rollout last failed
+	fault  error  // why the last state could not be stored
 
 	shown shown
 }
@@ -114,6 +115,7 @@ func (a *Actor) step(e unit.Event) {
 	for _, f := range effects {
 		a.do(f)
 	}
+	a.learn(effects)
 	a.pin()
 	a.settle()
 	a.show()
@@ -141,7 +143,7 @@ func (a *Actor) spawn(f unit.Spawn) {
 	a.runs[f.ID] = &Run{}
 	a.world.Start(Order{
 		Spawn: f, Spec: a.state.Build(f.Gen).Spec, Pinned: a.baked[f.Gen],
-		Heir: a.state.Inst[f.Inst].Main.ID == f.ID,
+		Failed: a.failed, Heir: a.state.Inst[f.Inst].Main.ID == f.ID,
 	})
 }
 

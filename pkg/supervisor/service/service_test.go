@@ -32,6 +32,7 @@ func (p *fake) Proceed(err error)      { p.proceed <- err }
 func (p *fake) Trace() json.RawMessage { return fmt.Appendf(nil, `{"PID":%d}`, p.pid) }
 func (p *fake) InvocationID() string   { return fmt.Sprint("invocation", p.pid) }
 func (p *fake) Program() Program       { return nil }
+func (p *fake) File() string           { return fmt.Sprint("file of ", p.pid) }
 func (p *fake) Tail() []byte           { return []byte("panic: missing DB_URL\n") }
 func (p *fake) Survivors() []string    { return nil }
 func (p *fake) Remarks() []string      { return nil }

@@ -42,6 +42,7 @@ type Order struct {
 	unit.Spawn
 	Spec   *unit.Spec
 	Pinned Program // what to run, if it has to be that; nil: what is at the path now
+	Failed string  // the [Handle.File] of the build that last failed: nothing Fresh
 	Heir   bool    // it is to be Main, with nobody before it
 }
 
@@ -54,6 +55,7 @@ type Handle interface {
 	InvocationID() string   // $INVOCATION_ID
 	Signal(syscall.Signal, unit.KillMode) error
 	Program() Program    // what it runs, kept open; nil: not known
+	File() string        // tells the file that was at the path from all others; "": it runs another, or that is not known
 	Tail() []byte        // the last that it wrote
 	Survivors() []string // what is left of its tree: "pid 30155 (sleep)"
 	Remarks() []string   // what a reader of the status should know of it

@@ -214,6 +214,9 @@ func note(v *service.View, f Facts) string {
 		case in.Main.ID == 0 && in.Exit.Kind == unit.NotExited && in.Result != "" && in.Result != unit.Success:
 			notes = append(notes, string(in.Result))
 		}
+		if in.Main.Fresh && in.Main.Phase < unit.Serving {
+			notes = append(notes, "tries the file on disk in place of the one that baked")
+		}
 		if n := len(in.Old); n > 0 && in.Main.ID != 0 {
 			notes = append(notes, fmt.Sprintf("%d draining", n))
 		}

@@ -103,6 +103,7 @@ func (body) Proceed(error)                              {}
 func (body) Trace() json.RawMessage                     { return nil }
 func (b body) InvocationID() string                     { return fmt.Sprint("invocation-", b.pid) }
 func (body) Signal(syscall.Signal, unit.KillMode) error { return nil }
+func (body) File() string                               { return "" }
 func (body) Program() service.Program                   { return nil }
 func (body) Tail() []byte                               { return []byte("\nlistening\npanic: missing DB_URL\n\n") }
 func (b body) Survivors() []string                      { return []string{fmt.Sprintf("pid %d (api)", b.pid)} }
