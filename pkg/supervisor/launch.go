@@ -71,7 +71,7 @@ func newInvocationID() string {
 
 func (i *invocation) launch() error {
 	o, p := i.order, i.order.spec.Program.Of(i.order.Inst)
-	account, err := process.ResolveAccount(p)
+	account, err := process.ResolveAccount(context.Background(), p)
 	if err != nil {
 		return err
 	}
@@ -175,10 +175,12 @@ func (i *invocation) follow() {
 		cancel()
 	}
 	o.tell(unit.Exited{ID: o.ID, Exit: exit})
-	if o.spec.Life.KillMode != unit.ProcessOnly {
+	if o.spec.Life.KillMode == unit.ProcessOnly {
+		i.release()
+	} else {
 		i.process.WaitGone(context.Background())
+		i.close()
 	}
-	i.close()
 	o.tell(unit.Gone{ID: o.ID})
 }
 
@@ -190,6 +192,19 @@ func (i *invocation) close() {
 	if i.notify != nil {
 		i.notify.Close()
 	}
+}
+
+// release is close for what may outlive its main process: its output is read for
+// as long as somebody is there to write it, or that would wait for ever.
+func (i *invocation) release() {
+	i.free()
+	if i.notify != nil {
+		i.notify.Close()
+	}
+	go func() {
+		i.process.WaitGone(context.Background())
+		i.output.Finish()
+	}()
 }
 
 // free gives back what the process had of sockets for itself.

@@ -309,6 +309,7 @@ func (m *Manager) Close() error {
 	m.numbers.close()
 	m.history.Close()
 	m.eachSink(func(_ string, k *logs.Sink) { k.Close() })
+	m.launcher.Close() // with the cgroups that are empty
 	return m.notifyDir.Close()
 }
 
