@@ -136,6 +136,9 @@ func (i *invocation) listen(a process.Account) (err error) {
 	if a.Set {
 		gid = int(a.GID)
 	}
+	if _, err := i.m.o.Store.Sub("notify", 0o711); err != nil { // made again, if somebody has removed it
+		return err
+	}
 	i.notify, err = notify.Listen(i.m.notifyDir, i.id[:16], notify.Options{
 		GID: gid, UIDs: []uint32{a.UID}, Access: i.order.spec.Notify,
 		Receive: func(m notify.Message) {

@@ -95,7 +95,7 @@ func New(o Options) (*Manager, error) {
 	if m.launcher, err = process.NewLauncher(process.Options{RuntimeDirectory: o.Store.Runtime().Path()}); err != nil {
 		return nil, err
 	}
-	if m.notifyDir, err = o.Store.Runtime().Sub("notify", 0o711); err != nil {
+	if m.notifyDir, err = o.Store.Sub("notify", 0o711); err != nil {
 		return nil, err
 	}
 	states, err := m.restore()
@@ -309,7 +309,7 @@ func (m *Manager) Close() error {
 	m.numbers.close()
 	m.history.Close()
 	m.eachSink(func(_ string, k *logs.Sink) { k.Close() })
-	return m.notifyDir.Close()
+	return nil
 }
 
 // list needs m.mu.
