@@ -79,6 +79,9 @@ func Load(path string, o Options) (*Config, []Problem) {
 	l.disk = true
 	if path == "" {
 		path = defaultPath(o)
+		if why := o.homeless("XDG_CONFIG_HOME"); why != "" && !o.Root && o.env("SUPERVISORD_CONFIG") == "" {
+			return nil, []Problem{{File: "supervisord.toml", Message: "it is not known where yours is: " + why + "; set HOME, or name the file with -c"}}
+		}
 	}
 	l.first(path)
 	return l.finish()
