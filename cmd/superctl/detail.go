@@ -57,6 +57,7 @@ func (sh sheet) service(u ipc.UnitStatus) {
 	sh.problems(u)
 	sh.jobs(u)
 	sh.processes(u)
+	sh.leftovers(u)
 	sh.sockets(u)
 	if u.Memory != 0 {
 		sh.fact("Memory", "%s", size(u.Memory))
@@ -137,6 +138,14 @@ func (sh sheet) processes(u ipc.UnitStatus) {
 		for _, r := range p.Remarks {
 			sh.fact("", "%-8s %s", "", printable(r))
 		}
+	}
+}
+
+func (sh sheet) leftovers(u ipc.UnitStatus) {
+	label := "Left over"
+	for _, l := range u.Leftovers {
+		sh.fact(label, "%s", printable(l))
+		label = ""
 	}
 }
 

@@ -90,6 +90,7 @@ type UnitStatus struct {
 	Hints       []string   `json:"hints,omitempty"`
 	FileDiffers bool       `json:"file_differs,omitempty"` // the file on disk is not what Main runs
 	Removed     bool       `json:"removed,omitempty"`      // the configuration no longer names it
+	Leftovers   []string   `json:"leftovers,omitempty"`    // what earlier main processes left behind and nobody ends (kill_mode = "process"): "pid 30155 (sleep)"
 	Problems    []string   `json:"problems,omitempty"`     // FILE:LINE:COLUMN: …; the configuration had these errors when supervisord was started, so it does not run
 	Output      []string   `json:"output,omitempty"`       // last lines; only when named
 }

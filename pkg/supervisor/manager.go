@@ -117,12 +117,9 @@ func (m *Manager) KillAll() {
 }
 
 // Close ends the actors, after Stop. Sockets and store belong to the caller.
-func (m *Manager) Close() (err error) {
-	m.closing.Do(func() { err = m.close() })
-	return err
-}
+func (m *Manager) Close() { m.closing.Do(m.close) }
 
-func (m *Manager) close() error {
+func (m *Manager) close() {
 	m.metrics.Close()
 	close(m.quit)
 	for _, e := range m.list() {
@@ -133,5 +130,4 @@ func (m *Manager) close() error {
 	m.history.Close()
 	m.sinks.each(func(_ string, k *logs.Sink) { k.Close() })
 	m.runner.Launcher.Close() // with the cgroups that are empty
-	return m.runner.NotifyDir.Close()
 }

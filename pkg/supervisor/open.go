@@ -22,6 +22,7 @@ import (
 	"github.com/supervisord-go/supervisord/pkg/supervisor/ledger"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/metrics"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/process"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/safepath"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/service"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
@@ -57,7 +58,7 @@ func New(o Options) (*Manager, error) {
 // wire gives each part the others that it uses.
 func (m *Manager) wire() {
 	m.report = &reporter{
-		roster: m.roster, log: m.log, table: m.o.Table, doors: m.doors, sinks: m.sinks,
+		roster: m.roster, log: m.log, table: m.o.Table, doors: m.doors, sinks: m.sinks, runner: m.runner,
 		history: m.history, numbers: m.numbers, metrics: m.metrics, looks: &looks{},
 	}
 	m.ledger = ledger.New(m.epoch, m.numbers.jobs(), ledger.World{
@@ -84,17 +85,30 @@ func (m *Manager) makeRunner() error {
 	if err != nil {
 		return err
 	}
-	notifyDir, err := m.o.Store.Runtime().Sub("notify", 0o711)
-	if err != nil {
+	notifyDir := func() (*safepath.Dir, error) { return m.o.Store.Sub("notify", 0o711) }
+	if _, err := notifyDir(); err != nil {
 		return err
 	}
+	m.sayTracking(launcher)
 	m.runner = &invocation.Runner{
 		Launcher: launcher, Doors: m.doors, Pairs: invocation.NewPairs(), NotifyDir: notifyDir, Sink: m.sinks.of,
+		LeftOver: func(name, who string) {
+			m.log.Warn().Str("unit", name).Msg(who + " is left over from an earlier run, and left alone (kill_mode = \"process\")")
+		},
 		Refused: func(name, reason string, pid int, uid uint32) {
 			m.log.Warn().Str("unit", name).Int("pid", pid).Uint32("uid", uid).Msg("dropped a notify message: " + reason)
 		},
 	}
 	return nil
+}
+
+// sayTracking says how what processes leave behind is found.
+func (m *Manager) sayTracking(l *process.Launcher) {
+	if cgroup, why := l.Tracking(); cgroup == "" {
+		m.log.Warn().Msg("processes are not held together by cgroups (" + why + "): one that leaves its session may be missed")
+	} else {
+		m.log.Debug().Str("cgroup", cgroup).Msg("processes are held together by cgroups")
+	}
 }
 
 // An AliveError says that processes of a former supervisord still run. To start

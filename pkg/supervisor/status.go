@@ -11,6 +11,7 @@ import (
 	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/doors"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/history"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/invocation"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/ledger"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/metrics"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/service"
@@ -27,6 +28,7 @@ type reporter struct {
 	doors   *doors.Doors
 	ledger  *ledger.Ledger
 	sinks   sinks
+	runner  *invocation.Runner
 	history *history.Log
 	numbers *numbers
 	metrics *metrics.Server
@@ -71,13 +73,33 @@ func (rep *reporter) Status(names []string) (ipc.Status, error) {
 	slices.SortStableFunc(st.Services, func(a, b ipc.UnitStatus) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortStableFunc(st.Sockets, func(a, b ipc.SocketUnit) int { return strings.Compare(a.Name, b.Name) })
 	st.Degraded = rep.degraded(services, c)
-	st.Notes = facts.notes
+	st.Notes = append(facts.notes, rep.strays()...)
 	return st, nil
 }
 
 func (rep *reporter) unitStatus(e entry, f facts, whole bool) ipc.UnitStatus {
 	f.Spec = e.spec
-	return words.Status(e.View(), f.Facts, whole)
+	u := words.Status(e.View(), f.Facts, whole)
+	if e.leavesAlone() {
+		for _, l := range rep.runner.Launcher.Leftovers(e.Name()) {
+			u.Leftovers = append(u.Leftovers, fmt.Sprintf("pid %d (%s)", l.PID, l.Comm))
+		}
+	}
+	return u
+}
+
+// leavesAlone: what its main process leaves behind is not ended.
+func (e entry) leavesAlone() bool {
+	alone := func(s *unit.Spec) bool { return s != nil && s.Life.KillMode == unit.ProcessOnly }
+	return alone(e.spec) || slices.ContainsFunc(e.View().State.Builds, func(b unit.Build) bool { return alone(b.Spec) })
+}
+
+// strays are those that nobody ends, since nobody knows whose they are.
+func (rep *reporter) strays() (notes []string) {
+	for _, s := range rep.runner.Launcher.Strays() {
+		notes = append(notes, fmt.Sprintf("stray: pid %d (%s) of uid %d left its service and carries no mark of it", s.PID, s.Comm, s.UID))
+	}
+	return notes
 }
 
 // degraded is what does not work of supervisord itself.

@@ -96,11 +96,23 @@ func (i *Invocation) launch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	i.sayLeftovers()
 	defer i.output.CloseWriteEnd()
 	if t.Handover != nil {
 		defer closeAll(t.Handover[:])
 	}
 	return i.start(ctx, t)
+}
+
+// sayLeftovers names those whom nobody ends, as systemd does when a service is
+// started beside them.
+func (i *Invocation) sayLeftovers() {
+	if i.order.Spec.Life.KillMode != unit.ProcessOnly {
+		return
+	}
+	for _, l := range i.r.Launcher.Leftovers(i.order.Spec.Name) {
+		i.r.LeftOver(i.order.Spec.Name, fmt.Sprintf("pid %d (%s)", l.PID, l.Comm))
+	}
 }
 
 // start makes the process. Whoever is told of it has it from then on, also when it
@@ -126,7 +138,7 @@ func (i *Invocation) Proceed(err error) { i.proceed <- err }
 // prepare takes what the process gets.
 func (i *Invocation) prepare(ctx context.Context) (t process.Task, err error) {
 	o, p := i.order, i.order.Spec.Program.Of(i.order.Inst)
-	account, err := process.ResolveAccount(p)
+	account, err := process.ResolveAccount(ctx, p)
 	if err != nil {
 		return t, err
 	}
@@ -214,7 +226,11 @@ func (i *Invocation) listen(t *process.Task) (err error) {
 	if t.Account.Set {
 		gid = int(t.Account.GID)
 	}
-	i.notify, err = notify.Listen(i.r.NotifyDir, i.id[:16], notify.Options{
+	dir, err := i.r.NotifyDir()
+	if err != nil {
+		return err
+	}
+	i.notify, err = notify.Listen(dir, i.id[:16], notify.Options{
 		GID: gid, UIDs: []uint32{t.Account.UID}, Access: i.order.Spec.Notify,
 		Open:    t.Account.UID == 0, // it may become another user by itself
 		Receive: i.owner.Said,
@@ -232,16 +248,18 @@ func (i *Invocation) follow() {
 	id := i.order.ID
 	i.owner.Happened(unit.Started{ID: id, PID: i.process.PID()})
 	if i.notify != nil {
-		i.notify.Start(i.process.PID(), nil) // what it has said so far waits there
+		i.notify.Start(i.process.PID(), i.process.Member) // what it has said so far waits there
 	}
 	exit := i.process.Wait()
 	i.free()  // who waits in its queue waits for who comes next
 	i.drain() // what it said, it said before it ended
 	i.owner.Happened(unit.Exited{ID: id, Exit: exit})
-	if i.order.Spec.Life.KillMode != unit.ProcessOnly {
+	if i.order.Spec.Life.KillMode == unit.ProcessOnly {
+		i.release()
+	} else {
 		i.process.WaitGone(context.Background())
+		i.close()
 	}
-	i.close()
 	i.owner.Happened(unit.Gone{ID: id})
 }
 
@@ -265,6 +283,19 @@ func (i *Invocation) close() {
 	if i.notify != nil {
 		i.notify.Close()
 	}
+}
+
+// release is close for what may outlive its main process: its output is read for
+// as long as somebody is there to write it, or that would wait for ever.
+func (i *Invocation) release() {
+	i.free()
+	if i.notify != nil {
+		i.notify.Close()
+	}
+	go func() {
+		i.process.WaitGone(context.Background())
+		i.output.Finish()
+	}()
 }
 
 // free gives back what the process had of sockets for itself.
@@ -329,8 +360,9 @@ func (i *Invocation) Survivors() (names []string) {
 
 // Remarks are what a reader of the status should know of it.
 func (i *Invocation) Remarks() (all []string) {
+	all = i.process.Warnings()
 	if i.notify == nil {
-		return nil
+		return all
 	}
 	if n, last := i.notify.Refusals(); n > 0 {
 		all = append(all, fmt.Sprintf("notify messages that did not count: %d, the last since %s", n, last))

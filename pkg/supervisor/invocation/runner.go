@@ -15,12 +15,16 @@ import (
 
 // A Runner has what all invocations share.
 type Runner struct {
-	Launcher  *process.Launcher
-	Doors     *doors.Doors
-	Pairs     *Pairs
-	NotifyDir *safepath.Dir
+	Launcher *process.Launcher
+	Doors    *doors.Doors
+	Pairs    *Pairs
+	// NotifyDir is where notify sockets are made. It stays its owner's.
+	NotifyDir func() (*safepath.Dir, error)
 	// Sink is where the output of a service goes that is started by spec.
 	Sink func(spec *unit.Spec) *logs.Sink
+	// LeftOver is told who an earlier invocation of a service has left behind, when
+	// the next one starts. It must not wait.
+	LeftOver func(service, who string)
 	// Refused is told of a notify message that does not count. It must not wait.
 	Refused func(service, reason string, pid int, uid uint32)
 
