@@ -25,9 +25,11 @@ type Finding struct {
 	Void    bool            // it was replaced, and processes have the old one until they are
 	// Dead is the cookie of the socket that processes have in vain (the Cookie of a
 	// [File]); 0: none. It is told once. They must be replaced: a process that starts
-	// now gets a socket that works. Until then clients are refused. If Err is not nil
-	// as well, none could be bound yet, and the start of a process tries again: an
-	// abstract name is free only when the last of them is gone.
+	// now gets a socket that works. Until then clients are refused. Where all that have
+	// it are leaving, as a server does that shuts its listener down when it is told to
+	// stop, and another is to start, [Table.Listen] lets clients wait for that. If Err is
+	// not nil as well, none could be bound yet, and the start of a process tries again:
+	// an abstract name is free only when the last of them is gone.
 	Dead uint64
 }
 
@@ -121,13 +123,15 @@ func (l *listener) mendAll() (found []Finding) {
 	return found
 }
 
+// remember is for what is over; what stands is in the notes of a status.
 func (l *listener) remember(found []Finding) {
-	if len(found) == 0 {
-		return
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.last = &found[len(found)-1]
+	for i, f := range found {
+		if f.Mended != "" || f.Err != nil {
+			l.last = &found[i]
+		}
+	}
 }
 
 // hungUp says that a unix listener was shut down: it says itself that it accepts.

@@ -26,7 +26,7 @@ var ends = map[string]func(dir string, fd int) error{
 		}
 		return errors.Join(err, os.Rename(dir+"/run/z", dir+"/run/x"))
 	},
-	"move the directory":   func(dir string, _ int) error { return os.Rename(dir+"/run", dir+"/away") },
+	"move the directory": func(dir string, _ int) error { return os.Rename(dir+"/run", dir+"/away") },
 	"remove the directory": func(dir string, _ int) (err error) {
 		for range 100 {
 			if err = os.RemoveAll(dir + "/run"); err == nil {
@@ -84,7 +84,7 @@ func TestDeadSocketIsTold(t *testing.T) {
 			}
 			table.Free("http", 1)
 			table.Free("http", 2)
-			if st := table.Status("http")[0]; !st.Listening || st.Note != "" || st.Err != nil || st.Last == nil || st.Last.Void || st.Last.Dead != 0 {
+			if st := table.Status("http")[0]; !st.Listening || st.Note != "" || st.Err != nil || st.Last != nil {
 				t.Errorf("status afterwards: %+v, %+v", st, st.Last)
 			}
 			table.watch.close() // waits for what is being told
@@ -291,4 +291,22 @@ func TestNewsAreBounded(t *testing.T) {
 		t.Errorf("heard %d, the dead %v", n, dead)
 	}
 	w.close()
+}
+
+// TestPathThatCannotBeWatched, as there are too few of inotify's watches, is said.
+func TestPathThatCannotBeWatched(t *testing.T) {
+	table := NewTable(nil)
+	defer table.Close()
+	watching(t, table)
+	table.watch.marks.file.Close()
+	at := shortDir(t) + "/x"
+	must(t, table.Bind(spec("http", file(at), tcp("127.0.0.1", 0))))
+	must(t, table.Listen("http"))
+	st := table.Status("http")
+	if !strings.Contains(st[0].Note, "nobody notices at once") || st[1].Note != "" {
+		t.Errorf("%+v", st)
+	}
+	must(t, os.Remove(at))
+	must(t, table.Listen("http"))
+	served(t, table)
 }

@@ -88,7 +88,9 @@ func (l *listener) blocked() []fault {
 	if l.held() {
 		return []fault{{what: what}}
 	}
-	return []fault{mended(what, "it is set back", func() error { return unix.SetNonblock(l.fd, want) })}
+	f := mended(what, "it is set back", func() error { return unix.SetNonblock(l.fd, want) })
+	f.quiet = true // it was told when it was done
+	return []fault{f}
 }
 
 // held says whether a process has the socket.

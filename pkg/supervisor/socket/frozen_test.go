@@ -2,23 +2,30 @@ package socket
 
 import (
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
 
-// freeze has a file system hang for whoever touches a path, until thawed.
-func freeze(t *testing.T, path string) (touched <-chan bool, thaw func()) {
-	t.Helper()
-	hang, first := make(chan bool), make(chan bool, 100)
+// A glacier is a file system that hangs for whoever touches a path, from freeze to thaw.
+type glacier struct {
+	frozen  atomic.Bool
+	touched chan bool
+	hang    chan bool
+}
+
+func glacierAt(t *testing.T, path string) *glacier {
+	g := &glacier{touched: make(chan bool, 100), hang: make(chan bool)}
 	before := disk
+	t.Cleanup(func() { disk = before })
 	disk = func(at string) {
-		if at == path {
-			first <- true
-			<-hang
+		if at == path && g.frozen.Load() {
+			g.touched <- true
+			<-g.hang
 		}
 	}
-	return first, func() { close(hang); disk = before }
+	return g
 }
 
 // TestFrozenFileSystem holds up what changes its unit, and nothing else: not who asks
@@ -36,6 +43,7 @@ func TestFrozenFileSystem(t *testing.T) {
 		"the first Bind": nil,
 	} {
 		t.Run(what, func(t *testing.T) {
+			ice := glacierAt(t, at)
 			table := NewTable(nil)
 			found := watching(t, table)
 			must(t, table.Bind(spec("http", tcp("127.0.0.1", 0))))
@@ -46,10 +54,10 @@ func TestFrozenFileSystem(t *testing.T) {
 				must(t, table.Bind(s))
 				must(t, table.Listen("frozen"))
 			}
-			touched, thaw := freeze(t, at)
+			ice.frozen.Store(true)
 			done := make(chan error)
 			go func() { done <- do(table) }()
-			<-touched
+			<-ice.touched
 			if st := table.Status("frozen"); len(st) != 1 && what != "Drop" || len(st) == 1 && (st[0].Address != at || !strings.Contains(st[0].Note, "supervisord is ")) {
 				t.Errorf("status: %+v", st)
 			}
@@ -69,7 +77,7 @@ func TestFrozenFileSystem(t *testing.T) {
 				t.Errorf("it did not touch the file system: %v", err)
 			default:
 			}
-			thaw()
+			close(ice.hang)
 			must(t, <-done)
 			must(t, table.Close())
 		})

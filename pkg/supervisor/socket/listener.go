@@ -190,9 +190,7 @@ func (l *listener) became(listening bool) {
 	defer l.mu.Unlock()
 	l.listening, l.err, l.gone = listening, nil, 0
 	if l.last != nil && l.last.Void {
-		last := *l.last
-		last.Void, last.Dead = false, 0
-		l.last = &last
+		l.last = nil
 	}
 }
 

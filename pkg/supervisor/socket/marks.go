@@ -1,7 +1,9 @@
 package socket
 
 import (
+	"cmp"
 	"encoding/binary"
+	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +21,7 @@ type marks struct {
 	fd      int
 	of      map[int]*marked        // by descriptor of the socket
 	by      map[int32]map[int]bool // sockets by watch descriptor; several lie in one directory
+	err     error                  // why there is no instance
 	removed int                    // counts removals: what is added meanwhile may be gone
 }
 
@@ -26,6 +29,7 @@ type marks struct {
 type marked struct {
 	name  string // the unit
 	begun bool
+	err   error // why the socket's inode and its directory are not watched
 }
 
 func newMarks() marks {
@@ -49,6 +53,7 @@ func (w *watch) startMarks() {
 	}
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
+		w.marks.err = fmt.Errorf("cannot use inotify: %w", err)
 		return
 	}
 	file := os.NewFile(uintptr(fd), "inotify")
@@ -74,27 +79,41 @@ func (w *watch) mark(name string, fd int, p *place) {
 	if !begun {
 		return
 	}
-	if !w.point(fd, m, p.node, socketMark) {
-		w.point(fd, m, p.dir.FD(), entriesMark)
+	err := w.point(fd, m, p.node, socketMark)
+	if err != nil {
+		err = w.point(fd, m, p.dir.FD(), entriesMark)
 	}
 	w.point(fd, m, p.dir.FD(), directoryMark)
-	if p.leads() != here {
-		w.mu.Lock()
-		defer w.mu.Unlock()
+	lost := p.leads() != here
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m.err = err
+	if lost {
 		w.soon(name, pause)
 	}
 }
 
-// point has one inode watched, and says whether it is. Where somebody removed a mark
+// unwatched says why the path of a socket is not watched; nil: it is, or has none.
+func (w *watch) unwatched(fd int) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m := w.marks.of[fd]
+	if m == nil {
+		return nil
+	}
+	return cmp.Or(m.err, w.marks.err)
+}
+
+// point has one inode watched. Where somebody removed a mark
 // meanwhile it may have been this one, of a directory that both have, so it is added
 // again.
-func (w *watch) point(fd int, m *marked, inode int, events uint32) bool {
+func (w *watch) point(fd int, m *marked, inode int, events uint32) error {
 	for {
 		w.mu.Lock()
 		file, before := w.marks.file, w.marks.removed
 		w.mu.Unlock()
 		if file == nil {
-			return false
+			return os.ErrClosed
 		}
 		wd, err := addMark(file, inode, events)
 		w.mu.Lock()
@@ -104,7 +123,10 @@ func (w *watch) point(fd int, m *marked, inode int, events uint32) bool {
 		}
 		w.mu.Unlock()
 		if done {
-			return err == nil
+			if err != nil {
+				return fmt.Errorf("cannot use inotify: %w", err)
+			}
+			return nil
 		}
 	}
 }

@@ -81,6 +81,9 @@ func (l *listener) notes() (all []string) {
 	if keys := l.made.waits(l.spec, l.addr); len(keys) > 0 && !l.given {
 		all = append(all, until(keys, whenClosed))
 	}
+	if err := l.watch.unwatched(l.fd); err != nil {
+		all = append(all, "nobody notices at once if its path is removed: "+err.Error())
+	}
 	if l.spec.Steer && l.addr.Network != "unix" && !l.given {
 		all = append(all, "shared by all processes until supervisord binds it anew; only then is it steered")
 	}
