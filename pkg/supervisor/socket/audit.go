@@ -26,9 +26,8 @@ type Finding struct {
 	// Dead is the cookie of the socket that processes have in vain (the Cookie of a
 	// [File]); 0: none. It is told once. They must be replaced: a process that starts
 	// now gets a socket that works. Until then clients are refused. Where all that have
-	// it are leaving, as a server does that shuts its listener down when it is told to
-	// stop, and another is to start, [Table.Listen] lets clients wait for that. If Err is
-	// not nil as well, none could be bound yet, and the start of a process tries again:
+	// it are leaving ([Table.Leaving]) it is 0, and clients wait for the next start. If
+	// Err is not nil as well, none could be bound yet, and the start of a process tries again:
 	// an abstract name is free only when the last of them is gone.
 	Dead uint64
 }

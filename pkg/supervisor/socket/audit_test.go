@@ -181,6 +181,7 @@ func ruin(t *testing.T, a unit.Address, steer bool, deed string) {
 	if void {
 		refused(t, table.Status("http")[0].Address)
 		must(t, table.Listen("http"))
+		shardOf(t, table, 1)
 	}
 	servedBy(t, table, 1)
 	if n := len(audits); n > 2 { // where all is slow, once more for what mending has moved
@@ -335,6 +336,7 @@ func TestFilterIsRemoved(t *testing.T) {
 	}
 	refused(t, address)
 	must(t, table.Listen("http"))
+	shardOf(t, table, 2)
 	if now := table.Status("http")[0].Address; now != address {
 		t.Errorf("it was at %s and is at %s", address, now)
 	}

@@ -310,3 +310,79 @@ func TestPathThatCannotBeWatched(t *testing.T) {
 	must(t, table.Listen("http"))
 	served(t, table)
 }
+
+// TestStartThatFails to replace those with a dead socket: clients are refused again, and
+// nothing is told anew. The next start opens it, by what it gets.
+func TestStartThatFails(t *testing.T) {
+	at := shortDir(t) + "/x"
+	table, found, old := begunAt(t, file(at))
+	must(t, os.Remove(at))
+	<-found
+	for id := range unit.Invocation(3) {
+		must(t, table.Listen("http"))
+		must2(t, table, 10+id)
+		served(t, table)
+		table.Free("http", 10+id)
+		refused(t, at)
+		if st := table.Status("http")[0]; !strings.Contains(st.Note, "refuses until") {
+			t.Errorf("status: %+v", st)
+		}
+	}
+	must2(t, table, 20)
+	table.Free("http", 1)
+	table.Free("http", 2)
+	served(t, table)
+	table.Free("http", 20) // it crashes: who comes waits for the next one
+	served(t, table)
+	table.watch.close()
+	for len(found) > 0 {
+		if f := <-found; f.Dead != 0 {
+			t.Errorf("%d is told again: %+v", old.Cookie, f)
+		}
+	}
+}
+
+// TestOpenedForNobody: a Listen that no start follows opens a socket for a moment only.
+func TestOpenedForNobody(t *testing.T) {
+	at := shortDir(t) + "/x"
+	table := NewTable(nil)
+	defer table.Close()
+	audits := make(chan bool, 100)
+	table.watch.audit = func(name string) { table.Audit(name); audits <- true }
+	must(t, table.Bind(spec("http", file(at))))
+	must(t, table.Listen("http"))
+	must2(t, table, 1)
+	must(t, os.Remove(at))
+	table.Audit("http")
+	must(t, table.Listen("http"))
+	<-audits
+	refused(t, at)
+}
+
+// TestLeavingServer that shuts its listener down, as it was told to end: nobody has to
+// take its place, and clients wait for whoever comes next.
+func TestLeavingServer(t *testing.T) {
+	for _, first := range []bool{true, false} {
+		at := shortDir(t) + "/x"
+		table, found, old := begunAt(t, file(at))
+		leave := func() {
+			table.Leaving("http", 1)
+			table.Leaving("http", 2)
+			table.Leaving("http", 3) // it has nothing
+			table.Leaving("none", 1)
+		}
+		if first {
+			leave()
+		}
+		must(t, unix.Shutdown(old.FD, unix.SHUT_RDWR))
+		if f := <-found; (f.Dead == 0) != first || f.Void == first || f.Err != nil {
+			t.Errorf("first %t: %+v", first, f)
+		}
+		if !first {
+			leave()
+		}
+		table.Audit("http")
+		served(t, table)
+		must(t, table.Close())
+	}
+}

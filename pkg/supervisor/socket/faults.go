@@ -165,7 +165,7 @@ func (l *listener) taken() (err error) {
 
 // replace binds a socket anew that cannot be mended. If processes have the old one
 // the new one does not listen yet: nobody would accept from it. The next start opens
-// it ([Table.Listen]), and so does the exit of the last of them.
+// it ([Table.Listen]), and so does the end of the last of them.
 func (l *listener) replace(f *Finding) {
 	if l.given {
 		f.Err = errors.New("systemd has bound it; restart its .socket unit")
@@ -177,30 +177,52 @@ func (l *listener) replace(f *Finding) {
 	l.shut()
 	f.Mended, f.Err = "it is bound anew", l.open()
 	if f.Void {
-		f.Dead = cookie
-		l.mu.Lock()
-		l.gone = cookie
-		l.mu.Unlock()
+		f.Dead, l.left = cookie, 0
+		l.mourn(cookie)
 	} else if f.Err == nil && listening {
 		f.Err = l.listen()
 	}
 }
 
 // revive opens what is to listen and does not, unless processes have a dead socket
-// instead of it.
+// instead of it. If what was opened for the start of a process is with nobody, as that
+// has failed, and they still have the dead one, clients are refused again.
 func (l *listener) revive() {
-	if l.gone != 0 && !l.hands.have(l.gone) {
-		l.mu.Lock()
-		l.gone = 0
-		l.mu.Unlock()
+	if l.gone != 0 && !l.hands.need(l.gone) {
+		l.mourn(0)
+	}
+	if l.left != 0 && !l.hands.need(l.left) {
+		l.left = 0
 	}
 	switch {
 	case l.given:
+	case l.left != 0 && l.listening && !l.held():
+		l.withdraw()
 	case l.gone != 0 && l.fd < 0:
 		l.open()
 	case l.gone == 0 && l.wanted && !l.listening:
 		l.listen()
 	}
+}
+
+// withdraw ends listening for the sake of those that have a dead socket.
+func (l *listener) withdraw() {
+	dead := l.left
+	if l.addr.Network == "unix" {
+		l.shut()
+		l.open()
+	} else {
+		l.silence()
+	}
+	l.left = 0
+	l.mourn(dead)
+}
+
+// mourn says which dead socket processes have instead of this one.
+func (l *listener) mourn(dead uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.gone = dead
 }
 
 // renew replaces a TCP socket that cannot be mended, at its port. Who has the old

@@ -19,7 +19,8 @@ import (
 type hands struct {
 	mu      sync.Mutex
 	of      map[unit.Invocation][]Held
-	unknown map[uint64]bool // cookies of a record that does not say who has them
+	leaving map[unit.Invocation]bool // of those: it was told to end
+	unknown map[uint64]bool          // cookies of a record that does not say who has them
 }
 
 // A Held is one socket that a process was given.
@@ -30,7 +31,7 @@ type Held struct {
 }
 
 func newHands() *hands {
-	return &hands{of: map[unit.Invocation][]Held{}, unknown: map[uint64]bool{}}
+	return &hands{of: map[unit.Invocation][]Held{}, leaving: map[unit.Invocation]bool{}, unknown: map[uint64]bool{}}
 }
 
 // give notes what a process gets. Holder 0 is not counted.
@@ -54,6 +55,35 @@ func (h *hands) free(holder unit.Invocation) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.of, holder)
+	delete(h.leaving, holder)
+}
+
+// leave notes that a process was told to end, and says whether it has anything.
+func (h *hands) leave(holder unit.Invocation) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	has := len(h.of[holder]) > 0
+	if has {
+		h.leaving[holder] = true
+	}
+	return has
+}
+
+// need says whether a process has a socket that is not leaving.
+func (h *hands) need(cookie uint64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.needs(cookie)
+}
+
+// needs needs mu.
+func (h *hands) needs(cookie uint64) bool {
+	for id, sockets := range h.of {
+		if !h.leaving[id] && slices.ContainsFunc(sockets, func(s Held) bool { return s.Cookie == cookie }) {
+			return true
+		}
+	}
+	return h.unknown[cookie]
 }
 
 // have says whether a process has a socket, alive or dead.
@@ -71,17 +101,17 @@ func (h *hands) have(cookie uint64) bool {
 	return false
 }
 
-// bury notes that a socket is dead, and says whether a process has it.
+// bury notes that a socket is dead, and says whether a process needs another.
 func (h *hands) bury(cookie uint64) (held bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	held = h.unknown[cookie]
+	held = h.needs(cookie)
 	delete(h.unknown, cookie)
 	for id, sockets := range h.of {
 		sockets = slices.Clone(sockets) // a record may have the other
 		for i := range sockets {
 			if sockets[i].Cookie == cookie {
-				sockets[i].Dead, held = true, true
+				sockets[i].Dead = true
 			}
 		}
 		h.of[id] = sockets
@@ -96,7 +126,7 @@ func (h *hands) dead() []Held {
 	each := map[uint64]Held{}
 	for _, sockets := range h.of {
 		for _, s := range sockets {
-			if s.Dead {
+			if s.Dead { // whoever was leaving is told again
 				each[s.Cookie] = s
 			}
 		}

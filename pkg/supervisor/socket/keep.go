@@ -187,7 +187,7 @@ func (l *listener) record() (r SocketRecord, ok bool) {
 	if err != nil {
 		return r, false
 	}
-	r = SocketRecord{Bound: boundTo(l.fd), Cookie: cookie, Given: l.given, Listening: l.listening, Gone: l.gone, Options: l.base, Made: l.made}
+	r = SocketRecord{Bound: boundTo(l.fd), Cookie: cookie, Given: l.given, Listening: l.listening, Gone: cmp.Or(l.gone, l.left), Options: l.base, Made: l.made}
 	if l.place != nil {
 		l.atDisk("looking at its path", func() { r.Node = l.place.identity() })
 	}

@@ -24,6 +24,7 @@ type listener struct {
 	hands *hands
 
 	wanted   bool            // it is to listen; needs op
+	left     uint64          // processes still have this dead socket, while a start was to replace them; needs op
 	standing map[string]bool // findings that were told and still hold; needs op
 
 	mu        sync.Mutex
@@ -188,6 +189,9 @@ func (l *listener) listen() error {
 func (l *listener) became(listening bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if listening && l.gone != 0 {
+		l.left = l.gone
+	}
 	l.listening, l.err, l.gone = listening, nil, 0
 	if l.last != nil && l.last.Void {
 		l.last = nil
@@ -253,7 +257,7 @@ func (l *listener) refuse() error {
 	if l.given || l.spec.WhenDown == unit.Queue {
 		return nil
 	}
-	l.wanted = false
+	l.wanted, l.left = false, 0
 	if !l.listening && (l.addr.Network == "unix" || l.fd < 0 || !accepts(l.fd)) {
 		return nil
 	}

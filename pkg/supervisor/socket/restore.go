@@ -164,7 +164,12 @@ func (t *Table) resumeListener(g *group, spec *unit.Socket, s *SocketRecord, tak
 	}
 	l.fd, l.given, l.base = fd, s.Given, s.baseline(fd)
 	l.listening = s.Listening || accepts(fd)
-	l.wanted, l.gone, l.made = l.listening, s.Gone, cmp.Or(s.Made, l.made)
+	l.wanted, l.made = l.listening, cmp.Or(s.Made, l.made)
+	if l.listening {
+		l.left = s.Gone
+	} else {
+		l.gone = s.Gone
+	}
 	l.kept.add(fd)
 	switch {
 	case l.listening:

@@ -651,6 +651,7 @@ func TestWatchedAgain(t *testing.T) {
 				t.Errorf("%+v", f)
 			}
 			must(t, table.Listen("http")) // what was bound anew waits for the next start
+			shardOf(t, table, 1)
 			connect(t, table.Status("http")[0].Address, 1)
 			must(t, table.Close())
 			kept.check(table)

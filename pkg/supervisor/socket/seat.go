@@ -154,6 +154,15 @@ func (t *Table) Free(name string, holder unit.Invocation) {
 	t.watch.say(name, found)
 }
 
+// Leaving is for a process that was told to end. It has the unit's sockets until
+// [Table.Free], but if they die no process needs to take its place for that: a server
+// may shut its listener down when it is to go. It waits for nobody.
+func (t *Table) Leaving(name string, holder unit.Invocation) {
+	if g := t.find(name); g != nil && g.hands.leave(holder) {
+		t.watch.later(name)
+	}
+}
+
 // Steer divides the new connections of a unit among its processes, in proportion
 // to shares (0 to 2^20). It replaces the earlier shares: who is not named gets
 // none. It takes effect at once, between two connections, and puts the program back

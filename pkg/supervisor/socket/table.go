@@ -312,25 +312,32 @@ func (t *Table) abandon(fresh map[unit.Address]endpoint, given map[unit.Address]
 // queue them. It is for the start of a process, is idempotent, and mends first what
 // others did to the unit's sockets, as [Table.Audit] does. It also opens what was bound
 // anew while processes have a dead socket instead, since the process that starts gets
-// one that works.
+// one that works; if [Table.Files] gives it to none, or that process ends before them,
+// clients are refused again.
 // If one address cannot ([*BindError]), those that did not listen before do not
 // now: no client waits for a service that will not start.
 func (t *Table) Listen(name string) error {
 	g, end := t.begin(name)
 	found := g.audit(g.seats)
-	err := g.listen()
+	err, late := g.listen()
 	end()
 	t.watch.say(name, found)
+	if late {
+		t.watch.later(name)
+	}
 	return err
 }
 
-func (g *group) listen() (err error) {
+// listen says whether it opened what is only for the start of a process: if none gets
+// it soon, clients are refused again.
+func (g *group) listen() (err error, late bool) {
 	fresh := g.turn(true)
 	var opened []endpoint
 	for _, l := range g.snapshot() {
 		if l.serving() || fresh && void(l) {
 			continue
 		}
+		late = late || void(l)
 		if e := l.listen(); e != nil {
 			err = errors.Join(err, e)
 		} else {
@@ -343,7 +350,7 @@ func (g *group) listen() (err error) {
 		}
 		g.turn(g.listens())
 	}
-	return one(err)
+	return one(err), late
 }
 
 // turn notes whether the unit is in use, and says whether it was just taken over.

@@ -213,6 +213,13 @@ func (w *watch) look(name string, a *audit) {
 	}
 }
 
+// later has a unit audited after a while.
+func (w *watch) later(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.soon(name, pause)
+}
+
 // forget is for units of which nothing was heard lately. It needs mu.
 func (w *watch) forget() {
 	maps.DeleteFunc(w.audits, func(_ string, a *audit) bool {
