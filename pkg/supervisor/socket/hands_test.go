@@ -271,6 +271,12 @@ func TestQueuesWhileDown(t *testing.T) {
 		} else {
 			must(t, table.Refuse("http"))
 		}
+		changed := *queue
+		changed.NonBlocking = up
+		must(t, table.Bind(&changed)) // no process has it
+		if on, _ := nonblocking(must2(t, table, 0).FD); on != up {
+			t.Errorf("O_NONBLOCK is %t, not %t", on, up)
+		}
 		st := table.Status("http")
 		if st[0].Queues == up || st[1].Queues == up || strings.Contains(st[0].Note, "systemd owns it") == up {
 			t.Errorf("up %t: %+v", up, st)
