@@ -115,8 +115,11 @@ func newEnough(to Service, id JobID) string {
 
 // canonJobs leaves of the jobs their verbs, in an order of their own, and of when
 // they were asked only which builds are new enough for them.
-func canonJobs(s *Service) {
-	times := s.askedTimes()
+func canonJobs(s *Service, aged bool) {
+	var times []int
+	if aged {
+		times = s.askedTimes()
+	}
 	n := 0
 	for _, j := range []*Job{&s.Job, &s.Queue} {
 		if j.ID == 0 {
@@ -162,7 +165,7 @@ func satisfied(times []int, t int) int {
 func canonIDs(ids []JobID, times []int, n int) int {
 	for k, id := range ids {
 		at := 0
-		if id.brings() {
+		if id.brings() && len(times) > 0 {
 			at = satisfied(times, id.asked())
 		}
 		ids[k] = idOf(at, id.verb())

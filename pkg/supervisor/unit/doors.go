@@ -106,24 +106,25 @@ func (s Service) coming(i int) (all []need) {
 // [steering]. A door opens before anything else is done, so that clients queue
 // for who is started then, and shuts when all else is done. Found does not know
 // what was done of what was ordered.
-func opening(before, after Service, e Event) []Effect {
-	either := union(before.Doors(), after.Doors())
-	if _, found := e.(Found); !found && sameDoors(either, before.Doors()) {
+func opening(was, either []Door, e Event) []Effect {
+	if _, found := e.(Found); !found && sameDoors(either, was) {
 		return nil
 	}
 	return []Effect{Doors{either}}
 }
 
-func shutting(before, after Service) []Effect {
-	doors := after.Doors()
-	if sameDoors(union(before.Doors(), doors), doors) {
+func shutting(either, is []Door) []Effect {
+	if sameDoors(either, is) {
 		return nil
 	}
-	return []Effect{Doors{doors}}
+	return []Effect{Doors{is}}
 }
 
 // union is what is wanted in the middle of a step: what was, and what will be.
 func union(was, is []Door) (all []Door) {
+	if sameDoors(was, is) {
+		return is
+	}
 	for _, d := range slices.Concat(is, was) {
 		all = admit(all, d)
 	}

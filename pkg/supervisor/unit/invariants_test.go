@@ -28,7 +28,7 @@ func mainUntouched(s Service, e Event, to Service, effects []Effect) string {
 		case to.Inst[i].Main.ID != 0 && to.Inst[i].Main.ID == in.Next.ID && in.Next.Phase == Baking:
 		case in.Main.due(now), found, about(e) == in.Main.ID:
 		case to.Target != 0 && to.alone(in.Gen, to.goal()):
-		case in.Main.Renew == now || brokenNow(e, in.Main): // its socket is dead
+		case in.Main.Renew != 0 && in.Main.Renew <= now || brokenNow(e, in.Main): // its socket is dead
 			if to.life(in.Gen).Overlap {
 				return "what is ruined is replaced by overlap, where it can"
 			}

@@ -14,8 +14,15 @@ func Step(s Service, now Time, e Event) (Service, []Effect) {
 	t.event(e)
 	t.follow()
 	t.Builds = slices.DeleteFunc(t.Builds, func(b Build) bool { return !t.names(b.Gen) })
-	return t.Service, slices.Concat(
-		opening(s, t.Service, e), steering(s, t.Service), t.effects, shutting(s, t.Service), vanishing(s, t.Service, e))
+	return t.Service, t.ordered(s, e)
+}
+
+// ordered are the effects of a step from s. What can be derived is: so no rule
+// has to remember it.
+func (t *turn) ordered(s Service, e Event) []Effect {
+	was, is := s.Doors(), t.Doors()
+	either := union(was, is)
+	return slices.Concat(opening(was, either, e), steering(s, t.Service), t.effects, shutting(either, is), vanishing(s, t.Service, e))
 }
 
 // A turn is a Service in the middle of Step, with the verbs that the rules are

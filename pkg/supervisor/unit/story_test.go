@@ -22,6 +22,7 @@ var update = flag.Bool("update", false, "rewrite the answers in testdata")
 //	                    started|ready|stopping|ping|trigger|gone ID
 //	notstarted ID       exited ID [STATUS|SIGNAL]   found [ID…]
 //	extend ID DURATION  kill SIGNAL WHOM            clear
+//	named|removed       broken SOCKET [ID…]
 //	wait DURATION       elapse                      (to the deadline)
 func TestStories(t *testing.T) {
 	files, _ := filepath.Glob("testdata/*.txt")
@@ -42,9 +43,10 @@ func TestStories(t *testing.T) {
 }
 
 type story struct {
-	s    Service
-	now  Time
-	life Life
+	s       Service
+	now     Time
+	life    Life
+	sockets []*Socket
 }
 
 func tell(t *testing.T, text string) string {
@@ -84,11 +86,22 @@ func (st *story) event(t *testing.T, f []string) Event {
 		}
 		return Invocation(n)
 	}
+	ids := func(from int) (all []Invocation) {
+		for i := from; i < len(f); i++ {
+			all = append(all, id(i))
+		}
+		return all
+	}
 	switch f[0] {
 	case "instances":
 		st.s.Inst = make([]Instance, id(1))
 	case "life":
 		st.life = parseLife(t, f[1:])
+	case "sockets":
+		st.sockets = nil
+		for _, w := range f[1:] {
+			st.sockets = append(st.sockets, parseSocket(t, w))
+		}
 	case "wait":
 		d, _ := time.ParseDuration(f[1])
 		st.now += Time(d)
@@ -96,10 +109,9 @@ func (st *story) event(t *testing.T, f []string) Event {
 		st.now = max(st.now, st.s.Deadline())
 		return Elapsed{}
 	case "ask":
-		l := st.life
-		verb := map[string]Verb{"start": Start, "stop": Stop, "restart": Restart, "reload": Reload, "scale": Scale}[f[2]]
+		verb := map[string]Verb{"start": Start, "stop": Stop, "restart": Restart, "reload": Reload, "scale": Scale, "end": End}[f[2]]
 		size, _ := strconv.Atoi(append(f, "")[3])
-		return Asks{Job{ID: JobID(id(1)), Verb: verb}, &Build{Spec: &Spec{Name: "api", Life: l}}, size}
+		return Asks{Job{ID: JobID(id(1)), Verb: verb}, &Build{Spec: &Spec{Name: "api", Life: st.life, Sockets: st.sockets}}, size}
 	case "clear":
 		return Clears{}
 	case "kill":
@@ -129,11 +141,11 @@ func (st *story) event(t *testing.T, f []string) Event {
 	case "quiet":
 		return Quiet{id(1)}
 	case "found":
-		var alive []Invocation
-		for i := range f[1:] {
-			alive = append(alive, id(i+1))
-		}
-		return Found{alive}
+		return Found{ids(1)}
+	case "named", "removed":
+		return Named{f[0] == "named"}
+	case "broken":
+		return Broken{f[1], ids(2)}
 	default:
 		t.Fatal("what is", f)
 	}
@@ -183,6 +195,15 @@ func parseLife(t *testing.T, words []string) Life {
 	return l
 }
 
+// parseSocket reads NAME=PORT, or NAME=PATH with {instance} in it.
+func parseSocket(t *testing.T, w string) *Socket {
+	name, at, _ := strings.Cut(w, "=")
+	if port, err := strconv.Atoi(at); err == nil {
+		return &Socket{Name: name, Listen: []Address{{Network: "tcp", Port: port}}}
+	}
+	return &Socket{Name: name, Listen: []Address{{Network: "unix", Path: at}}}
+}
+
 func duration(t *testing.T, s string) time.Duration {
 	if s == "infinity" {
 		return Infinity
@@ -213,11 +234,20 @@ var signals = map[string]syscall.Signal{
 func (st *story) String() string {
 	s := st.s
 	b := fmt.Sprintf("%s current %d", s.SubState(), s.Current)
+	if s.Removed {
+		b += " removed"
+	}
+	if s.Want == Ended {
+		b += " ended"
+	}
 	if s.Target != 0 {
 		b += fmt.Sprintf(" %s %d", []string{"forward to", "back from", "halted before"}[s.Roll], s.Target)
 	}
 	if s.Job.ID != 0 {
-		b += fmt.Sprintf(" job %d", s.Job.IDs())
+		b += fmt.Sprintf(" job %d", append([]JobID{s.Job.ID}, s.Job.Also...))
+	}
+	if len(s.Job.Starts) > 0 {
+		b += fmt.Sprintf(" starts %d", s.Job.Starts)
 	}
 	if s.Queue.ID != 0 {
 		b += fmt.Sprintf(" queue %d", s.Queue.IDs())
@@ -257,13 +287,21 @@ func (st *story) proc(p Proc) string {
 	if p.Stopping {
 		b += " stopping"
 	}
+	if p.Ruined != "" && p.Phase <= Serving {
+		b += fmt.Sprintf(" without %s for %v", p.Ruined, time.Duration(p.Renew-st.now).Round(time.Second))
+	}
+	if p.Fresh {
+		b += " fresh"
+	}
 	if p.Quiet && p.Phase == Settling {
 		b += " quiet"
 	}
 	return b
 }
 
-func (f Spawn) String() string  { return fmt.Sprintf("spawn %d/g%d in %d", f.ID, f.Gen, f.Inst) }
+func (f Spawn) String() string {
+	return strings.TrimSpace(fmt.Sprintf("spawn %d/g%d in %d %s", f.ID, f.Gen, f.Inst, map[bool]string{true: "fresh"}[f.Fresh]))
+}
 func (f Forget) String() string { return fmt.Sprintf("forget %d", f.ID) }
 func (f Steer) String() string {
 	var to []string
@@ -297,7 +335,7 @@ func (Vanish) String() string { return "vanish" }
 func (f Signal) String() string {
 	for name, sig := range signals {
 		if sig == f.Signal {
-			return fmt.Sprintf("%s %d %s", name, f.ID, f.Mode)
+			return strings.TrimSpace(fmt.Sprintf("%s %d %s %s", name, f.ID, f.Mode, map[bool]string{false: "(an operator's)"}[f.Leave]))
 		}
 	}
 	return fmt.Sprint(int(f.Signal), f.ID)

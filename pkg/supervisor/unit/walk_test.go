@@ -33,11 +33,12 @@ func TestWalk(t *testing.T) {
 		{name: "two instances", n: 2, old: 1, sample: 23, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, MaxDraining: 1}, lazy: true},
 		{name: "two at once, steered", n: 2, old: 1, sample: 23, life: Life{Type: Exec, Overlap: true, Steer: true, Surge: 2, Restart: OnFailure, MaxDraining: 1}, lazy: true},
 		{name: "one or two", n: 1, old: 1, sample: 23, scale: 2, sockets: true, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, MaxDraining: 1}, lazy: true},
-		{name: "broken, steered", n: 1, old: 1, sockets: true, breaks: true, life: Life{Type: Notify, Overlap: true, Steer: true, Restart: OnFailure, MaxDraining: 1}},
-		{name: "broken, no overlap", n: 1, old: 1, sockets: true, breaks: true, life: Life{Type: Exec, Restart: No, MaxDraining: 1}},
-		{name: "two, broken", n: 2, old: 1, sample: 23, sockets: true, breaks: true, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, MaxDraining: 1}, lazy: true},
-		{name: "removed", n: 1, old: 1, waiters: 1, sockets: true, removes: true, life: Life{Type: Notify, Overlap: true, Restart: OnFailure, MaxDraining: 1}},
-		{name: "removed, no overlap", n: 1, old: 1, sockets: true, removes: true, life: Life{Type: Exec, Restart: Always, MaxDraining: 1}},
+		{name: "broken, steered", n: 1, old: 1, sockets: true, breaks: true, lazy: true, life: Life{Type: Notify, Overlap: true, Steer: true, Restart: OnFailure, MaxDraining: 1}},
+		{name: "broken, no overlap", n: 1, old: 1, sockets: true, own: true, breaks: true, life: Life{Type: Exec, Restart: No, MaxDraining: 1}},
+		{name: "two, broken", n: 2, old: 1, sample: 101, sockets: true, breaks: true, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, MaxDraining: 1}, lazy: true},
+		{name: "who asked when", n: 1, old: 1, waiters: 2, aged: true, lazy: true, life: Life{Type: Exec, Overlap: true, Restart: No, MaxDraining: 1}},
+		{name: "removed", n: 1, old: 1, sockets: true, removes: true, life: Life{Type: Notify, Overlap: true, Restart: OnFailure, MaxDraining: 1}},
+		{name: "removed, no overlap", n: 1, old: 1, sockets: true, own: true, removes: true, life: Life{Type: Exec, Restart: Always, MaxDraining: 1}},
 		{name: "two, no overlap", n: 2, old: 2, sample: 23, life: Life{Type: Exec, Restart: OnFailure, MaxDraining: 1}, lazy: true},
 	} {
 		t.Run(w.name, func(t *testing.T) {
@@ -67,8 +68,10 @@ type world struct {
 	scale   int  // how many instances may be asked for; 0: nobody asks
 	lazy    bool // leave out what the walks of one instance have tried in full
 	mixed   bool // builds differ in whether they overlap, and in their sockets
-	sockets bool // one that all instances share, and one for each
+	sockets bool // one that all instances share
+	own     bool // one for each, as well
 	breaks  bool // sockets die
+	aged    bool // whose build is too old for whom is looked at
 	removes bool // daemon-reload no longer names it, or does again
 	life    Life
 	seen    func(s Service, e Event, to Service)
@@ -83,7 +86,10 @@ func (w *world) walk() {
 	l.KillSignal = syscall.SIGTERM
 	w.specs = []*Spec{{Life: *l}}
 	if w.sockets {
-		w.specs[0].Sockets = []*Socket{shared(80), own("/run/%s")}
+		w.specs[0].Sockets = []*Socket{shared(80)}
+	}
+	if w.own {
+		w.specs[0].Sockets = append(w.specs[0].Sockets, own("/run/%s"))
 	}
 	if w.mixed {
 		l.Overlap = !l.Overlap
@@ -147,7 +153,7 @@ func (w *world) events(s Service, f func(Service, Event)) {
 		}
 	}
 	for _, v := range []Verb{Start, Stop, Restart, Reload, End} {
-		if w.patient(s, v) && !(w.lazy && (v == Restart || v == End)) {
+		if w.patient(s, v) && !(w.lazy && !w.aged && (v == Restart || v == End)) {
 			for _, spec := range w.specs {
 				f(s, asks(latest, v, spec, 0))
 			}
@@ -229,7 +235,7 @@ func (w *world) procEvents(s Service, p Proc, f func(Service, Event)) {
 		f(s, Said{p.ID, Notice{Ping: true}})
 	}
 	f(s, Gone{p.ID})
-	if w.breaks && p.Phase <= Serving {
+	if w.breaks && !(w.lazy && w.n > 1) && p.Phase <= Serving {
 		f(s, Broken{"http", []Invocation{p.ID}})
 	}
 	if p.Phase == Settling && !p.Quiet || p.Phase == Emptying {
@@ -349,7 +355,7 @@ func (w *world) oneMain(s Service) bool {
 	for _, in := range s.Inst {
 		one := in.Main.ID != 0 && in.Main.Phase == Serving && in.Next.ID == 0 && len(in.Old) == 0
 		one = one || in.Done && in.Main.ID == 0 && in.Next.ID == 0 && len(in.Old) == 0
-		gaveUp := in.Main.ID == 0 && in.Due == 0 && (s.Removed || w.life.Restart == No || w.life.Burst > 0 || in.Result == Success)
+		gaveUp := in.Main.ID == 0 && in.Due == 0 && (w.removes || s.Removed || w.life.Restart == No || w.life.Burst > 0 || in.Result == Success)
 		if s.Want == Up && !one && !gaveUp || s.Want != Up && in.Main.ID != 0 {
 			return false
 		}
@@ -427,7 +433,7 @@ func (w *world) canon(s Service) Service {
 	canonGenerations(&s)
 	w.canonInstances(&s)
 	canonProcs(&s)
-	canonJobs(&s)
+	canonJobs(&s, w.aged)
 	return s
 }
 
