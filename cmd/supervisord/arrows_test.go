@@ -15,7 +15,7 @@ var arrows = map[string]struct {
 	may []string
 	why string
 }{
-	"cmd/supervisord":              {[]string{"pkg/ipc", "pkg/supervisor", "pkg/supervisor/config", "pkg/supervisor/socket", "pkg/supervisor/process", "pkg/supervisor/safepath", "pkg/supervisor/store"}, "main wires, and opens what the Manager is given"},
+	"cmd/supervisord":              {[]string{"pkg/ipc", "pkg/supervisor", "pkg/supervisor/config", "pkg/supervisor/logs", "pkg/supervisor/socket", "pkg/supervisor/process", "pkg/supervisor/safepath", "pkg/supervisor/store"}, "main wires, and opens what the Manager is given"},
 	"cmd/superctl":                 {[]string{"pkg/ipc", "pkg/supervisor/config", "pkg/supervisor/unit"}, "superctl speaks to supervisord by ipc alone"},
 	"pkg/ipc":                      {[]string{"pkg/supervisor/unit", "pkg/supervisor/safepath"}, "ipc declares what it serves, and knows nobody who does"},
 	"pkg/supervisor":               {[]string{"pkg/ipc", "pkg/supervisor/config", "pkg/supervisor/doors", "pkg/supervisor/history", "pkg/supervisor/invocation", "pkg/supervisor/ledger", "pkg/supervisor/logs", "pkg/supervisor/metrics", "pkg/supervisor/notify", "pkg/supervisor/process", "pkg/supervisor/safepath", "pkg/supervisor/service", "pkg/supervisor/socket", "pkg/supervisor/store", "pkg/supervisor/unit", "pkg/supervisor/words"}, "the Manager owns all that acts, and wires it"},

@@ -42,6 +42,7 @@ type running struct {
 	*testing.T
 	rig.Ctl
 	dir   string
+	extra []*os.File // that it is started with
 	cmd   *exec.Cmd
 	lines chan string // of its stderr; closed when it has ended
 }
@@ -121,7 +122,8 @@ func (r *running) run(cmd *exec.Cmd, env ...string) <-chan struct{} {
 	r.Helper()
 	r.cmd = cmd
 	r.cmd.Env = append(os.Environ(), env...)
-	r.cmd.Dir = r.dir
+	r.cmd.Dir, r.cmd.ExtraFiles = r.dir, r.extra
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} // nothing outlives a test that is killed
 	stderr, err := r.cmd.StderrPipe()
 	if err != nil {
 		r.Fatal(err)
@@ -516,7 +518,7 @@ func demo(t *testing.T, uid uint32) {
 	}
 	defer os.RemoveAll(dir)
 	os.Chmod(dir, 0o777|os.ModeSticky)
-	as := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	as := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}, Pdeathsig: syscall.SIGTERM}
 	cmd := exec.Command(b.Supervisord(), "--demo")
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "TMPDIR=" + dir}
 	cmd.SysProcAttr = as

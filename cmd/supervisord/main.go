@@ -16,8 +16,6 @@ import (
 	"golang.org/x/term"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
-	"github.com/supervisord-go/supervisord/pkg/supervisor/process"
-	"github.com/supervisord-go/supervisord/pkg/supervisor/socket"
 )
 
 // Exit statuses.
@@ -156,14 +154,3 @@ func complain(w io.Writer, err error) {
 type reported struct{}
 
 func (*reported) Error() string { return "it was said" }
-
-// harden makes this process one that nobody looks into and that leaks nothing
-// to what it starts. The sockets that were given to it are taken first.
-func harden() ([]socket.Given, error) {
-	process.Harden()
-	given, err := socket.Inherited()
-	if err != nil {
-		return nil, err
-	}
-	return given, socket.CloexecRest()
-}

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/signal"
@@ -14,7 +12,6 @@ import (
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
-	"golang.org/x/term"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
 	"github.com/supervisord-go/supervisord/pkg/supervisor"
@@ -37,21 +34,33 @@ func serve(f flags) error {
 	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE, unix.SIGXFSZ)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2)
 
-	c, clean, err := configuration(f)
-	if err != nil {
+	out := newOutput()
+	defer out.flush()
+	boot := bootUp(func() (*assembly, error) { return assemble(f, given, out) })
+	d, hup, err := boot.wait(signals)
+	if d == nil {
 		return err
 	}
-	defer clean()
-	d, err := build(c, given)
-	if err != nil {
-		return err
-	}
-	defer d.close()
 	d.upward = upward
-	d.say(os.Stderr, f.demo)
+	d.say(f.demo)
 	d.manager.Start()
 	upward.notify("READY=1\nSTATUS=" + d.summary())
-	return d.run(signals)
+	d.run(signals, hup)
+	return nil
+}
+
+// assemble makes all that is there before a service runs.
+func assemble(f flags, given []socket.Given, out *output) (*assembly, error) {
+	c, clean, err := configuration(f)
+	if err != nil {
+		return nil, err
+	}
+	d := &assembly{config: c, table: socket.NewTable(given), out: out, clean: clean}
+	if err := d.build(); err != nil {
+		d.close()
+		return nil, err
+	}
+	return d, nil
 }
 
 // configuration is what to run, and how to remove what was made for it.
@@ -77,23 +86,16 @@ type assembly struct {
 	manager *supervisor.Manager
 	control *net.UnixListener
 	server  *ipc.Server
+	out     *output
 	log     zerolog.Logger
 	upward  *upward
+	clean   func() // removes what was made for the configuration
 }
 
 // build makes everything that can fail before anything runs.
-func build(c *config.Config, given []socket.Given) (*assembly, error) {
-	d := &assembly{config: c, table: socket.NewTable(given)}
-	if err := d.build(); err != nil {
-		d.close()
-		return nil, err
-	}
-	return d, nil
-}
-
 func (d *assembly) build() (err error) {
 	c := d.config
-	if d.log, err = ownLog(os.Stderr, c.Manager.LogLevel); err != nil {
+	if d.log, err = d.out.log(c.Manager.LogLevel); err != nil {
 		return err
 	}
 	if d.store, err = store.Open(c.Manager.RuntimeDirectory); err != nil {
@@ -106,7 +108,7 @@ func (d *assembly) build() (err error) {
 		return err
 	}
 	d.manager, err = supervisor.New(supervisor.Options{
-		Config: c, Store: d.store, Table: d.table, State: d.state, Logs: d.logs, Forward: forward(os.Stdout), Log: d.log, Version: version(),
+		Config: c, Store: d.store, Table: d.table, State: d.state, Logs: d.logs, Forward: d.out.forward(), Log: d.log, Version: version(),
 		Reload: func() (*config.Config, []config.Problem) { return load(c.Path) },
 	})
 	if err != nil {
@@ -144,14 +146,7 @@ func (d *assembly) close() {
 	if d.store != nil {
 		d.store.Close()
 	}
-}
-
-// forward is where the output of services goes that are to show it.
-func forward(w *os.File) io.Writer {
-	if term.IsTerminal(int(w.Fd())) {
-		return printer{w}
-	}
-	return w
+	d.clean()
 }
 
 // logDirectory makes the directory of the log files: its group may read them.
@@ -178,24 +173,11 @@ func groupID(name string) (int, bool) {
 	return gid, err == nil
 }
 
-// ownLog is supervisord's own log: lines for people on a terminal, else JSON.
-func ownLog(w *os.File, level string) (zerolog.Logger, error) {
-	l, err := zerolog.ParseLevel(level)
-	if err != nil {
-		return zerolog.Logger{}, fmt.Errorf("log_level %q: %w", level, err)
-	}
-	var out io.Writer = w
-	if term.IsTerminal(int(w.Fd())) {
-		out = zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly, NoColor: os.Getenv("NO_COLOR") != ""}
-	}
-	return zerolog.New(out).Level(l).With().Timestamp().Logger(), nil
-}
-
 // say tells where supervisord is to be found.
-func (d *assembly) say(w io.Writer, demo bool) {
+func (d *assembly) say(demo bool) {
 	control := d.store.Runtime().Path() + "/" + config.ControlSocket
 	if demo {
-		introduce(w, control, d.addresses()[0])
+		introduce(d.out.own, control, d.addresses()[0])
 		return
 	}
 	d.log.Info().Str("config", d.config.Path).Strs("listen", d.addresses()).Str("status", superctl(control)+" status").Msg("supervisord " + version())
@@ -220,64 +202,6 @@ func (d *assembly) summary() string {
 		s += fmt.Sprintf(", %d failed", failed)
 	}
 	return s
-}
-
-// run obeys signals until one of them says stop, and all is down.
-func (d *assembly) run(signals <-chan os.Signal) error {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go d.report(ctx)
-	var stopped chan struct{}
-	for {
-		select {
-		case s := <-signals:
-			switch s {
-			case unix.SIGHUP:
-				d.takeIn()
-			case unix.SIGUSR1:
-				d.manager.Reopen()
-				d.log.Info().Msg("opened the logs anew")
-			case unix.SIGUSR2:
-				d.log.Warn().Msg("refused SIGUSR2: this version cannot leave its services to another supervisord")
-			case unix.SIGTERM, unix.SIGINT:
-				if stopped == nil {
-					stopped = d.stop()
-				} else if s == unix.SIGINT {
-					d.manager.KillAll()
-				}
-			}
-		case <-stopped:
-			return nil
-		}
-	}
-}
-
-// stop stops all services in the background.
-func (d *assembly) stop() chan struct{} {
-	d.log.Info().Msg("stopping")
-	d.upward.notify("STOPPING=1\nSTATUS=stopping all services")
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		d.manager.Stop()
-	}()
-	return stopped
-}
-
-// takeIn is SIGHUP: a daemon-reload that is asked for by a signal.
-func (d *assembly) takeIn() {
-	r, err := d.manager.DaemonReload(ipc.Caller{UID: uint32(os.Geteuid())})
-	if err != nil {
-		d.log.Error().Msg(err.Error())
-		var e *ipc.Error
-		if errors.As(err, &e) {
-			for _, n := range e.Notes {
-				d.log.Error().Msg(n)
-			}
-		}
-		return
-	}
-	d.log.Info().Strs("added", r.Added).Strs("removed", r.Removed).Strs("changed", r.Changed).Strs("warnings", r.Warnings).Msg("took the configuration in")
 }
 
 // report keeps what systemd shows of us up to date.

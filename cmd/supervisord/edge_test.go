@@ -1,0 +1,240 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/supervisord-go/supervisord/bench/rig"
+)
+
+// A service that writes its pid into a FIFO each time it is started.
+const announcing = `
+[service.api]
+exec_start = ["/bin/sh", "-c", "echo $$ >$DIR/pids; echo said; exec sleep 1000"]
+restart = "always"
+restart_sec = "1ms"
+[service.api.reload]
+bake = "10ms"
+`
+
+// pids is that FIFO.
+func (r *running) pids() (next func() int) {
+	r.Helper()
+	if err := unix.Mkfifo(r.path("pids"), 0o600); err != nil {
+		r.Fatal(err)
+	}
+	f, err := os.OpenFile(r.path("pids"), os.O_RDWR, 0)
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.Cleanup(func() { f.Close() })
+	f.SetReadDeadline(time.Now().Add(rig.Patience))
+	return func() int {
+		r.Helper()
+		var line [20]byte
+		n, err := f.Read(line[:])
+		pid, perr := strconv.Atoi(strings.TrimSpace(string(line[:n])))
+		if err != nil || perr != nil {
+			r.Fatalf("it was not started: %v, %v", err, perr)
+		}
+		return pid
+	}
+}
+
+// stuck are files that nobody reads from any more.
+var stuck = map[string]func(t *testing.T) *os.File{
+	"a full pipe": func(t *testing.T) *os.File {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { r.Close() })
+		fill(t, w)
+		return w
+	},
+	"a terminal after Ctrl-S": func(t *testing.T) *os.File {
+		host, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+		if err != nil {
+			t.Skip("needs a terminal: ", err)
+		}
+		t.Cleanup(func() { host.Close() })
+		unix.IoctlSetPointerInt(int(host.Fd()), unix.TIOCSPTLCK, 0)
+		n, err := unix.IoctlGetInt(int(host.Fd()), unix.TIOCGPTN)
+		if err != nil {
+			t.Skip("needs a terminal: ", err)
+		}
+		w, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+		if err != nil {
+			t.Skip("needs a terminal: ", err)
+		}
+		host.Write([]byte{'S' & 0x1f})
+		return w
+	},
+}
+
+// fill leaves no room in a pipe. The flags of w stay as they are.
+func fill(t *testing.T, w *os.File) {
+	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", w.Fd()), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	for _, n := range []int{4096, 1} {
+		for err = nil; err == nil; {
+			_, err = unix.Write(fd, make([]byte, n))
+		}
+	}
+}
+
+// Who reads what supervisord prints has nothing to do with what it does.
+func TestNobodyReadsWhatItPrints(t *testing.T) {
+	for name, file := range stuck {
+		t.Run(name, func(t *testing.T) {
+			r := at(t, announcing+"[service.api.log]\nforward = true\n")
+			next := r.pids()
+			w := file(t)
+			r.startOn(w)
+			w.Close()
+			for range 3 {
+				if err := syscall.Kill(next(), syscall.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
+			}
+			next()
+			r.ctl(0, "stop", "api")
+			r.ctl(0, "start", "api")
+			r.signal(syscall.SIGHUP)
+			r.signal(syscall.SIGUSR1)
+			r.stop()
+		})
+	}
+}
+
+// startOn runs it with its output going to a file.
+func (r *running) startOn(w *os.File) {
+	r.Helper()
+	ready, err := rig.ListenReady(r.path("notify"))
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer ready.Close()
+	b, _ := binaries()
+	r.cmd = exec.Command(b.Supervisord(), "-c", r.path("supervisord.toml"))
+	r.cmd.Env, r.cmd.Dir = append(os.Environ(), ready.Env()), r.dir
+	r.cmd.Stdout, r.cmd.Stderr = w, w
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	if err := r.cmd.Start(); err != nil {
+		r.Fatal(err)
+	}
+	r.lines = make(chan string)
+	exited := make(chan struct{})
+	go func() {
+		defer close(exited)
+		defer close(r.lines)
+		r.cmd.Wait()
+	}()
+	if err := ready.Wait(r.Context(), exited); err != nil {
+		r.Fatal(err)
+	}
+}
+
+// How many lines are missing is said when somebody reads again.
+func TestLostLinesOfTheLogAreSaid(t *testing.T) {
+	pr, pw, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, pw)
+	stderr, err := unix.Dup(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.Dup3(int(pw.Fd()), 2, unix.O_CLOEXEC)
+	restore := func() { unix.Dup3(stderr, 2, 0) }
+	t.Cleanup(restore)
+	out := newOutput()
+	log, err := out.log("info")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 15_000
+	for i := range n {
+		log.Info().Msgf("message %d", i)
+	}
+	go func() {
+		out.own.Flush(rig.Patience)
+		restore()
+		pw.Close()
+	}()
+	text, _ := io.ReadAll(pr)
+	got := bytes.Count(text, []byte(`"message":"message `))
+	if want := fmt.Sprintf(`"lines":%d,`, n-got); got == 0 || got == n || !strings.Contains(string(text), want) {
+		t.Errorf("%d of %d lines are there, and no %s: %s", got, n, want, text[len(text)-200:])
+	}
+}
+
+// A descriptor that supervisord was started with is closed, whatever its number.
+func TestInheritedDescriptorsAreClosed(t *testing.T) {
+	r := at(t, sleeper)
+	pr, pw, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pr.Close()
+	r.extra = []*os.File{pw, pw, pw}
+	r.start()
+	pw.Close()
+	pr.SetReadDeadline(time.Now().Add(rig.Patience))
+	if n, err := pr.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Errorf("whoever waits for its end gets %d, %v", n, err)
+	}
+	r.stop()
+}
+
+// A program with more rights than whoever starts it is refused.
+func TestFileCapabilitiesAreRefused(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to give a file capabilities")
+	}
+	b, err := binaries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := at(t, sleeper)
+	text, err := os.ReadFile(b.Supervisord())
+	if err == nil {
+		err = os.WriteFile(r.path("supervisord"), text, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setxattr(r.path("supervisord"), "security.capability", bindService(), 0); err != nil {
+		t.Skip("needs file capabilities: ", err)
+	}
+	cmd := exec.Command(r.path("supervisord"), "--demo")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}, Pdeathsig: syscall.SIGKILL}
+	cmd.Env = []string{"HOME=/nonexistent", "TMPDIR=/nonexistent"}
+	out, _ := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "file capabilities") {
+		t.Errorf("status %d: %s", cmd.ProcessState.ExitCode(), out)
+	}
+}
+
+// bindService is cap_net_bind_service=ep, as capabilities(7) stores it.
+func bindService() []byte {
+	const revision2, effective = 0x02000000, 1
+	attr := binary.LittleEndian.AppendUint32(nil, revision2|effective)
+	attr = binary.LittleEndian.AppendUint32(attr, 1<<unix.CAP_NET_BIND_SERVICE)
+	return append(attr, make([]byte, 12)...)
+}
