@@ -47,7 +47,7 @@ func (c Ctl) Call(ctx context.Context, args ...string) (Answer, error) {
 // clients, with whom it would share a processor then (sched(7), autogroup).
 func (c Ctl) command(ctx context.Context, args []string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, c.Superctl, append([]string{"--socket", c.Socket}, args...)...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
 

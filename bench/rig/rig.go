@@ -105,7 +105,8 @@ func (s *Supervisor) launch(b Binaries, ready *Ready) error {
 	s.cmd.Dir = s.dir
 	s.cmd.Stdout, s.cmd.Stderr = own, own
 	s.cmd.Env = append(os.Environ(), ready.Env())
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// A measurement that is killed takes it along.
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	if err := s.cmd.Start(); err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ import (
 func TestUserWhoStopsTheStage(t *testing.T) {
 	needsRoot(t)
 	each(t, func(t *testing.T, l *Launcher) {
-		hostile := launch(t, l, as(alice, sh(`echo ready; while [ -d $T ]; do kill -STOP -1 2>/dev/null; done`)))
+		hostile := launch(t, l, as(alice, sh(`echo ready; while [ -d $T ]; do kill -STOP -1 2>/dev/null; done; kill -KILL -1`)))
 		hostile.expect("ready")
 		const victims = 5
 		staged := make(chan *Process, victims)

@@ -7,11 +7,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
@@ -94,9 +98,30 @@ type run struct {
 // sh is a task that runs a shell script.
 func sh(script string, args ...string) Task {
 	argv := append([]string{"sh", "-c", script, "sh"}, args...)
-	env := []string{fmt.Sprintf("T=/proc/%d", os.Getpid())}
+	env := []string{"T=" + sign()}
 	return Task{Program: &unit.Program{Argv: argv, Path: "/bin/sh", Environment: env}}
 }
+
+// sign is a directory that is there for as long as this process lives. It is that
+// of a thread: the one of the process stays until somebody reaps it, which may be
+// never if the test was killed.
+var sign = sync.OnceValue(func() string {
+	tid := make(chan int)
+	begin := func() {
+		go func() {
+			runtime.LockOSThread()
+			tid <- unix.Gettid()
+			select {}
+		}()
+	}
+	begin()
+	first := <-tid
+	if first == os.Getpid() { // only one thread can be the main one
+		begin()
+		first = <-tid
+	}
+	return fmt.Sprintf("/proc/%d/task/%d", os.Getpid(), first)
+})
 
 // fake is a task that runs one of the fakes.
 func fake(args ...string) Task {

@@ -26,15 +26,15 @@ func needsSetsid(t *testing.T) {
 // families are programs that make it hard to stop them (R7). Each says "ready"
 // when its tree is complete.
 //
-// No script of a test goes on for ever when the test has died: $T is the test's
-// directory in /proc.
+// No script of a test goes on for ever when the test has died: $T is there for as
+// long as the test runs, and who stops itself is killed by somebody who sleeps.
 var families = map[string]string{
 	"a main process that ignores TERM": `trap '' TERM; echo ready; while [ -d $T ]; do sleep 1000; done`,
 	"a child that ignores TERM":        `(trap '' TERM; echo ready; while [ -d $T ]; do sleep 1000; done) & wait`,
 	"an escape by setsid":              `setsid sh -c 'trap "" TERM; echo ready; while [ -d $T ]; do sleep 1000; done' & wait`,
 	"a double fork":                    `setsid sh -c 'setsid sh -c "trap \"\" TERM; echo ready; while [ -d $T ]; do sleep 1000; done" & exit' ; sleep 1000`,
-	"stopped":                          `trap '' TERM; (echo ready; kill -STOP $$; sleep 1000) & wait; while [ -d $T ]; do sleep 1000; done`,
-	"stopped children":                 `for i in 1 2 3; do setsid sh -c 'kill -STOP $$; sleep 1000' & done; echo ready; trap '' TERM; while [ -d $T ]; do sleep 1000; done`,
+	"stopped":                          `trap '' TERM; (echo ready; kill -STOP $$; sleep 1000; kill -KILL $$) & wait; while [ -d $T ]; do sleep 1000; done`,
+	"stopped children":                 `for i in 1 2 3; do setsid sh -c '(sleep 1000; kill -KILL $$) & kill -STOP $$; sleep 1000' & done; echo ready; trap '' TERM; while [ -d $T ]; do sleep 1000; done`,
 }
 
 func TestKillReachesTheWholeTree(t *testing.T) {
