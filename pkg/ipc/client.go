@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"time"
@@ -16,15 +15,17 @@ import (
 // maxAnswer is more than any answer has: 10,000 units in detail.
 const maxAnswer = 64 << 20
 
-// answerTime is how long supervisord may take to begin an answer. Nothing that
-// it is asked waits for a service.
-const answerTime = time.Minute
+// answerTime is how long supervisord may say nothing at all when it was asked
+// something.
+const answerTime = 5 * time.Second
 
 // A Client speaks with one supervisord. All its errors are [*Error]. It is safe
 // for use by several goroutines, and keeps no connection that Close would have
 // to end but idle ones.
 type Client struct {
-	http *http.Client
+	http   *http.Client
+	path   string
+	answer time.Duration
 
 	// Patience is for how long a stream that was cut off is asked for again.
 	// Zero: not at all.
@@ -38,13 +39,14 @@ func NewClient(path string, owner int) *Client {
 	d := dialer{path, owner}
 	return &Client{
 		Patience: 10 * time.Second,
+		path:     path,
+		answer:   answerTime,
 		http: &http.Client{
 			Transport: &http.Transport{
 				DialContext:            d.dial,
 				Proxy:                  nil, // never the environment's
 				DisableCompression:     true,
 				MaxResponseHeaderBytes: 16 << 10,
-				ResponseHeaderTimeout:  answerTime,
 				MaxIdleConnsPerHost:    16,
 				IdleConnTimeout:        30 * time.Second,
 			},
@@ -110,14 +112,16 @@ func (c *Client) post(ctx context.Context, path string, body, answer any) error 
 // call asks for something, and takes the answer apart. Fields that it does not
 // know are a newer supervisord's, and ignored.
 func (c *Client) call(ctx context.Context, method, path string, q url.Values, body, answer any) error {
-	a, err := c.open(ctx, method, path, q, body)
+	x := c.exchange(ctx, method)
+	defer x.end()
+	a, err := c.open(x, method, path, q, body)
 	if err != nil {
 		return err
 	}
 	defer a.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(a.Body, maxAnswer))
+	text, err := io.ReadAll(io.LimitReader(lively{a.Body, x}, maxAnswer))
 	if err != nil {
-		return c.lost(ctx, err)
+		return c.lost(x.ctx, err)
 	}
 	if answer == nil {
 		return nil
@@ -129,20 +133,23 @@ func (c *Client) call(ctx context.Context, method, path string, q url.Values, bo
 }
 
 // open asks for something and returns an answer that is no error.
-func (c *Client) open(ctx context.Context, method, path string, q url.Values, body any) (*http.Response, error) {
-	r, err := newRequest(ctx, method, path, q, body)
+func (c *Client) open(x *exchange, method, path string, q url.Values, body any) (*http.Response, error) {
+	r, err := newRequest(x.ctx, method, path, q, body)
 	if err != nil {
 		return nil, err
 	}
 	a, err := c.http.Do(r)
 	if err != nil {
-		return nil, c.lost(ctx, err)
+		return nil, c.lost(x.ctx, err)
 	}
 	if a.StatusCode < 300 {
 		return a, nil
 	}
 	defer a.Body.Close()
-	text, _ := io.ReadAll(io.LimitReader(a.Body, maxBody))
+	text, err := io.ReadAll(io.LimitReader(lively{a.Body, x}, maxBody))
+	if err != nil {
+		return nil, c.lost(x.ctx, err)
+	}
 	return nil, answerError(a.Status, text)
 }
 
@@ -162,14 +169,11 @@ func newRequest(ctx context.Context, method, path string, q url.Values, body any
 // lost is what it means that no answer came.
 func (c *Client) lost(ctx context.Context, err error) error {
 	var e *Error
-	var late net.Error
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case errors.As(err, &e):
 		return e
-	case errors.As(err, &late) && late.Timeout():
-		return &Error{Code: Unreachable, Message: fmt.Sprintf("supervisord does not answer: it was given %s", answerTime)}
 	}
 	return &Error{Code: Unreachable, Message: fmt.Sprintf("cannot reach supervisord: it hung up (%s)", cause(err))}
 }

@@ -7,7 +7,6 @@ import (
 	"io"
 	"iter"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -211,24 +210,6 @@ func TestAnswersThatMakeNoSense(t *testing.T) {
 		if err == nil {
 			t.Error("a line without end was taken")
 		}
-	}
-}
-
-// A supervisord that is stopped (SIGSTOP) is not waited for without end.
-func TestSupervisordThatDoesNotAnswer(t *testing.T) {
-	path := filepath.Join(street(t), "s")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	c := NewClient(path, NoOwner)
-	defer c.Close()
-	c.http.Transport.(*http.Transport).ResponseHeaderTimeout = time.Millisecond
-	_, err = c.Info(t.Context())
-	var e *Error
-	if !errors.As(err, &e) || e.Code != Unreachable || !strings.Contains(e.Message, "does not answer") {
-		t.Errorf("%#v", err)
 	}
 }
 

@@ -34,11 +34,12 @@ func (d dialer) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 		return nil, d.unreachable(err)
 	}
 	u := c.(*net.UnixConn)
-	if err := d.inspect(u); err != nil {
+	pid, err := d.inspect(u)
+	if err != nil {
 		u.Close()
 		return nil, err
 	}
-	return u, nil
+	return &known{u, pid}, nil
 }
 
 // openParent lets a path be longer than the 107 bytes that fit into a sockaddr.
@@ -52,15 +53,15 @@ func openParent(path string) (dir int, name string, err error) {
 }
 
 // inspect asks the kernel who called listen(2).
-func (d dialer) inspect(c *net.UnixConn) error {
+func (d dialer) inspect(c *net.UnixConn) (pid int, err error) {
 	who, err := peer(c)
 	if err != nil {
-		return d.unreachable(err)
+		return 0, d.unreachable(err)
 	}
 	if who.UID == 0 || int(who.UID) == os.Geteuid() || int(who.UID) == d.owner {
-		return nil
+		return who.PID, nil
 	}
-	return &Error{
+	return 0, &Error{
 		Code:    Unreachable,
 		Message: fmt.Sprintf("cannot trust %s: uid %d listens there (pid %d), not root or you", d.path, who.UID, who.PID),
 		Notes:   []string{"nothing was sent"},
@@ -77,6 +78,9 @@ func (d dialer) unreachable(err error) error {
 	case errors.Is(err, unix.ECONNREFUSED):
 		e.Message = fmt.Sprintf("cannot reach supervisord at %s: nobody listens there", d.path)
 		e.Hints = []string{"it has ended; start supervisord"}
+	case errors.Is(err, unix.EAGAIN):
+		e.Message = fmt.Sprintf("cannot reach supervisord at %s: too many wait there to be answered", d.path)
+		e.Hints = []string{"it hangs or is stopped: ss -xlp shows its pid, and how many wait"}
 	case errors.Is(err, unix.EACCES):
 		e.Code = Denied
 		e.Message = fmt.Sprintf("cannot use %s: permission denied", d.path)

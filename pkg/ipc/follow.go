@@ -81,22 +81,21 @@ func (c *Client) Logs(ctx context.Context, r LogRequest) iter.Seq2[LogLine, erro
 // each gives f the lines of a stream until its end (nil), until f is done with
 // them (stopped), or until it is cut off.
 func each[T any](ctx context.Context, c *Client, path string, q url.Values, f func(T) bool) (stopped bool, err error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	dog := time.AfterFunc(silence, func() { cancel(cut(errCut)) })
-	defer dog.Stop()
-	a, err := c.open(ctx, "GET", path, q, nil)
+	x := c.exchange(ctx, "GET")
+	defer x.end()
+	a, err := c.open(x, "GET", path, q, nil)
 	if err != nil {
 		return false, err
 	}
 	defer a.Body.Close()
+	x.become(silence)
 	r := bufio.NewReaderSize(a.Body, 32<<10)
 	for {
 		text, err := readLine(r)
 		if err != nil {
-			return false, c.lost(ctx, cut(err))
+			return false, c.lost(x.ctx, cut(err))
 		}
-		dog.Reset(silence)
+		x.alive()
 		var m mark
 		var v T
 		if err := errors.Join(json.Unmarshal(text, &m), json.Unmarshal(text, &v)); err != nil {

@@ -21,6 +21,7 @@ type limits struct {
 	write     time.Duration // for each write
 	idle      time.Duration // between two requests
 	heartbeat time.Duration // how often a stream says that it is alive
+	progress  time.Duration // how often a client is told that its answer takes longer
 }
 
 // heartbeat is what clients go by: three of them missing, and nobody is there.
@@ -32,6 +33,7 @@ var usual = limits{
 	write:     15 * time.Second,
 	idle:      time.Minute,
 	heartbeat: heartbeat,
+	progress:  answerTime / 3,
 }
 
 const maxHeader = 16 << 10
@@ -133,11 +135,38 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	if route.stream != nil {
 		return s.stream(w, r, func(ctx context.Context) (items, error) { return route.stream(ctx, s.supervisor, q) })
 	}
-	v, err := route.answer(s.supervisor, q)
+	v, err := s.answer(w, func() (any, error) { return route.answer(s.supervisor, q) })
 	if err != nil {
 		return err
 	}
 	return s.send(w, status(route), v)
+}
+
+// answer waits for an answer. A client goes away when it hears nothing, so it is
+// told by a status of 100, as often as needed, that it has been heard. (Of the
+// interim statuses it is the one that every client passes over.)
+func (s *Server) answer(w http.ResponseWriter, ask func() (any, error)) (any, error) {
+	answered, over := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(over)
+		s.reassure(w, answered)
+	}()
+	defer func() { close(answered); <-over }() // w is for one at a time
+	return ask()
+}
+
+func (s *Server) reassure(w http.ResponseWriter, answered <-chan struct{}) {
+	ticker := time.NewTicker(s.limits.progress)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-answered:
+			return
+		case <-ticker.C:
+			http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.limits.write))
+			w.WriteHeader(http.StatusContinue)
+		}
+	}
 }
 
 // status of the answer: a job is only accepted.

@@ -29,10 +29,11 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, open func(contex
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(s.ending, cancel)()
-	source, err := open(ctx)
+	opened, err := s.answer(w, func() (any, error) { return open(ctx) })
 	if err != nil {
 		return err
 	}
+	source := opened.(items)
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	out := &lineWriter{w: bufio.NewWriterSize(w, 8<<10), rc: http.NewResponseController(w), patience: s.limits.write}
 	pumped := s.pump(ctx, cancel, source)

@@ -47,10 +47,14 @@ func lasting(first iter.Seq[Event]) (f *fake, left chan struct{}) {
 // follow asks for a stream and returns its lines.
 func (h *house) follow(t *testing.T, path string) *bufio.Scanner {
 	t.Helper()
-	r, err := h.visit(t).open(t.Context(), "GET", path, nil, nil)
+	c := h.visit(t)
+	x := c.exchange(t.Context(), "GET")
+	t.Cleanup(x.end)
+	r, err := c.open(x, "GET", path, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	x.become(silence)
 	t.Cleanup(func() { r.Body.Close() })
 	if got := r.Header.Get("Content-Type"); got != "application/x-ndjson" {
 		t.Errorf("Content-Type: %s", got)
