@@ -6,7 +6,8 @@
 // killed. Nothing is synced to disk: the store outlives the process, not the
 // machine, and a value of another boot is not read.
 //
-// One supervisord at a time owns the directory, by flock(2). At most eight
+// One supervisord at a time owns the directory, by flock(2). When somebody removes
+// it, it is made again (see mend.go), so values are kept in memory as well. At most eight
 // file operations run at once, so a thousand services that change together do
 // not become a thousand threads in a slow file system.
 package store
@@ -29,10 +30,11 @@ const (
 	// MaxSize is how many bytes a stored value may have.
 	MaxSize = 64 << 20
 
-	operations = 8
-	suffix     = ".json"
-	temporary  = ".tmp"
-	aside      = ".aside"
+	operations  = 8
+	runtimeMode = 0o711
+	suffix      = ".json"
+	temporary   = ".tmp"
+	aside       = ".aside"
 )
 
 // A key becomes a file name: no path, no option, nothing hidden.
@@ -41,12 +43,21 @@ var keys = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A
 // A Store is an open runtime directory. It is safe for use by several
 // goroutines; two that put the same key at once must not care which is last.
 type Store struct {
-	runtime *safepath.Dir
-	state   *safepath.Dir
-	lock    *safepath.Lock
-	slots   chan struct{}
-	writes  atomic.Uint64 // names of temporary files
-	boot    string
+	runtime  *safepath.Dir
+	identity safepath.Identity // of runtime
+	state    *safepath.Dir     // one of subs
+	guard    *guard
+	slots    chan struct{}
+	mending  chan struct{} // has room for one
+	writes   atomic.Uint64 // names of temporary files
+	boot     string
+	watch    atomic.Pointer[watch]
+	lost     atomic.Pointer[func()]
+
+	mu    sync.Mutex // guards what follows; nothing waits under it
+	lock  *safepath.Lock
+	subs  []sub
+	texts map[string][]byte // what the files of the keys hold
 }
 
 // Open makes the runtime directory (0711) and its state directory (0700) if
@@ -54,7 +65,7 @@ type Store struct {
 // error is a [*LockedError] if another supervisord has it, or a
 // [*safepath.Error] if others could change what is in it.
 func Open(runtimeDir string) (*Store, error) {
-	s := &Store{slots: make(chan struct{}, operations), boot: bootID()}
+	s := &Store{slots: make(chan struct{}, operations), mending: make(chan struct{}, 1), boot: bootID(), texts: map[string][]byte{}}
 	if err := s.open(runtimeDir); err != nil {
 		s.Close()
 		return nil, err
@@ -63,13 +74,19 @@ func Open(runtimeDir string) (*Store, error) {
 }
 
 func (s *Store) open(path string) (err error) {
-	if s.runtime, err = safepath.MakeDir(path, 0o711); err != nil {
+	if s.runtime, err = safepath.MakeDir(path, runtimeMode); err != nil {
+		return err
+	}
+	if s.identity, err = s.runtime.Identity(); err != nil {
 		return err
 	}
 	if s.lock, err = lock(s.runtime); err != nil {
 		return err
 	}
-	if s.state, err = s.runtime.Sub("state", 0o700); err != nil {
+	if s.guard, err = newGuard(s.runtime.Path()); err != nil {
+		return err
+	}
+	if s.state, err = s.sub("state", 0o700); err != nil {
 		return err
 	}
 	return s.sweep()
@@ -86,17 +103,20 @@ func (s *Store) sweep() error {
 	return err
 }
 
-// Runtime is the runtime directory. It belongs to the store.
+// Runtime is the runtime directory. It belongs to the store. It is another one
+// after the first was removed.
 func (s *Store) Runtime() *safepath.Dir { return s.runtime }
 
 // Close gives the directory to the next supervisord. No other call may be in
 // progress. What was put stays.
 func (s *Store) Close() (err error) {
-	for _, d := range []*safepath.Dir{s.state, s.runtime} {
-		if d != nil {
-			err = errors.Join(err, d.Close())
-		}
+	for _, x := range s.subs {
+		err = errors.Join(err, x.dir.Close())
 	}
+	if s.runtime != nil {
+		err = errors.Join(err, s.runtime.Close())
+	}
+	s.guard.close()
 	if s.lock != nil {
 		err = errors.Join(err, s.lock.Unlock())
 	}
@@ -138,8 +158,24 @@ func (s *Store) encode(key string, v any) ([]byte, error) {
 	return text, nil
 }
 
-func (s *Store) write(key string, text []byte) error {
+func (s *Store) write(key string, text []byte) (err error) {
 	defer s.turn()()
+	for range 3 { // the directory can be removed between two looks at it
+		if err = s.whole(); err == nil {
+			err = s.create(key, text, s.state.Rename)
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	if err == nil {
+		s.remember(key, text)
+	}
+	return err
+}
+
+// create writes the file of a key, and gives it its name by rename.
+func (s *Store) create(key string, text []byte, rename func(old, new string) error) error {
 	name := fmt.Sprintf(".%s.%d%s", key, s.writes.Add(1), temporary)
 	f, err := s.state.Open(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -148,10 +184,11 @@ func (s *Store) write(key string, text []byte) error {
 	_, err = f.Write(text)
 	err = errors.Join(err, f.Close())
 	if err == nil {
-		err = s.state.Rename(name, key+suffix)
+		err = rename(name, key+suffix)
 	}
 	if err != nil {
-		return errors.Join(err, s.state.Remove(name))
+		s.state.Remove(name)
+		return err
 	}
 	return nil
 }
@@ -177,6 +214,7 @@ func (s *Store) Get(key string, v any) error {
 	if err := json.Unmarshal(r.Value, v); err != nil {
 		return &RefusedError{Key: key, Why: err.Error()}
 	}
+	s.remember(key, text)
 	return nil
 }
 
@@ -188,6 +226,7 @@ func (s *Store) SetAside(key string) error {
 		return fmt.Errorf("cannot set %s aside: %w: not a key", key, fs.ErrInvalid)
 	}
 	defer s.turn()()
+	s.forget(key)
 	return s.state.Rename(key+suffix, key+aside)
 }
 
@@ -197,6 +236,7 @@ func (s *Store) Delete(key string) error {
 		return fmt.Errorf("cannot delete %s: %w: not a key", key, fs.ErrInvalid)
 	}
 	defer s.turn()()
+	s.forget(key)
 	if err := s.state.Remove(key + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -393,19 +393,6 @@ func TestFullDisk(t *testing.T) {
 	}))
 }
 
-// TestDirectoryTakenAway: R9. An error each time, and no other harm.
-func TestDirectoryTakenAway(t *testing.T) {
-	dir := scratch(t)
-	s := open(t, dir)
-	defer s.Close()
-	must(t, os.RemoveAll(dir+"/state"))
-	for range 2 {
-		if err := s.Put("api", value{}); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("Put: %v", err)
-		}
-	}
-}
-
 // TestEightOperationsAtATime: the ninth waits for a slot, not for a thread.
 func TestEightOperationsAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
