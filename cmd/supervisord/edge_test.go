@@ -238,3 +238,62 @@ func bindService() []byte {
 	attr = binary.LittleEndian.AppendUint32(attr, 1<<unix.CAP_NET_BIND_SERVICE)
 	return append(attr, make([]byte, 12)...)
 }
+
+// Whatever is removed of the runtime directory, supervisord is reached again by
+// itself and starts what has crashed; at its end nothing is left in it.
+func TestRuntimeDirectoryIsRemoved(t *testing.T) {
+	for name, remove := range map[string]func(r *running) error{
+		"all of it":          func(r *running) error { return os.RemoveAll(r.path("run")) },
+		"the control socket": func(r *running) error { return os.Remove(r.path("run/control.sock")) },
+		"notify":             func(r *running) error { return os.RemoveAll(r.path("run/notify")) },
+		"moved":              func(r *running) error { return os.Rename(r.path("run"), r.path("old")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := at(t, announcing)
+			next := r.pids()
+			r.start()
+			pid := next()
+			if err := remove(r); err != nil {
+				t.Fatal(err)
+			}
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			next()
+			if name != "notify" {
+				r.line("bound it again")
+			}
+			r.ctl(0, "restart", "api")
+			next()
+			second := *r
+			second.launch()
+			second.line("another supervisord")
+			second.end(1)
+			r.signal(syscall.SIGHUP)
+			r.line("took the configuration in")
+			r.stop()
+			if _, err := os.Stat(r.path("run/control.sock")); err == nil {
+				t.Error("the control socket is left")
+			}
+		})
+	}
+}
+
+// Whoever starts a second supervisord in the moment when the directory is gone, is
+// turned away as well.
+func TestSecondSupervisordWithoutADirectory(t *testing.T) {
+	r := at(t, sleeper)
+	r.start()
+	r.signal(syscall.SIGSTOP) // it does not notice
+	if err := os.RemoveAll(r.path("run")); err != nil {
+		t.Fatal(err)
+	}
+	second := *r
+	second.launch()
+	r.has(second.line("cannot use"), fmt.Sprintf("another supervisord (pid %d) has it", r.cmd.Process.Pid))
+	second.end(1)
+	r.signal(syscall.SIGCONT)
+	r.line("bound it again")
+	r.ctl(0, "start", "api")
+	r.stop()
+}

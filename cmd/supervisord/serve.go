@@ -84,7 +84,7 @@ type assembly struct {
 	logs    *safepath.Dir
 	table   *socket.Table
 	manager *supervisor.Manager
-	control *net.UnixListener
+	control control
 	server  *ipc.Server
 	out     *output
 	log     zerolog.Logger
@@ -116,12 +116,9 @@ func (d *assembly) build() (err error) {
 	}
 	d.manager.Bind()
 	d.releaseGiven()
-	if d.control, err = ipc.Listen(d.store.Runtime(), config.ControlSocket); err != nil {
-		return err
-	}
 	d.server = ipc.NewServer(d.manager, d.log)
-	go d.server.Serve(d.control)
-	return nil
+	_, err = d.bindControl()
+	return err
 }
 
 // close ends what build has begun, in the other order.
@@ -140,8 +137,8 @@ func (d *assembly) close() {
 			dir.Close()
 		}
 	}
-	if d.control != nil {
-		ipc.Unlink(d.store.Runtime(), config.ControlSocket)
+	if d.control.listener != nil {
+		ipc.Unlink(d.store.Runtime(), config.ControlSocket, d.control.node)
 	}
 	if d.store != nil {
 		d.store.Close()

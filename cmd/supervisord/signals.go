@@ -78,13 +78,19 @@ type services interface {
 func (d *assembly) run(signals <-chan os.Signal, hup bool) {
 	ctx, cancel := context.WithCancel(context.Background())
 	go d.report(ctx)
-	load, reopen := newChore(ctx, d.takeIn), newChore(ctx, d.reopen)
+	load, reopen, mend := newChore(ctx, d.takeIn), newChore(ctx, d.reopen), newChore(ctx, d.mend)
+	unwatch, err := d.store.Watch(mend.ask)
+	if err != nil {
+		d.log.Warn().Msg(err.Error() + ": what is removed there is noticed later, or at SIGHUP")
+	}
+	mend.ask() // for what was removed before it was watched
 	if hup {
 		load.ask()
 	}
 	obey(signals, d.manager, d.stopping, func(s os.Signal) {
 		switch s {
 		case unix.SIGHUP:
+			mend.ask()
 			load.ask()
 		case unix.SIGUSR1:
 			reopen.ask()
@@ -93,8 +99,8 @@ func (d *assembly) run(signals <-chan os.Signal, hup bool) {
 		}
 	})
 	cancel()
-	if !within(flushTime, func() { load.wait(); reopen.wait() }) {
-		d.log.Warn().Msg("did not wait for what SIGHUP or SIGUSR1 had begun: a file system does not answer")
+	if !within(flushTime, func() { unwatch(); load.wait(); reopen.wait(); mend.wait() }) {
+		d.log.Warn().Msg("did not wait for what a signal had begun: a file system does not answer")
 		return // which may still be at what is closed now
 	}
 	d.finish()

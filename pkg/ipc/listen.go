@@ -51,8 +51,26 @@ func setMode(dir *safepath.Dir, name string, mode uint32) error {
 	return safepath.Chmod(fd, mode)
 }
 
-// Unlink removes the control socket.
-func Unlink(dir *safepath.Dir, name string) error { return dir.Remove(name) }
+// A Node is which inode a control socket is; zero: none.
+type Node struct{ dev, ino uint64 }
+
+// NodeOf is the inode that is there now. After [Listen] it tells a later look
+// whether somebody has removed the socket, or has put another in its place.
+func NodeOf(dir *safepath.Dir, name string) Node {
+	var st unix.Stat_t
+	if err := unix.Fstatat(dir.FD(), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return Node{}
+	}
+	return Node{st.Dev, st.Ino}
+}
+
+// Unlink removes the control socket, if it is the one that was listened on.
+func Unlink(dir *safepath.Dir, name string, was Node) error {
+	if NodeOf(dir, name) != was || was == (Node{}) {
+		return nil
+	}
+	return dir.Remove(name)
+}
 
 // soPassRights, when 0, has the kernel refuse descriptors that are sent to us
 // (Linux 6.16). We would only close them, and closing can block: socket(7).

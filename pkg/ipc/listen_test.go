@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -37,7 +38,7 @@ func listensAgainAndAgain(args []string) error {
 			return err
 		}
 		l.Close()
-		if err := Unlink(dir, socketName); err != nil {
+		if err := Unlink(dir, socketName, NodeOf(dir, socketName)); err != nil {
 			return err
 		}
 	}
@@ -195,5 +196,49 @@ func TestAPathMayBeLong(t *testing.T) {
 	}
 	if len(h.path) < 108 {
 		t.Error("the path is not long: " + strconv.Itoa(len(h.path)))
+	}
+}
+
+// A server goes on when its socket is bound again, for old clients and new ones;
+// what others put there is left alone at the end.
+func TestSocketIsBoundAgain(t *testing.T) {
+	dir := street(t)
+	h := serve(t, dir, &fake{info: Info{PID: 7}})
+	old := h.visit(t)
+	if _, err := old.Info(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	d, err := safepath.OpenDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	was := NodeOf(d, socketName)
+	if err := os.Remove(h.path); err != nil {
+		t.Fatal(err)
+	}
+	if NodeOf(d, socketName) == was {
+		t.Error("it is not missed")
+	}
+	l, err := Listen(d, socketName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error)
+	go func() { served <- h.Serve(l) }()
+	for _, c := range []*Client{old, h.visit(t)} {
+		if i, err := c.Info(t.Context()); err != nil || i.PID != 7 {
+			t.Errorf("%v, %v", i, err)
+		}
+	}
+	if err := Unlink(d, socketName, was); err != nil {
+		t.Error(err)
+	}
+	if NodeOf(d, socketName) == (Node{}) {
+		t.Error("another socket was removed")
+	}
+	h.leave(t)
+	if err := <-served; err != http.ErrServerClosed {
+		t.Errorf("Serve = %v", err)
 	}
 }

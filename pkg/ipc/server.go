@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"sync"
 	"time"
 )
 
@@ -44,6 +45,7 @@ type Server struct {
 	http       *http.Server
 	role       func(Caller) Role
 	limits     limits
+	begin      sync.Once
 	ending     context.Context
 	end        context.CancelFunc
 }
@@ -66,10 +68,11 @@ func NewServer(s Supervisor, faults io.Writer) *Server {
 	return srv
 }
 
-// Serve answers until Shutdown, and closes l. Its error is never nil; after
-// Shutdown it is [http.ErrServerClosed].
+// Serve answers until Shutdown or until l is closed, and closes l. It may be called
+// for several listeners. Its error is never nil; after Shutdown it is
+// [http.ErrServerClosed].
 func (s *Server) Serve(l *net.UnixListener) error {
-	s.http.ReadHeaderTimeout, s.http.IdleTimeout = s.limits.header, s.limits.idle
+	s.begin.Do(func() { s.http.ReadHeaderTimeout, s.http.IdleTimeout = s.limits.header, s.limits.idle })
 	return s.http.Serve(newDoor(l, s.role))
 }
 

@@ -132,5 +132,5 @@ func (m *Manager) close() error {
 	m.numbers.close(m.ledger.Last())
 	m.history.Close()
 	m.sinks.each(func(_ string, k *logs.Sink) { k.Close() })
-	return m.runner.NotifyDir.Close()
+	return nil
 }

@@ -84,7 +84,7 @@ func (m *Manager) makeRunner() error {
 	if err != nil {
 		return err
 	}
-	notifyDir, err := m.o.Store.Runtime().Sub("notify", 0o711)
+	notifyDir, err := m.o.Store.Sub("notify", 0o711)
 	if err != nil {
 		return err
 	}
