@@ -25,6 +25,7 @@ const killWait = 5 * time.Second
 // when all are there.
 func (l *load) complete() {
 	m := &l.config.Manager
+	l.checkHome()
 	m.setDirectories(l.o)
 	if !l.manager.names("read_group") && l.o.Root {
 		m.ReadGroup = defaultGroup

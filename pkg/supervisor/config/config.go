@@ -100,6 +100,9 @@ func (l *load) files(path string) (*Config, []Problem) {
 	l.disk = true
 	if path == "" {
 		path = defaultPath(l.o)
+		if why := l.o.homeless("XDG_CONFIG_HOME"); why != "" && !l.o.Root && l.o.env("SUPERVISORD_CONFIG") == "" {
+			return nil, []Problem{{File: "supervisord.toml", Message: "it is not known where yours is: " + why + "; set HOME, or name the file with -c"}}
+		}
 	}
 	l.first(path)
 	return l.finish()

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,11 +29,31 @@ func (o Options) xdg(variable, below string) string {
 	if dir := o.env(variable); filepath.IsAbs(dir) {
 		return dir
 	}
-	home := o.env("HOME")
-	if !filepath.IsAbs(home) {
-		home = "/"
+	return filepath.Join("/", o.env("HOME"), below)
+}
+
+// homeless says why there is no such directory; empty: there is.
+func (o Options) homeless(variable string) string {
+	if filepath.IsAbs(o.env(variable)) || filepath.IsAbs(o.env("HOME")) {
+		return ""
 	}
-	return filepath.Join(home, below)
+	if home := o.env("HOME"); home != "" {
+		return fmt.Sprintf("HOME is %q, which is not an absolute path, and %s is not set", home, variable)
+	}
+	return fmt.Sprintf("neither HOME nor %s is set", variable)
+}
+
+// checkHome refuses to put below / what belongs below a home directory.
+func (l *load) checkHome() {
+	if !l.disk || l.o.Root || l.manager.names("state_directory") {
+		return
+	}
+	if why := l.o.homeless("XDG_STATE_HOME"); why != "" {
+		l.problems = append(l.problems, Problem{
+			File: l.config.Path, Key: "manager.state_directory",
+			Message: "it has no default, since " + why + "; set HOME, or write state_directory",
+		})
+	}
 }
 
 // setDirectories fills in what [manager] leaves out.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -67,6 +68,42 @@ func TestDefaultDirectories(t *testing.T) {
 		}
 		if m := conf.Manager; m.RuntimeDirectory != c.runtime || m.StateDirectory != c.state || m.LogDirectory != c.log {
 			t.Errorf("%s: %q", c.what, []string{m.RuntimeDirectory, m.StateDirectory, m.LogDirectory})
+		}
+	}
+}
+
+// Without a home directory nothing is looked for, or made, below /.
+func TestNoHome(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	plain, named := write("plain.toml", "[manager]\n"), write("named.toml", "[manager]\nstate_directory = \"/s\"\n")
+	for _, c := range []struct {
+		path    string
+		o       Options
+		problem string
+	}{
+		{"", Options{}, "supervisord.toml: it is not known where yours is: neither HOME nor XDG_CONFIG_HOME is set; set HOME, or name the file with -c"},
+		{"", Options{Environ: []string{"HOME=x"}}, `supervisord.toml: it is not known where yours is: HOME is "x", which is not an absolute path, and XDG_CONFIG_HOME is not set; set HOME, or name the file with -c`},
+		{plain, Options{}, plain + ": manager.state_directory: it has no default, since neither HOME nor XDG_STATE_HOME is set; set HOME, or write state_directory"},
+		{"", Options{Environ: []string{"SUPERVISORD_CONFIG=" + plain, "XDG_RUNTIME_DIR=/run/user/1"}}, plain + ": manager.state_directory: it has no default, since neither HOME nor XDG_STATE_HOME is set; set HOME, or write state_directory"},
+		{"", Options{Environ: []string{"SUPERVISORD_CONFIG=" + plain, "XDG_STATE_HOME=/s"}}, ""},
+		{plain, Options{Environ: []string{"HOME=/h"}}, ""},
+		{plain, Options{Root: true}, ""},
+		{named, Options{}, ""},
+	} {
+		_, problems := Load(c.path, c.o)
+		got := ""
+		for _, p := range problems {
+			got += p.String()
+		}
+		if got != c.problem {
+			t.Errorf("%s, %+v:\n%s\nwant\n%s", c.path, c.o, got, c.problem)
 		}
 	}
 }
