@@ -84,6 +84,7 @@ func start(t *testing.T, l listener, argv ...string) *service {
 	pid, err := syscall.ForkExec("/bin/sh", append([]string{"sh", "-c", `LISTEN_PID=$$ exec "$@"`, "sh"}, argv...), &syscall.ProcAttr{
 		Env:   []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "LISTEN_FDS=1", "NOTIFY_SOCKET=" + filepath.Join(dir, "s")},
 		Files: []uintptr{0, 1, 2, uintptr(l.fd)},
+		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -201,6 +202,7 @@ func TestLegacyBindsItsOwnPort(t *testing.T) {
 	free.Close()
 	address := free.Addr().String()
 	legacy := exec.Command(build(t, "legacy"), "-listen", address)
+	legacy.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := legacy.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -97,9 +97,11 @@ func tree(socket string) error {
 		role    string
 		session bool
 	}{{"deaf", false}, {"deaf", true}, {"parent", true}, {"stopped", false}} {
-		if err := spawn(child.role, child.session, socket); err != nil {
+		pid, err := spawn(child.role, child.session, socket)
+		if err != nil {
 			return err
 		}
+		defer syscall.Kill(pid, syscall.SIGKILL) // the stopped one would not end by itself
 	}
 	return idle(socket)
 }
@@ -123,13 +125,15 @@ func stopped(socket string) error {
 }
 
 // parent leaves a child to whoever takes orphans.
-func parent(socket string) error { return spawn("deaf", true, socket) }
+func parent(socket string) error {
+	_, err := spawn("deaf", true, socket)
+	return err
+}
 
-func spawn(role string, session bool, socket string) error {
-	_, err := syscall.ForkExec("/proc/self/exe", []string{"crowd", role, socket}, &syscall.ProcAttr{
+func spawn(role string, session bool, socket string) (pid int, err error) {
+	return syscall.ForkExec("/proc/self/exe", []string{"crowd", role, socket}, &syscall.ProcAttr{
 		Env: os.Environ(), Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setsid: session},
 	})
-	return err
 }
 
 // ready is sd_notify(3).

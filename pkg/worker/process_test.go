@@ -149,6 +149,7 @@ func startWorker(t *testing.T, s spec) *process {
 	w.cmd = exec.Command("/proc/self/exe")
 	w.cmd.Stdout, w.cmd.Stderr = w.output, w.output
 	w.cmd.Env = append(os.Environ(), "WORKER_ROLE="+s.role, "NOTIFY_SOCKET="+path, "GORACE=atexit_sleep_ms=0")
+	w.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	w.pass(s)
 	w.cmd.Env = append(w.cmd.Env, s.env...)
 	if err := w.cmd.Start(); err != nil {

@@ -49,7 +49,7 @@ func (l *load) checkHome() {
 		return
 	}
 	if why := l.o.homeless("XDG_STATE_HOME"); why != "" {
-		l.problems = append(l.problems, Problem{
+		l.note(itself, Problem{
 			File: l.config.Path, Key: "manager.state_directory",
 			Message: "it has no default, since " + why + "; set HOME, or write state_directory",
 		})

@@ -97,7 +97,10 @@ func TestNoHome(t *testing.T) {
 		{plain, Options{Root: true}, ""},
 		{named, Options{}, ""},
 	} {
-		_, problems := Load(c.path, c.o)
+		conf, problems := LoadAtStart(c.path, c.o)
+		if (conf == nil) != (c.problem != "") {
+			t.Errorf("%s, %+v: is there a configuration? %t", c.path, c.o, conf != nil)
+		}
 		got := ""
 		for _, p := range problems {
 			got += p.String()

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -43,6 +44,7 @@ func program(name, arg string) *exec.Cmd {
 	c := exec.Command("/proc/self/exe")
 	c.Env = []string{"LOGS_TEST_PROGRAM=" + name, "LOGS_TEST_ARG=" + arg, "GORACE=atexit_sleep_ms=0"}
 	c.Stderr = os.Stderr
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return c
 }
 

@@ -36,7 +36,7 @@ func stickyDir(t *testing.T) string {
 }
 
 func nobody() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}, Pdeathsig: syscall.SIGKILL}
 }
 
 // asNobody runs the test that calls it once more, as an ordinary user.

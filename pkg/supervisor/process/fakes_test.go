@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"golang.org/x/sys/unix"
@@ -123,6 +124,7 @@ func superviseAndHang(args []string) {
 	t.ID, t.Output = 1, 1
 	l.Launch(context.Background(), t, func(p *Process) error {
 		fmt.Println(p.PID())
-		select {}
+		time.Sleep(patience) // until it is killed, and not for ever
+		return nil
 	})
 }

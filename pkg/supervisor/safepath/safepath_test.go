@@ -353,7 +353,7 @@ func flip(t *testing.T, a, b string) {
 	cmd.Dir = "/"
 	cmd.Env = []string{"FLIP=1"}
 	cmd.Stdout = w
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: stranger, Gid: stranger}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: stranger, Gid: stranger}, Pdeathsig: syscall.SIGKILL}
 	must(t, cmd.Start())
 	w.Close()
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
@@ -366,12 +366,15 @@ func flip(t *testing.T, a, b string) {
 func TestMain(m *testing.M) {
 	if os.Getenv("FLIP") != "" {
 		flipper(os.Args[1], os.Args[2])
+		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
 
+// flipper ends when whoever started it does.
 func flipper(a, b string) {
-	for i := 0; ; i++ {
+	parent := os.Getppid()
+	for i := 0; i%1000 != 0 || os.Getppid() == parent; i++ {
 		if unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE) != nil {
 			os.Exit(1)
 		}

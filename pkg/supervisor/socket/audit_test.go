@@ -66,7 +66,7 @@ func meddle(t *testing.T, fd int, words ...string) string {
 		Dir:   "/",
 		Env:   []string{"ROLE=meddle " + strings.Join(words, " ")},
 		Files: []uintptr{uintptr(pipe[1]), uintptr(pipe[1]), 2, uintptr(fd)},
-		Sys:   &syscall.SysProcAttr{},
+		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
 	}
 	if os.Geteuid() == 0 {
 		attr.Sys.Credential = as(stranger)

@@ -45,7 +45,7 @@ func role(words ...string) *exec.Cmd {
 	cmd.Dir = "/"
 	cmd.Env = []string{"ROLE=" + strings.Join(words, " ")}
 	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
 
