@@ -21,7 +21,12 @@ import (
 
 // The two binaries as a user has them: started, asked, signalled, killed.
 
+// $SUPERVISORD_BINARIES is a directory that has others than those of this tree:
+// built with the race detector, or of an older commit.
 var binaries = sync.OnceValues(func() (rig.Binaries, error) {
+	if dir := os.Getenv("SUPERVISORD_BINARIES"); dir != "" {
+		return rig.Binaries{Dir: dir}, nil
+	}
 	dir, err := rig.TempDir()
 	if err != nil {
 		return rig.Binaries{}, err
@@ -31,7 +36,7 @@ var binaries = sync.OnceValues(func() (rig.Binaries, error) {
 
 func TestMain(m *testing.M) {
 	status := m.Run()
-	if b, err := binaries(); err == nil {
+	if b, err := binaries(); err == nil && b.Dir != os.Getenv("SUPERVISORD_BINARIES") {
 		os.RemoveAll(b.Dir)
 	}
 	os.Exit(status)

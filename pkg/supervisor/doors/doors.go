@@ -6,8 +6,9 @@
 // bound, to listen, to refuse, to be closed, is worked out from all who name it
 // each time that one of them says something else.
 //
-// A file system that hangs below a unix path holds up only that socket: each has a
-// lock of its own, and who changes what it needs waits for moments.
+// A file system that hangs below a unix path holds up only that socket: who changes
+// its sockets takes turns at it alone, and no more than one change waits for its
+// turn, which does all that is asked for until then.
 package doors
 
 import (
@@ -42,9 +43,13 @@ type Doors struct {
 	configured map[string]*unit.Socket // by name, as of an instance
 }
 
-// A door is one socket unit, as of an instance.
+// A door is one socket unit, as of an instance. It is there as long as anybody
+// wants it, uses it or has something of it.
 type door struct {
-	mu    sync.Mutex // held while its sockets are changed
+	turn  chan struct{} // has room for one: who changes its sockets
+	users int           // who have it in hand; guarded by Doors.mu
+	due   chan struct{} // closed when the change that waits for its turn is done; nil: none waits; guarded by Doors.mu
+
 	state sync.Mutex // guards what follows, held for moments
 	err   error      // why it is not what is wanted
 	has   map[unit.Invocation]holder
@@ -124,28 +129,46 @@ func differing(a, b []unit.Door) (names []string) {
 
 // apply makes sockets what is wanted of them.
 func (d *Doors) apply(names []string) {
-	var all sync.WaitGroup
-	for _, name := range names {
-		all.Go(func() { d.adjust(name) })
-	}
-	done := make(chan struct{})
-	go func() { all.Wait(); close(done) }()
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
-	select {
-	case <-done:
-	case <-timer.C:
-		d.fault(fmt.Sprint(names), errors.New("it takes long to open or close it: its file system does not answer"))
+	var all []<-chan struct{}
+	for _, name := range names {
+		all = append(all, d.adjust(name))
+	}
+	for _, done := range all {
+		select {
+		case <-done:
+		case <-timer.C:
+			d.fault(fmt.Sprint(names), errors.New("it takes long to open or close it: its file system does not answer"))
+			return
+		}
 	}
 }
 
-// adjust makes one socket unit what is wanted of it when its turn comes.
-func (d *Doors) adjust(name string) {
-	door := d.door(name)
-	door.mu.Lock()
-	defer door.mu.Unlock()
-	w := d.want(name)
-	err := d.make(name, w)
+// adjust has one socket unit made what is wanted of it when its turn comes, and
+// returns what is closed then. What waits for that already does this as well.
+func (d *Doors) adjust(name string) <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	door := d.use(name)
+	if door.due != nil {
+		door.users--
+		return door.due
+	}
+	door.due = make(chan struct{})
+	go d.change(name, door, door.due)
+	return door.due
+}
+
+func (d *Doors) change(name string, door *door, done chan struct{}) {
+	defer close(done)
+	defer d.leave(name, door)
+	door.turn <- struct{}{}
+	defer func() { <-door.turn }()
+	d.mu.Lock()
+	door.due = nil // what is asked for from now on, this may not do
+	d.mu.Unlock()
+	err := d.make(name, d.want(name))
 	if door.note(err) && err != nil {
 		d.fault(name, err)
 	}
@@ -219,33 +242,54 @@ func (d *Doors) bind(all []*unit.Socket) (err error) {
 // that one before it has left. It waits for the file systems that they are in, no
 // longer than ctx says.
 func (d *Doors) Enter(ctx context.Context, service string, id unit.Invocation, heir bool, sockets []*unit.Socket) (files []socket.File, err error) {
-	type entered struct {
-		files []socket.File
-		err   error
-	}
 	for _, s := range sockets {
-		done := make(chan entered, 1)
-		go func() {
-			files, err := d.enter(service, id, heir, s)
-			done <- entered{files, err}
-		}()
-		select {
-		case e := <-done:
-			if e.err != nil {
-				return nil, e.err // those that are open are shut when the service is known to be down
-			}
-			files = append(files, e.files...)
-		case <-ctx.Done():
-			return nil, fmt.Errorf("cannot open socket %s: its file system does not answer", s.Name)
+		of, err := d.enterOne(ctx, service, id, heir, s)
+		if err != nil {
+			return nil, err // those that are open are shut when the service is known to be down
 		}
+		files = append(files, of...)
 	}
 	return files, nil
 }
 
-func (d *Doors) enter(service string, id unit.Invocation, heir bool, s *unit.Socket) ([]socket.File, error) {
-	door := d.door(s.Name)
-	door.mu.Lock()
-	defer door.mu.Unlock()
+// enterOne waits for its turn, and then for the file system. Who does not wait any
+// longer has nothing of it, also if it answers later.
+func (d *Doors) enterOne(ctx context.Context, service string, id unit.Invocation, heir bool, s *unit.Socket) ([]socket.File, error) {
+	type entered struct {
+		files []socket.File
+		err   error
+	}
+	d.mu.Lock()
+	door := d.use(s.Name)
+	d.mu.Unlock()
+	late := fmt.Errorf("cannot open socket %s: its file system does not answer", s.Name)
+	select {
+	case door.turn <- struct{}{}:
+	case <-ctx.Done():
+		d.leave(s.Name, door)
+		return nil, late
+	}
+	done := make(chan entered)
+	go func() {
+		defer d.leave(s.Name, door)
+		defer func() { <-door.turn }()
+		files, err := d.enter(door, service, id, heir, s)
+		select {
+		case done <- entered{files, err}:
+		case <-ctx.Done():
+			d.Free(id, []*unit.Socket{s})
+		}
+	}()
+	select {
+	case e := <-done:
+		return e.files, e.err
+	case <-ctx.Done():
+		return nil, late
+	}
+}
+
+// enter needs the door's turn.
+func (d *Doors) enter(door *door, service string, id unit.Invocation, heir bool, s *unit.Socket) ([]socket.File, error) {
 	if !d.needs(service, s.Name) {
 		return nil, ErrUnwanted
 	}
@@ -256,21 +300,25 @@ func (d *Doors) enter(service string, id unit.Invocation, heir bool, s *unit.Soc
 	if door.note(err); err != nil {
 		return nil, err
 	}
+	door.give(id, holder{service: service})
 	if err := d.table.Seat(s.Name, id, heir); err != nil {
 		return nil, err
 	}
 	files, err := d.table.Files(s, id)
 	if err == nil {
-		door.give(service, id, files)
+		door.give(id, holder{service, cookies(files)})
 	}
 	return files, err
 }
 
-func (door *door) give(service string, id unit.Invocation, files []socket.File) {
-	h := holder{service: service}
+func cookies(files []socket.File) (all []uint64) {
 	for _, f := range files {
-		h.cookies = append(h.cookies, f.Cookie)
+		all = append(all, f.Cookie)
 	}
+	return all
+}
+
+func (door *door) give(id unit.Invocation, h holder) {
 	door.state.Lock()
 	defer door.state.Unlock()
 	door.has[id] = h
@@ -282,14 +330,27 @@ func (d *Doors) needs(service, name string) bool {
 	return slices.ContainsFunc(d.wanted[service], func(w unit.Door) bool { return w.Socket.Name == name })
 }
 
-// Free takes back what a process that has ended had of the sockets.
+// Free takes back what a process that has ended had of the sockets. It is done when
+// it returns, but where a file system hangs.
 func (d *Doors) Free(id unit.Invocation, sockets []*unit.Socket) {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
 	for _, s := range sockets {
-		door := d.door(s.Name)
-		door.state.Lock()
-		delete(door.has, id)
-		door.state.Unlock()
-		d.table.Free(s.Name, id)
+		had := false
+		d.look(s.Name, func(door *door) {
+			_, had = door.has[id]
+			delete(door.has, id)
+		})
+		if !had {
+			continue
+		}
+		done := make(chan struct{})
+		go func() { defer close(done); d.table.Free(s.Name, id) }()
+		select {
+		case <-done:
+		case <-timer.C:
+			timer.Reset(0) // nor is the next one waited for
+		}
 	}
 }
 
@@ -297,23 +358,20 @@ func (d *Doors) Free(id unit.Invocation, sockets []*unit.Socket) {
 // this cookie and have not ended.
 func (d *Doors) Holders(name string, cookie uint64) map[string][]unit.Invocation {
 	all := map[string][]unit.Invocation{}
-	door := d.door(name)
-	door.state.Lock()
-	defer door.state.Unlock()
-	for id, h := range door.has {
-		if slices.Contains(h.cookies, cookie) {
-			all[h.service] = append(all[h.service], id)
+	d.look(name, func(door *door) {
+		for id, h := range door.has {
+			if slices.Contains(h.cookies, cookie) {
+				all[h.service] = append(all[h.service], id)
+			}
 		}
-	}
+	})
 	return all
 }
 
 // Err is why a socket unit is not what it should be, or nil.
-func (d *Doors) Err(name string) error {
-	door := d.door(name)
-	door.state.Lock()
-	defer door.state.Unlock()
-	return door.err
+func (d *Doors) Err(name string) (err error) {
+	d.look(name, func(door *door) { err = door.err })
+	return err
 }
 
 // errOf needs d.mu.
@@ -359,11 +417,52 @@ func byInstance(a, b string) int {
 	return i - k
 }
 
-func (d *Doors) door(name string) *door {
+// look lets f have a look at what is known of a door, if there is one, and forgets
+// it if it was the last that had something of it.
+func (d *Doors) look(name string, f func(*door)) {
+	d.mu.Lock()
+	door := d.each[name]
+	if door == nil {
+		d.mu.Unlock()
+		return
+	}
+	door.users++
+	d.mu.Unlock()
+	defer d.leave(name, door)
+	door.state.Lock()
+	defer door.state.Unlock()
+	f(door)
+}
+
+// use takes a door in hand until [Doors.leave]. It needs d.mu.
+func (d *Doors) use(name string) *door {
+	if d.each[name] == nil {
+		d.each[name] = &door{turn: make(chan struct{}, 1), has: map[unit.Invocation]holder{}}
+	}
+	d.each[name].users++
+	return d.each[name]
+}
+
+// leave forgets a door that nobody uses, wants, or has something of.
+func (d *Doors) leave(name string, door *door) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.each[name] == nil {
-		d.each[name] = &door{has: map[unit.Invocation]holder{}}
+	if door.users--; door.users > 0 || d.configured[name] != nil || d.wants(name) {
+		return
 	}
-	return d.each[name]
+	door.state.Lock()
+	defer door.state.Unlock()
+	if door.err == nil && len(door.has) == 0 {
+		delete(d.each, name)
+	}
+}
+
+// wants: some service needs it. It needs d.mu.
+func (d *Doors) wants(name string) bool {
+	for _, doors := range d.wanted {
+		if slices.ContainsFunc(doors, func(w unit.Door) bool { return w.Socket.Name == name }) {
+			return true
+		}
+	}
+	return false
 }
