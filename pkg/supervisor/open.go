@@ -180,11 +180,7 @@ func (m *Manager) setAside(key string, why error) {
 // are to be served queue from now on. A socket that cannot be bound is the
 // problem of the services that need it: each start tries again. Then it binds the
 // address of metrics, if there is to be one.
-func (m *Manager) Bind() {
-	c := m.configuration()
-	m.doors.Configure(socketsOf(c))
-	m.serveMetrics(c.Manager.MetricsListen)
-}
+func (m *Manager) Bind() { m.furnish() }
 
 // socketsOf are the sockets of a configuration, each as often as there are
 // instances that have their own.

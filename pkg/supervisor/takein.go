@@ -30,7 +30,7 @@ func (m *Manager) DaemonReload(by ipc.Caller) (ipc.Reloaded, error) {
 	if !latest {
 		return r, nil
 	}
-	if err := m.serveMetrics(c.Manager.MetricsListen); err != nil {
+	if err := m.furnish(); err != nil {
 		r.Warnings = append(r.Warnings, err.Error())
 	}
 	return r, nil
@@ -41,10 +41,21 @@ func (m *Manager) takeIn(c *config.Config, turn uint64) (r ipc.Reloaded, latest 
 	before, latest := m.accept(c, turn)
 	if latest {
 		m.adopt(c, nil)
-		m.doors.Configure(socketsOf(c))
 	}
 	d := config.Diff(before, c)
 	return ipc.Reloaded{Added: d.Added, Removed: d.Removed, Changed: d.Changed}, latest
+}
+
+// furnish has sockets and metrics as the configuration says, until that is still
+// the one that counts when it is done: two who take in different files may be here
+// at once. The error is about metrics; a socket's is the problem of who needs it.
+func (m *Manager) furnish() (err error) {
+	for done := (*config.Config)(nil); done != m.configuration(); {
+		done = m.configuration()
+		m.doors.Configure(socketsOf(done))
+		err = m.serveMetrics(done.Manager.MetricsListen)
+	}
+	return err
 }
 
 func sortOut(problems []config.Problem) (errs, warnings []string) {
