@@ -18,9 +18,14 @@ import (
 // What bounds the goroutines: a socket with fewFDs unclosed descriptors is not
 // read any more, and one message brings maxFDs at most; in the whole process no
 // more than maxClosing are in close(2), and only those hold a thread.
+//
+// A socket that every user can write to would be silenced by anybody's stuck
+// descriptors. So it takes no more of them from then on, from nobody (Linux
+// 6.16), and goes on with those that are queued; a BARRIER=1 is refused with the
+// rest.
 const (
 	fewFDs     = 8
-	manyFDs    = 512 // for Drain, which does not come back later
+	manyFDs    = 512 // for Drain, which does not come back later, and for what is queued
 	maxClosing = 256
 
 	// patience is how long closing takes before it is called stuck.
@@ -76,21 +81,33 @@ func harmless(fd int) bool {
 // room waits until few descriptors are unclosed, and says whether the socket is
 // still there. If that takes long, it says so once.
 func (s *Socket) room() bool {
-	if s.closer.pending() < fewFDs {
+	if s.closer.pending() < s.most {
 		return true
 	}
 	late := time.NewTimer(patience)
 	defer late.Stop()
-	for s.closer.pending() >= fewFDs {
+	for s.closer.pending() >= s.most {
 		select {
 		case <-s.closer.freed:
 		case <-late.C:
-			s.mu.Lock()
-			s.refuse(cannotClose, nil)
-			s.mu.Unlock()
+			s.refuse(cannotClose, sender{})
+			s.takeNoMore()
 		case <-s.gone:
 			return false
 		}
 	}
 	return true
+}
+
+// takeNoMore lets nobody send descriptors any more to a socket that everybody
+// can write to.
+func (s *Socket) takeNoMore() {
+	if !s.o.Open {
+		return
+	}
+	s.raw.Control(func(fd uintptr) {
+		if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 0) == nil {
+			s.most = manyFDs
+		}
+	})
 }

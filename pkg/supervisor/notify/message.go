@@ -46,6 +46,8 @@ const (
 	anonymous   refusal = "its sender is unknown"
 	nobodyMay   refusal = "notify_access is none"
 	foreignUser refusal = "its sender is another user"
+	notMember   refusal = "its sender is another user, and not a process of this service"
+	senderGone  refusal = "its sender, another user, has ended before anybody could see whether it belongs to this service"
 	notMain     refusal = "its sender is not the main process, and notify_access is main"
 	cannotClose refusal = "file descriptors that came with it cannot be closed"
 )

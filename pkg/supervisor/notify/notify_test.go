@@ -2,6 +2,7 @@ package notify
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +25,10 @@ func TestMain(m *testing.M) {
 		if err := send(os.Getenv("NOTIFY_SOCKET"), what); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
+		}
+		if os.Getenv("NOTIFY_TEST_STAY") != "" {
+			fmt.Println("sent")
+			io.Copy(io.Discard, os.Stdin) // ends when the test says so, or has died
 		}
 		os.Exit(0)
 	}
@@ -48,8 +53,8 @@ func send(path, text string, fds ...int) error {
 	}
 }
 
-// sender is a process that sends one datagram.
-func sender(path, text string) *exec.Cmd {
+// sending is a process that sends one datagram.
+func sending(path, text string) *exec.Cmd {
 	c := exec.Command("/proc/self/exe")
 	c.Env = []string{"NOTIFY_SOCKET=" + path, "NOTIFY_TEST_SEND=" + text, "GORACE=atexit_sleep_ms=0"}
 	return c
@@ -84,8 +89,18 @@ type heard struct {
 
 func listen(t testing.TB, o Options) heard {
 	t.Helper()
+	h := bound(t, o)
+	h.Start(0, nil)
+	return h
+}
+
+// bound is a socket that has not been started.
+func bound(t testing.TB, o Options) heard {
+	t.Helper()
 	h := heard{messages: make(chan Message, 1<<16), refused: make(chan string, 100)}
-	o.Receive = func(m Message) { h.messages <- m }
+	if o.Receive == nil {
+		o.Receive = func(m Message) { h.messages <- m }
+	}
 	o.Refused = func(reason string, pid int, uid uint32) { h.refused <- fmt.Sprintf("%s (uid %d)", reason, uid) }
 	s, err := Listen(newDir(t), "1", o)
 	must(t, err)
@@ -177,7 +192,7 @@ func TestForeignUser(t *testing.T) {
 		t.Skip("needs root: it sends as other users")
 	}
 	as := func(uid, gid uint32, path string) error {
-		c := sender(path, "READY=1")
+		c := sending(path, "READY=1")
 		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid}}
 		out, err := c.CombinedOutput()
 		if err != nil {
@@ -224,7 +239,7 @@ func TestOnlyTheMainProcessIsHeard(t *testing.T) {
 		t.Error(got)
 	}
 	h.SetMain(os.Getpid())
-	must(t, sender(h.Path(), "STOPPING=1").Run())
+	must(t, sending(h.Path(), "STOPPING=1").Run())
 	must(t, send(h.Path(), "READY=1"))
 	if m := <-h.messages; !m.Notice.Ready {
 		t.Errorf("got %+v", m)
@@ -278,6 +293,7 @@ func TestStaleSocketIsReplaced(t *testing.T) {
 	got := make(chan Message, 1)
 	s, err := Listen(d, "1", Options{GID: -1, Access: unit.NotifyAll, Receive: func(m Message) { got <- m }})
 	must(t, err)
+	s.Start(0, nil)
 	must(t, send(s.Path(), "READY=1"))
 	<-got
 	must(t, s.Close())
@@ -286,7 +302,7 @@ func TestStaleSocketIsReplaced(t *testing.T) {
 		t.Errorf("Close left %v", names)
 	}
 	must(t, s.Close())
-	s.Drain()
+	must(t, s.Drain(t.Context()))
 }
 
 func openFDs(t *testing.T) int {

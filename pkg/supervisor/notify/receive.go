@@ -1,6 +1,8 @@
 package notify
 
 import (
+	"context"
+	"encoding/binary"
 	"sync"
 	"time"
 
@@ -19,7 +21,7 @@ type frame struct {
 const maxFDs = 253
 
 var frames = sync.Pool{New: func() any {
-	return &frame{control: make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(4*maxFDs))}
+	return &frame{control: make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(4)+unix.CmsgSpace(4*maxFDs))}
 }}
 
 const (
@@ -54,37 +56,31 @@ func (b *budget) take(now time.Time) (wait time.Duration) {
 // datagram, and after a flood until its window is over.
 func (s *Socket) read() {
 	defer close(s.over)
-	for s.room() {
-		var wait time.Duration
-		err := s.raw.Read(func(fd uintptr) bool {
-			var idle bool
-			wait, idle = s.some(int(fd))
-			return !idle
-		})
-		if err != nil || !s.pause(wait) {
-			return
-		}
+	for s.room() && s.wait() && s.pause(s.some()) {
 	}
 }
 
-// some reads as much as the budget has, and says whether the socket is empty or
-// else how long to leave it alone.
-func (s *Socket) some(fd int) (wait time.Duration, idle bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for s.closer.pending() < fewFDs {
+// wait parks until there is a datagram, and says whether the socket is still there.
+func (s *Socket) wait() bool {
+	return s.raw.Read(func(fd uintptr) bool { return readable(int(fd)) }) == nil
+}
+
+// some reads as much as the budget has, and says how long to leave the socket
+// alone then.
+func (s *Socket) some() (wait time.Duration) {
+	for s.closer.pending() < s.most {
 		if wait := s.budget.take(time.Now()); wait > 0 {
-			return wait, false
+			return wait
 		}
-		switch err := s.receive(fd); err {
+		switch err := s.next(); err {
 		case nil:
 		case unix.EAGAIN:
-			return 0, true
+			return 0
 		default: // ENOMEM, ENOBUFS: what is queued stays, and is tried again
-			return window, false
+			return window
 		}
 	}
-	return 0, false
+	return 0
 }
 
 // pause sleeps, and says whether the socket is still there.
@@ -102,51 +98,88 @@ func (s *Socket) pause(d time.Duration) bool {
 	}
 }
 
-// Drain delivers what is queued before it returns. It is for the moment at which
-// a process has exited: what that had said counts, and comes before its end.
-func (s *Socket) Drain() {
-	s.raw.Control(func(fd uintptr) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		for range drainMax {
-			if s.closer.pending() >= manyFDs || s.receive(int(fd)) != nil {
-				return
-			}
+// Drain delivers what is queued before it returns nil. It is for the moment at
+// which a process has exited: what that had said counts, and comes before its
+// end. It waits for a Receive that has begun, but no longer than ctx lasts, and
+// not when the socket is closed; what it has not delivered then may still come.
+// Before Start nothing is delivered.
+func (s *Socket) Drain(ctx context.Context) error {
+	if !s.receives() {
+		return nil
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for n := 0; n < drainMax && s.closer.pending() < manyFDs && s.next() == nil; n++ {
 		}
-	})
+	}()
+	select {
+	case <-done:
+	case <-s.gone:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
 }
 
-// receive takes one datagram and deals with it. The error is recvmsg's.
-func (s *Socket) receive(fd int) error {
-	f := frames.Get().(*frame)
-	defer frames.Put(f)
-	n, cn, flags, err := recvmsg(fd, f)
-	if err != nil {
-		return err
+// next takes one datagram and deals with it, when it is our turn. The error is
+// recvmsg's, or that of a socket that is closed.
+func (s *Socket) next() error {
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-s.gone:
+		return unix.EBADF
 	}
-	from, fds := unpack(f.control[:cn])
-	m, err := s.judge(f.payload[:n], flags, from, fds)
-	s.closer.close(fds)
+	if !s.receives() {
+		return unix.EBADF
+	}
+	m, from, dropped, err := s.receive()
 	switch {
 	case err != nil:
-		s.refuse(err, from)
+		return err
+	case dropped != nil:
+		s.refuse(dropped, from)
 	case !m.Barrier:
 		s.deliver(m)
 	}
 	return nil
 }
 
+// receive takes one datagram. It calls nobody: while it has the descriptor,
+// Close cannot get rid of the socket.
+func (s *Socket) receive() (m Message, from sender, dropped, err error) {
+	f := frames.Get().(*frame)
+	defer frames.Put(f)
+	var n, cn, flags int
+	if e := s.raw.Control(func(fd uintptr) { n, cn, flags, err = recvmsg(int(fd), f) }); e != nil {
+		err = unix.EBADF
+	}
+	if err != nil {
+		return m, from, nil, err
+	}
+	from, fds := unpack(f.control[:cn])
+	m, dropped = s.judge(f.payload[:n], flags, from, fds)
+	if from.pidfd >= 0 {
+		unix.Close(from.pidfd)
+	}
+	s.closer.close(fds)
+	return m, from, dropped, nil
+}
+
 func (s *Socket) deliver(m Message) {
+	s.mu.Lock()
 	for _, key := range m.Later {
 		s.dropped[key]++
 	}
+	s.mu.Unlock()
 	if m.Fields > 0 && s.o.Receive != nil {
 		s.o.Receive(m)
 	}
 }
 
 // judge says what a datagram is, or why it is dropped as a whole.
-func (s *Socket) judge(payload []byte, flags int, from *unix.Ucred, fds []int) (Message, error) {
+func (s *Socket) judge(payload []byte, flags int, from sender, fds []int) (Message, error) {
 	if flags&unix.MSG_CTRUNC != 0 {
 		return Message{}, cutControl
 	}
@@ -173,9 +206,10 @@ func recvmsg(fd int, f *frame) (n, cn, flags int, err error) {
 	}
 }
 
-// unpack finds the sender's credentials and descriptors. The kernel writes
-// whole control messages, the credentials first; nothing here is the sender's.
-func unpack(control []byte) (from *unix.Ucred, fds []int) {
+// unpack finds the sender and its descriptors. The kernel writes whole control
+// messages, those about the sender first; nothing here is the sender's.
+func unpack(control []byte) (from sender, fds []int) {
+	from.pidfd = -1
 	messages, _ := unix.ParseSocketControlMessage(control)
 	for _, m := range messages {
 		if m.Header.Level != unix.SOL_SOCKET {
@@ -183,7 +217,13 @@ func unpack(control []byte) (from *unix.Ucred, fds []int) {
 		}
 		switch m.Header.Type {
 		case unix.SCM_CREDENTIALS:
-			from, _ = unix.ParseUnixCredentials(&m)
+			if c, err := unix.ParseUnixCredentials(&m); err == nil {
+				from.Ucred = *c
+			}
+		case unix.SCM_PIDFD: // as an int; negative: there is none
+			if len(m.Data) >= 4 {
+				from.pidfd = int(int32(binary.NativeEndian.Uint32(m.Data)))
+			}
 		case unix.SCM_RIGHTS:
 			got, _ := unix.ParseUnixRights(&m)
 			fds = append(fds, got...)

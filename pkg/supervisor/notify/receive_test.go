@@ -18,17 +18,16 @@ func TestDrainComesBeforeTheExit(t *testing.T) {
 	for range 5 {
 		var mu sync.Mutex
 		var got []string
-		h := listen(t, everybody)
-		h.mu.Lock()
-		h.o.Receive = func(m Message) {
+		o := everybody
+		o.Receive = func(m Message) {
 			mu.Lock()
 			defer mu.Unlock()
 			got = append(got, *m.Status)
 		}
-		h.mu.Unlock()
-		c := sender(h.Path(), "STATUS=last words")
+		h := listen(t, o)
+		c := sending(h.Path(), "STATUS=last words")
 		must(t, c.Run()) // and reaped
-		h.Drain()
+		must(t, h.Drain(t.Context()))
 		mu.Lock()
 		got = append(got, "exit")
 		mu.Unlock()
@@ -51,7 +50,7 @@ func TestDrainBesideTheReader(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				h.Drain()
+				h.Drain(t.Context())
 			}
 		}
 	})
@@ -239,7 +238,7 @@ func TestTableFull(t *testing.T) {
 		}
 		return
 	}
-	h := listen(t, everybody)
+	h := bound(t, everybody)
 	var pipe [2]int
 	must(t, unix.Pipe2(pipe[:], unix.O_CLOEXEC))
 	before := openFDs(t)
@@ -247,10 +246,9 @@ func TestTableFull(t *testing.T) {
 	for i := range many {
 		many[i] = pipe[0]
 	}
-	h.mu.Lock() // it is not read before the table is full
 	must(t, send(h.Path(), "READY=1", many...))
 	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 64, Max: 64}))
-	h.mu.Unlock()
+	h.Start(0, nil)
 	if got := <-h.refused; got != string(cutControl)+" (uid 0)" && os.Getuid() == 0 {
 		t.Errorf("refused: %s", got)
 	}
