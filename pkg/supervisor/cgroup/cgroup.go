@@ -108,6 +108,9 @@ func (t *Tree) try() error {
 // Path is the tree's cgroup, as /proc/PID/cgroup has it.
 func (t *Tree) Path() string { return t.base }
 
+// Dir is the tree's directory. It is there while it has a cgroup in it.
+func (t *Tree) Dir() string { return t.top }
+
 // Close removes what is empty of the tree, also what an earlier supervisord has
 // left; what lives in it goes on.
 func (t *Tree) Close() error {
@@ -117,13 +120,19 @@ func (t *Tree) Close() error {
 	})
 }
 
+// Has says whether a process is in a cgroup of the tree.
+func (t *Tree) Has(pid int) bool {
+	path, err := Of(pid)
+	return err == nil && strings.HasPrefix(path, t.base+"/")
+}
+
 // Make makes the cgroup of an invocation of a unit. Both are names without a
 // slash; the suffix keeps them apart from the files of a cgroup.
 func (t *Tree) Make(unitName, invocation string) (*Group, error) {
 	g := &Group{tree: t, path: filepath.Join(t.base, unitName+suffix, invocation)}
 	err := g.mkdir()
 	for tries := 100; errors.Is(err, fs.ErrNotExist) && tries > 0; tries-- {
-		err = g.mkdir() // the unit's last other invocation has just taken its directory along
+		err = g.mkdir() // the last other invocation has just taken the directories along
 	}
 	if errors.Is(err, fs.ErrExist) { // left by a supervisord whose state is lost
 		err = g.mustBeEmpty()

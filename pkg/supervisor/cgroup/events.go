@@ -21,6 +21,18 @@ func (g *Group) Populated() (bool, error) {
 	return e.populated()
 }
 
+// Frozen says whether no process in the cgroup would run: it, or one above it, is
+// frozen. A cgroup that is gone is not.
+func (g *Group) Frozen() (bool, error) {
+	e, err := g.Events()
+	if err != nil {
+		return false, err
+	}
+	defer e.Close()
+	text, err := e.text()
+	return bytes.Contains(text, []byte("frozen 1\n")), err
+}
+
 // Events is the open cgroup.events of a cgroup.
 type Events struct {
 	path string
@@ -67,18 +79,24 @@ func (e *Events) Close() error {
 }
 
 func (e *Events) populated() (bool, error) {
+	text, err := e.text()
+	return text != nil && !bytes.Contains(text, []byte("populated 0\n")), err
+}
+
+// text is what the file says now; nil: the cgroup is gone.
+func (e *Events) text() ([]byte, error) {
 	if e.file == nil {
-		return false, nil
+		return nil, nil
 	}
 	buf := make([]byte, 256)
 	n, err := readAt(e.file, buf)
 	if errors.Is(err, unix.ENODEV) {
-		return false, nil
+		return nil, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("cannot read the events of cgroup %s: %w", e.path, cause(err))
+		return nil, fmt.Errorf("cannot read the events of cgroup %s: %w", e.path, cause(err))
 	}
-	return !bytes.Contains(buf[:n], []byte("populated 0\n")), nil
+	return buf[:n], nil
 }
 
 // readAt reads from the beginning, with no regard to what Go's poller thinks of

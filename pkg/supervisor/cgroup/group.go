@@ -17,9 +17,8 @@ import (
 // A Group is the cgroup of one invocation, with whatever cgroups the invocation
 // makes below it.
 type Group struct {
-	tree  *Tree
-	path  string
-	found bool // and not made: its tree may be another supervisord's, now dead
+	tree *Tree
+	path string
 }
 
 // Find is the cgroup of an invocation that a supervisord has made before us, by
@@ -38,7 +37,7 @@ func Find(path string) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Group{tree: &Tree{base: base, top: top}, path: path, found: true}, nil
+	return &Group{tree: &Tree{base: base, top: top}, path: path}, nil
 }
 
 // made are the paths that Make makes: to kill what is in another cgroup would be
@@ -129,8 +128,18 @@ func walk(dir string, visit func(string) error) error {
 	return visit(dir)
 }
 
-// Remove removes the cgroup, those below it, and the unit's if that was its
-// last. It fails with EBUSY while a process is in it.
+// ID is the number by which the kernel knows the cgroup (cgroup_id in
+// ioctl_pidfd(2)), which no other gets while the machine is up; 0 if it is gone.
+func (g *Group) ID() uint64 {
+	var st unix.Stat_t
+	if unix.Stat(g.dir(), &st) != nil {
+		return 0
+	}
+	return st.Ino
+}
+
+// Remove removes the cgroup, those below it, and the unit's and the tree's if
+// that was their last. It fails with EBUSY while a process is in it.
 func (g *Group) Remove() error {
 	err := g.walk(func(dir string) error {
 		if err := unix.Rmdir(dir); err != nil && err != unix.ENOENT {
@@ -142,9 +151,7 @@ func (g *Group) Remove() error {
 		return fmt.Errorf("cannot remove cgroup %s: %w", g.path, err)
 	}
 	unix.Rmdir(filepath.Dir(g.dir())) // ENOTEMPTY: the unit has others
-	if g.found {
-		unix.Rmdir(g.tree.top) // whose Close may never come; ours is made anew where it is needed
-	}
+	unix.Rmdir(g.tree.top)            // as well; it is made again where it is needed
 	return nil
 }
 

@@ -1,10 +1,10 @@
 package process
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/user"
 	"regexp"
 	"slices"
 	"strconv"
@@ -24,21 +24,27 @@ type Account struct {
 	Set      bool // it was configured, and is not simply ours: the stage must change ids
 }
 
-// ResolveAccount looks up the user and group of a program. Nothing that cannot be
-// looked up falls back to anything, least of all to our own account. The error
-// is a *StartError.
-func ResolveAccount(p *unit.Program) (Account, error) {
+// ResolveAccount looks up the user and group of a program: in /etc/passwd and
+// /etc/group, and what is not there by getent(1), which asks whatever nsswitch.conf(5)
+// names (sssd, LDAP). Nothing that cannot be looked up falls back to anything,
+// least of all to our own account. It waits for getent until ctx ends, and no
+// longer than five seconds a question. The error is a *StartError.
+func ResolveAccount(ctx context.Context, p *unit.Program) (Account, error) {
+	return (&directory{ask: askGetent}).resolve(ctx, p)
+}
+
+func (d *directory) resolve(ctx context.Context, p *unit.Program) (Account, error) {
 	a := Account{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}
 	if p.User == "" && p.Group == "" {
 		return a, nil
 	}
 	if p.User != "" {
-		if err := a.setUser(p.User, p.Group != ""); err != nil {
+		if err := d.setUser(ctx, &a, p.User, p.Group != ""); err != nil {
 			return Account{}, accountError(stage.User, "user", p.User, err)
 		}
 	}
 	if p.Group != "" {
-		gid, err := lookupGroup(p.Group)
+		gid, err := d.group(ctx, p.Group)
 		if err != nil {
 			return Account{}, accountError(stage.Group, "group", p.Group, err)
 		}
@@ -54,16 +60,23 @@ func ResolveAccount(p *unit.Program) (Account, error) {
 
 func accountError(step stage.Step, what, name string, err error) *StartError {
 	e := startError(step, 0, fmt.Sprintf("cannot use %s %q: %v", what, name, err), "")
-	if errors.Is(err, errUnknown) {
+	var asked *getentError
+	switch {
+	case errors.Is(err, errNoGetent):
+		e.hint = "give a numeric user and group; users of a directory (LDAP, sssd) need getent(1), which is not installed"
+	case errors.Is(err, errUnknown):
 		e.hint = "give a numeric user and group"
+	case errors.As(err, &asked):
+		e.hint = "try getent passwd " + name + "; a numeric user and group need no directory"
 	}
 	return e
 }
 
 var (
-	errUnknown = errors.New("it cannot be looked up in /etc/passwd or /etc/group")
-	errName    = errors.New("it is neither a name nor a decimal number from 0 to 4294967294 other than 65535")
-	errNoGroup = errors.New("it has no entry in /etc/passwd, so the group must be given as well")
+	errUnknown  = errors.New("it cannot be looked up in /etc/passwd or /etc/group, nor by getent")
+	errNoGetent = errors.New("it cannot be looked up in /etc/passwd or /etc/group")
+	errName     = errors.New("it is neither a name nor a decimal number from 0 to 4294967294 other than 65535")
+	errNoGroup  = errors.New("it has no entry in /etc/passwd, so the group must be given as well")
 )
 
 // names are those that useradd(8) lets pass, and digits after the first place.
@@ -79,70 +92,48 @@ func ParseID(s string) (uint32, error) {
 	return uint32(n), nil
 }
 
-func (a *Account) setUser(name string, groupGiven bool) error {
-	u, err := lookupUser(name)
-	if err != nil {
-		return err
+// setUser asks a directory about a number only if its group is to come from there.
+func (d *directory) setUser(ctx context.Context, a *Account, name string, groupGiven bool) error {
+	uid, err := ParseID(name)
+	numeric := err == nil
+	if !numeric && !names().MatchString(name) {
+		return errName
 	}
-	if a.UID, err = ParseID(u.Uid); err != nil {
-		return err
+	u, err := localUser(name)
+	if errors.Is(err, errUnknown) && !(numeric && groupGiven) {
+		u, err = d.user(ctx, name)
 	}
-	if u.Username == "" { // a number without an entry
-		if !groupGiven {
-			return errNoGroup
-		}
+	switch {
+	case numeric && groupGiven && err != nil:
+		a.UID = uid
 		return nil
-	}
-	a.Name, a.Home, a.Shell = u.Username, u.HomeDir, shellOf(u.Username)
-	if a.GID, err = ParseID(u.Gid); err != nil {
+	case numeric && (errors.Is(err, errUnknown) || errors.Is(err, errNoGetent)):
+		return errNoGroup
+	case err != nil:
 		return err
 	}
-	return a.setGroups(u)
-}
-
-func (a *Account) setGroups(u *user.User) error {
-	ids, err := u.GroupIds()
+	a.UID, a.GID, a.Name, a.Home, a.Shell = u.uid, u.gid, u.name, u.home, u.shell
+	if u.local {
+		a.Groups, err = localGroups(u)
+	} else {
+		a.Groups, err = d.groups(ctx, u)
+	}
 	if err != nil {
 		return fmt.Errorf("its groups cannot be looked up: %w", err)
-	}
-	for _, id := range ids {
-		gid, err := ParseID(id)
-		if err != nil {
-			return fmt.Errorf("its group %s: %w", id, err)
-		}
-		a.Groups = append(a.Groups, gid)
 	}
 	return nil
 }
 
-func lookupUser(name string) (*user.User, error) {
-	if uid, err := ParseID(name); err == nil {
-		u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
-		if err != nil {
-			return &user.User{Uid: name}, nil
-		}
-		return u, nil
-	}
-	if !names().MatchString(name) {
-		return nil, errName
-	}
-	u, err := user.Lookup(name)
-	if err != nil {
-		return nil, errUnknown
-	}
-	return u, nil
-}
-
-func lookupGroup(name string) (uint32, error) {
+func (d *directory) group(ctx context.Context, name string) (uint32, error) {
 	if gid, err := ParseID(name); err == nil {
 		return gid, nil
 	}
 	if !names().MatchString(name) {
 		return 0, errName
 	}
-	g, err := user.LookupGroup(name)
-	if err != nil {
-		return 0, errUnknown
+	gid, err := localGroup(name)
+	if errors.Is(err, errUnknown) {
+		return d.groupID(ctx, name)
 	}
-	return ParseID(g.Gid)
+	return gid, err
 }

@@ -40,6 +40,7 @@ var actions = map[string]string{
 	stage.Fds.String():          "pass its files on",
 	stage.OOMAdjust.String():    "set oom_score_adj to",
 	stage.Nice.String():         "set nice to",
+	stage.Scheduler.String():    "set the scheduling policy of",
 	stage.Keyring.String():      "join a new session keyring",
 	stage.Limits.String():       "set limit",
 	stage.Group.String():        "become group",
@@ -69,6 +70,8 @@ func (e *StartError) cause() string {
 		return "the line is not KEY=VALUE"
 	case e.Step == stage.Environment.String() && e.Errno == syscall.EINVAL:
 		return "it is not a regular file"
+	case e.Step == stepStage && e.Errno == syscall.ETIMEDOUT:
+		return "it took too long"
 	}
 	return e.Errno.Error()
 }
@@ -83,16 +86,15 @@ func (e *StartError) Unwrap() error {
 
 // Exit is the same as an end of the process.
 func (e *StartError) Exit() unit.Exit {
-	return unit.Exit{Kind: unit.NotRun, Code: e.Status, Step: e.Step, Errno: e.Errno, Detail: e.Detail, Hint: e.Advice}
+	return unit.Exit{Kind: unit.NotRun, Code: e.Status, Step: e.Step, Errno: e.Errno, Detail: e.Detail, Hint: e.Hint()}
 }
 
-// NotRun is the error that an end stands for which [StartError.Exit] made. Its
-// hint is that of the moment: it may look at the file again.
+// NotRun is the error that an end stands for which [StartError.Exit] made.
 func NotRun(e unit.Exit) *StartError {
 	return &StartError{Step: e.Step, Errno: e.Errno, Detail: e.Detail, Status: e.Code, Advice: e.Hint}
 }
 
-// Hint says what to do about it, or nothing.
+// Hint says what to do about it, or nothing. It asks no disk.
 func (e *StartError) Hint() string {
 	if e.hint != "" || e.Advice != "" {
 		return cmp.Or(e.hint, e.Advice)
@@ -138,16 +140,24 @@ func (e *StartError) execHint() string {
 		return "the user has too many processes (limit_nproc)"
 	case syscall.E2BIG:
 		return "arguments and environment are too long"
-	case syscall.ENOENT, syscall.ENOEXEC:
-		var again *StartError
-		if errors.As(inspectPath(e.Detail), &again) && again.hint != "" {
-			return again.hint
-		}
-		if e.Errno == syscall.ENOENT && again == nil {
-			return "the file is there, but not the loader that it names: was it linked for another system?"
-		}
 	}
 	return ""
+}
+
+// look is the hint of an error that the kernel gave at execve(2): what is to be
+// seen of the file now.
+func (e *StartError) look() string {
+	if e.Step != stage.Exec.String() || e.Errno != syscall.ENOENT && e.Errno != syscall.ENOEXEC {
+		return e.hint
+	}
+	var again *StartError
+	if errors.As(inspectPath(e.Detail), &again) && again.hint != "" {
+		return again.hint
+	}
+	if e.Errno == syscall.ENOENT && again == nil {
+		return "the file is there, but not the loader that it names: was it linked for another system?"
+	}
+	return e.hint
 }
 
 // startError is an error of a step that the stage has a status for.

@@ -203,6 +203,7 @@ func TestCallerThatDoesNotWait(t *testing.T) {
 		if got, want := e.Error(), "cannot start /bin/sh: operation canceled"; got != want {
 			t.Errorf("error is %q, want %q", got, want)
 		}
+		mustGo(t, staged)
 		if len(staged.Survivors()) > 0 || staged.Identity().Alive() {
 			t.Error("the stage is alive")
 		}

@@ -137,33 +137,33 @@ func TestIDs(t *testing.T) {
 		if bad == "" {
 			continue // the configuration's affair: here it means supervisord's own
 		}
-		if a, err := ResolveAccount(&unit.Program{User: bad}); err == nil {
+		if a, err := ResolveAccount(t.Context(), &unit.Program{User: bad}); err == nil {
 			t.Errorf("user %q is %+v", bad, a)
 		} else {
 			mustFail(t, err, "user", 217, 0)
 		}
-		if a, err := ResolveAccount(&unit.Program{Group: bad}); err == nil {
+		if a, err := ResolveAccount(t.Context(), &unit.Program{Group: bad}); err == nil {
 			t.Errorf("group %q is %+v", bad, a)
 		} else {
 			mustFail(t, err, "group", 216, 0)
 		}
 	}
-	_, err := ResolveAccount(&unit.Program{User: "nobody-by-this-name"})
+	_, err := ResolveAccount(t.Context(), &unit.Program{User: "nobody-by-this-name"})
 	if e := mustFail(t, err, "user", 217, 0); e.Hint() != "give a numeric user and group" {
 		t.Errorf("hint is %q", e.Hint())
 	}
-	if _, err := ResolveAccount(&unit.Program{User: "61231"}); err == nil || !strings.Contains(err.Error(), "group must be given") {
+	if _, err := ResolveAccount(t.Context(), &unit.Program{User: "61231"}); err == nil || !strings.Contains(err.Error(), "group must be given") {
 		t.Errorf("a number without a group: %v", err)
 	}
-	a, err := ResolveAccount(&unit.Program{User: "61231", Group: "0"})
+	a, err := ResolveAccount(t.Context(), &unit.Program{User: "61231", Group: "0"})
 	if err != nil || a.UID != 61231 || a.GID != 0 || !a.Set || a.Home != "" || len(a.Groups) != 1 {
 		t.Errorf("by number: %+v, %v", a, err)
 	}
-	a, err = ResolveAccount(&unit.Program{User: "daemon"})
+	a, err = ResolveAccount(t.Context(), &unit.Program{User: "daemon"})
 	if err != nil || a.UID == 0 || a.Name != "daemon" || a.Home == "" || a.Shell == "" {
 		t.Errorf("by name: %+v, %v", a, err)
 	}
-	if a, err = ResolveAccount(&unit.Program{}); err != nil || a.Set || a.UID != uint32(os.Geteuid()) {
+	if a, err = ResolveAccount(t.Context(), &unit.Program{}); err != nil || a.Set || a.UID != uint32(os.Geteuid()) {
 		t.Errorf("our own: %+v, %v", a, err)
 	}
 }
@@ -182,7 +182,7 @@ func TestStageRefusesTheIDThatMeansNone(t *testing.T) {
 
 func TestAccountGivesItsVariables(t *testing.T) {
 	needsRoot(t)
-	a, err := ResolveAccount(&unit.Program{User: "daemon"})
+	a, err := ResolveAccount(t.Context(), &unit.Program{User: "daemon"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -31,6 +32,10 @@ type Launcher struct {
 	without string       // why
 	moves   atomic.Bool  // processes are moved into their cgroups, since they cannot be started there
 	reaper  *reaper
+	hung    hung
+
+	mu      sync.Mutex
+	running map[*Process]struct{} // whose trees are not gone
 }
 
 // firstHigh is where fds are put that must not be among those of a child.
@@ -49,7 +54,7 @@ func NewLauncher(o Options) (*Launcher, error) {
 		unix.Close(self)
 		return nil, fmt.Errorf("cannot open /dev/null: %w", err)
 	}
-	l := &Launcher{self: self, null: null}
+	l := &Launcher{self: self, null: null, running: map[*Process]struct{}{}}
 	if err := l.becomeParent(); err != nil {
 		l.closeFiles()
 		return nil, err
@@ -118,26 +123,28 @@ func (l *Launcher) closeFiles() {
 	unix.Close(l.null)
 }
 
-// Launch starts a program and returns when it runs. It waits for the disk, for
-// the stage, and for staged, so it has a goroutine of its own.
+// Launch starts a program and returns when it runs, or when ctx ends. It waits
+// for the disk, for the stage, and for staged, so it has a goroutine of its own,
+// and ctx a deadline.
 //
 // When the process is there but has yet to run its program, staged is called: it
 // stores who that process is. Only if it returns nil does the program run. From
 // then on the Process may be signalled, so a stage that hangs can be killed, as
-// its user can make it hang.
+// its user can make it hang. Launch waits for staged as long as that takes.
 //
-// If Launch fails, nothing is left of the process. The error is a *StartError, or
-// that of staged.
+// If Launch fails, the process is killed, and nothing is left of it unless ctx has
+// ended first: then what hangs in the kernel (the opening of a file, a start, a
+// process on a disk that does not answer) ends in the background when it can, and
+// [Process.WaitGone] tells of the process that staged has seen. It holds no lock,
+// but a thread if it is no process. The error is a *StartError, or that of staged.
 func (l *Launcher) Launch(ctx context.Context, t Task, staged func(*Process) error) (*Process, error) {
-	path, file, err := t.program()
+	r, err := l.prepare(ctx, &t)
 	if err != nil {
 		return nil, err
 	}
-	p, c, err := l.stage(ctx, &t, path, file)
+	p, c, err := l.stage(ctx, &t, r)
 	if err != nil {
-		if file != nil {
-			file.Close()
-		}
+		r.close()
 		return nil, err
 	}
 	defer c.close()
@@ -145,15 +152,64 @@ func (l *Launcher) Launch(ctx context.Context, t Task, staged func(*Process) err
 		err = staged(p)
 	}
 	if err == nil {
-		err = l.run(ctx, c, p, &t, path)
+		err = l.run(ctx, c, p, &t, r)
 	}
 	if err != nil {
 		c.close()
 		p.killTree()
-		<-p.gone
+		p.WaitGone(ctx)
 		return nil, err
 	}
 	return p, nil
+}
+
+// A ready is what a stage needs to know, as it is on the disk now.
+type ready struct {
+	path    string
+	file    *Executable // nil: it is run by its path
+	message []byte
+	err     error
+}
+
+func (r ready) close() {
+	if r.file != nil {
+		r.file.Close()
+	}
+}
+
+// prepare reads what the start needs from the disk.
+func (l *Launcher) prepare(ctx context.Context, t *Task) (ready, error) {
+	r, err := apart(ctx, &l.hung, t.Service, t.ready, ready.close)
+	if err != nil {
+		return ready{}, notAnswered(err, t.Program.Path)
+	}
+	return r, r.err
+}
+
+func (t *Task) ready() (r ready) {
+	if r.path, r.file, r.err = t.program(); r.err != nil {
+		return r
+	}
+	order, err := t.order(r.path, r.file != nil)
+	if err == nil {
+		if r.message = stage.Encode(order); len(r.message) > stage.MaxTask {
+			err = startError(stage.Exec, syscall.E2BIG, r.path, "")
+		}
+	}
+	if err != nil {
+		r.close()
+		r.file, r.err = nil, err
+	}
+	return r
+}
+
+// notAnswered is the error of a disk that was not waited for to the end.
+func notAnswered(err error, path string) *StartError {
+	e := undone(err, path)
+	if e.Errno != syscall.ECANCELED {
+		e.hint = "the file system of the program, or of an environment file, does not answer"
+	}
+	return e
 }
 
 // program opens what is to be run; no file: it is run by its path.
@@ -181,34 +237,29 @@ func (t *Task) program() (path string, file *Executable, err error) {
 }
 
 // run sends the stage its task and waits for what becomes of it.
-func (l *Launcher) run(ctx context.Context, c control, p *Process, t *Task, path string) error {
-	order, err := t.order(path, p.pinned)
+func (l *Launcher) run(ctx context.Context, c control, p *Process, t *Task, r ready) error {
+	answer, err := c.converse(ctx, r.message)
 	if err != nil {
-		return err
+		return undone(err, r.path)
 	}
-	message := stage.Encode(order)
-	if len(message) > stage.MaxTask {
-		return startError(stage.Exec, syscall.E2BIG, path, "")
-	}
-	answer, err := c.converse(ctx, message)
-	if err != nil {
-		return undone(err, path)
-	}
-	ran, failure := stage.Outcome(answer)
+	o := stage.Read(answer)
+	p.warnings.Store(new(t.warnings(o.Warnings)))
 	switch {
-	case ran:
+	case o.Ran:
 		return nil
-	case failure.Errno != 0:
-		return t.explain(failure)
+	case o.Failure.Errno != 0:
+		e := t.explain(o.Failure)
+		e.hint, _ = apart(ctx, &l.hung, t.Service, e.look, func(string) {})
+		return e
 	}
-	return died(p.Wait(), path)
+	return died(ctx, p, r.path)
 }
 
 // undone is the error of a stage that was not waited for to the end.
 func undone(err error, path string) *StartError {
 	e := &StartError{Step: stepStage, Errno: errnoOf(err), Detail: path, Status: stage.None.Status()}
 	switch {
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), err == errHung:
 		e.Errno = syscall.ETIMEDOUT
 	case errors.Is(err, context.Canceled):
 		e.Errno = syscall.ECANCELED
@@ -217,13 +268,22 @@ func undone(err error, path string) *StartError {
 }
 
 // died is the error of a stage that ended without a word.
-func died(exit unit.Exit, path string) *StartError {
-	how := "ended with status " + strconv.Itoa(exit.Code)
-	if exit.Kind != unit.ByStatus {
-		how = "was ended by " + unix.SignalName(exit.Signal)
+func died(ctx context.Context, p *Process, path string) *StartError {
+	select {
+	case <-p.exited:
+	case <-ctx.Done(): // its end of the pair is closed, and it is not gone yet
+		return undone(context.Cause(ctx), path)
 	}
 	return &StartError{
 		Step: stepStage, Status: stage.None.Status(),
-		Detail: fmt.Sprintf("cannot start %s: its process %s before the program ran", path, how),
+		Detail: fmt.Sprintf("cannot start %s: its process %s before the program ran", path, how(p.Wait())),
 	}
+}
+
+// how is what a process did at its end.
+func how(e unit.Exit) string {
+	if e.Kind != unit.ByStatus {
+		return "was ended by " + unix.SignalName(e.Signal)
+	}
+	return "ended with status " + strconv.Itoa(e.Code)
 }

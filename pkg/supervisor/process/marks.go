@@ -31,21 +31,36 @@ func newMarks(uid uint32, env []string, output int) (m marks) {
 	return m
 }
 
-// on says whether a process carries the marks.
+// on says whether a process carries the marks. A program that runs as root may
+// have become another user by itself; then only the pipe counts, which nobody has
+// who did not get it from the invocation.
 func (m marks) on(pid int) bool {
 	dir := "/proc/" + strconv.Itoa(pid)
-	if uid, ok := realUID(dir); !ok || uid != m.uid {
-		return false
+	uid, ok := realUID(dir)
+	if !ok || uid != m.uid {
+		return ok && m.uid == 0 && m.onPipe(dir)
 	}
-	return m.onOutput(dir) || m.inEnvironment(dir)
+	return m.onPipe(dir) || m.inEnvironment(dir)
 }
 
-func (m marks) onOutput(dir string) bool {
+// someFiles is how many of a process's descriptors are looked at: it may have a
+// million.
+const someFiles = 256
+
+// onPipe says whether the process holds the pipe. The links are read and never
+// followed: a descriptor may be anything.
+func (m marks) onPipe(dir string) bool {
 	if m.pipe == "" {
 		return false
 	}
-	for _, fd := range []string{"/fd/1", "/fd/2"} {
-		if link, err := os.Readlink(dir + fd); err == nil && link == m.pipe {
+	f, err := os.Open(dir + "/fd")
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	names, _ := f.Readdirnames(someFiles)
+	for _, fd := range names {
+		if link, err := os.Readlink(dir + "/fd/" + fd); err == nil && link == m.pipe {
 			return true
 		}
 	}

@@ -96,14 +96,17 @@ func (p *pidfd) send(sig syscall.Signal, flags int) error {
 // inode is the number that the process's pidfd has in pidfs, which no other
 // process of this boot gets; 0 before Linux 6.9.
 func (p *pidfd) inode() (ino uint64) {
-	p.conn.Control(func(fd uintptr) {
-		var fs unix.Statfs_t
-		var st unix.Stat_t
-		if unix.Fstatfs(int(fd), &fs) == nil && uint32(fs.Type) == unix.PID_FS_MAGIC && unix.Fstat(int(fd), &st) == nil {
-			ino = st.Ino
-		}
-	})
+	p.conn.Control(func(fd uintptr) { ino = inodeOf(int(fd)) })
 	return ino
+}
+
+func inodeOf(pidfd int) uint64 {
+	var fs unix.Statfs_t
+	var st unix.Stat_t
+	if unix.Fstatfs(pidfd, &fs) != nil || uint32(fs.Type) != unix.PID_FS_MAGIC || unix.Fstat(pidfd, &st) != nil {
+		return 0
+	}
+	return st.Ino
 }
 
 // childInfo is siginfo_t as waitid(2) fills it in.

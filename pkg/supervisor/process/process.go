@@ -27,11 +27,14 @@ import (
 
 // A Process is one invocation of a program: a main process and its tree.
 type Process struct {
+	id         unit.Invocation
+	service    string
 	identity   Identity
 	pidfd      *pidfd
 	tree       tree
 	pinned     bool                       // it runs executable, not what is at the path
 	executable atomic.Pointer[Executable] // nil: not pinned, or gone
+	warnings   atomic.Pointer[[]string]
 
 	exited chan struct{} // closed when exit is set
 	exit   unit.Exit
@@ -47,6 +50,8 @@ type tree interface {
 	// waitEmpty returns when none is left, after the main process has ended.
 	waitEmpty()
 	members() []Survivor
+	// has says whether a process belongs, and does not wait: see Member.
+	has(pidfd, pid int) bool
 	// keepsLeader says that the main process must stay a zombie until the tree
 	// is empty: its number is what holds the tree together.
 	keepsLeader() bool
@@ -66,6 +71,16 @@ func (p *Process) PID() int { return p.identity.PID }
 
 // Identity is what tells the main process from all others.
 func (p *Process) Identity() Identity { return p.identity }
+
+// Warnings says what the program did not get as it was asked for, and runs
+// without: "limit_nofile: asked 1048576, the hard limit is 524288". It is complete
+// when [Launcher.Launch] has returned.
+func (p *Process) Warnings() []string {
+	if w := p.warnings.Load(); w != nil {
+		return *w
+	}
+	return nil
+}
 
 // Executable returns a handle on the file that the program was executed from,
 // which the caller closes; nil for what runs by way of an interpreter ("#!"), and
@@ -145,7 +160,7 @@ func (p *Process) signalMain(sig syscall.Signal) error {
 }
 
 // watch is the goroutine of a process, until nothing is left of it.
-func (p *Process) watch() {
+func (p *Process) watch(l *Launcher) {
 	p.exit = p.pidfd.status(p.tree.keepsLeader())
 	close(p.exited)
 	p.tree.waitEmpty()
@@ -157,6 +172,7 @@ func (p *Process) watch() {
 		e.Close()
 	}
 	own.reaped(p.identity.PID)
+	l.drop(p)
 	p.pidfd.close()
 	close(p.gone)
 }

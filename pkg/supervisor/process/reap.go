@@ -138,6 +138,28 @@ func (r *register) leaves(s stat) bool {
 	return s.session != ownSession()
 }
 
+// orphan says whether a living child of ours has come to us and was not started
+// here. Until it executes anything, a child that is being started has all that we
+// have open, and so every invocation's marks.
+func (r *register) orphan(s stat) bool {
+	r.mu.Lock()
+	known, starting := r.pids[s.pid] > 0, r.starting > 0
+	r.mu.Unlock()
+	switch {
+	case known, s.parent != os.Getpid(), s.session == ownSession():
+		return false
+	case starting && s.session == s.pid:
+		return executableOf(decimal(s.pid)) != executableOf("self")
+	}
+	return true
+}
+
+// executableOf is the path of what a process runs, as the kernel names it.
+func executableOf(pid string) string {
+	path, _ := os.Readlink("/proc/" + pid + "/exe")
+	return path
+}
+
 func ownSession() int {
 	sid, err := unix.Getsid(0)
 	if err != nil {

@@ -17,41 +17,48 @@ import (
 const spawnTimeout = 30 * time.Second
 
 // stage starts a stage, which waits for its task. On success the process owns
-// file.
-func (l *Launcher) stage(ctx context.Context, t *Task, path string, file *Executable) (*Process, control, error) {
+// the file of r.
+func (l *Launcher) stage(ctx context.Context, t *Task, r ready) (*Process, control, error) {
 	tree, err := l.newTree(t)
 	if err != nil {
 		return nil, control{}, err
 	}
-	b := &birth{launcher: l, tree: tree, files: l.files(t, file)}
+	b := &birth{launcher: l, tree: tree, files: l.files(t, r.file)}
 	c, err := b.prepare()
 	if err != nil {
 		b.close()
 		tree.remove()
 		return nil, control{}, spawnError(err, t)
 	}
-	done := make(chan error, 1)
-	go func() { done <- b.start() }() // if it hangs, it hangs alone
-	ctx, cancel := context.WithTimeout(ctx, spawnTimeout)
-	defer cancel()
-	select {
-	case err = <-done:
-	case <-ctx.Done():
-		c.close()
-		go b.abandon(done, t)
-		return nil, control{}, undone(context.Cause(ctx), path)
-	}
+	p, err := b.begin(ctx, t, r)
 	if err != nil {
 		c.close()
-		tree.remove()
-		return nil, control{}, spawnError(err, t)
-	}
-	p, err := adopt(b, t, file)
-	if err != nil {
-		c.close()
-		return nil, control{}, spawnError(err, t)
+		return nil, control{}, err
 	}
 	return p, c, nil
+}
+
+// begin waits for the start, which hangs alone if it hangs.
+func (b *birth) begin(ctx context.Context, t *Task, r ready) (*Process, error) {
+	ctx, cancel := context.WithTimeout(ctx, spawnTimeout)
+	defer cancel()
+	failed, err := apart(ctx, &b.launcher.hung, t.Service, b.start, func(err error) { b.abandon(err, t) })
+	switch {
+	case err == errHung:
+		b.close()
+		b.tree.remove()
+		return nil, undone(err, r.path)
+	case err != nil:
+		return nil, undone(err, r.path)
+	case failed != nil:
+		b.tree.remove()
+		return nil, spawnError(failed, t)
+	}
+	p, err := adopt(ctx, b, t, r.file)
+	if err != nil {
+		return nil, spawnError(err, t)
+	}
+	return p, nil
 }
 
 func (l *Launcher) newTree(t *Task) (tree, error) {
@@ -147,13 +154,13 @@ func (b *birth) start() error {
 	return err
 }
 
-// abandon waits for a start that nobody waits for any more, and undoes it.
-func (b *birth) abandon(done <-chan error, t *Task) {
-	if <-done != nil {
+// abandon undoes a start that nobody has waited for to its end.
+func (b *birth) abandon(err error, t *Task) {
+	if err != nil {
 		b.tree.remove()
 		return
 	}
-	if p, err := adopt(b, t, nil); err == nil {
+	if p, err := adopt(context.Background(), b, t, nil); err == nil {
 		p.killTree()
 	}
 }
@@ -166,6 +173,14 @@ func (b *birth) startIn() error {
 	}
 	if b.launcher.moves.Load() {
 		return b.startAndMove(t)
+	}
+	// A child that is born frozen would hold us up, with all that we start.
+	if frozen, _ := t.group.Frozen(); frozen {
+		return &StartError{
+			Step: stepCgroup, Status: statusCgroup,
+			Detail: "cannot start a process in cgroup " + t.group.Path() + ": it is frozen",
+			hint:   "write 0 to cgroup.freeze of the cgroup above it that is",
+		}
 	}
 	fd, err := t.group.Open()
 	if err != nil {
@@ -222,7 +237,7 @@ func (b *birth) clone(cgroup int) (err error) {
 }
 
 // adopt makes the stage a Process and begins to watch it.
-func adopt(b *birth, t *Task, file *Executable) (*Process, error) {
+func adopt(ctx context.Context, b *birth, t *Task, file *Executable) (*Process, error) {
 	pidfd, err := newPidfd(b.pidfd)
 	if err != nil {
 		pid := b.pid
@@ -232,7 +247,7 @@ func adopt(b *birth, t *Task, file *Executable) (*Process, error) {
 		return nil, err
 	}
 	p := &Process{
-		pidfd: pidfd, tree: b.tree, pinned: file != nil,
+		id: t.ID, service: t.Service, pidfd: pidfd, tree: b.tree, pinned: file != nil,
 		exited: make(chan struct{}), gone: make(chan struct{}),
 	}
 	switch t := b.tree.(type) {
@@ -243,10 +258,11 @@ func adopt(b *birth, t *Task, file *Executable) (*Process, error) {
 	}
 	p.executable.Store(file)
 	p.identity, err = identify(b.pid, pidfd, t.Account.UID, b.tree.String())
-	go p.watch()
+	b.launcher.add(p)
+	go p.watch(b.launcher)
 	if err != nil {
 		p.killTree()
-		<-p.gone
+		p.WaitGone(ctx)
 		return nil, err
 	}
 	return p, nil

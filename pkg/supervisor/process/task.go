@@ -58,6 +58,7 @@ func (t *Task) order(path string, pinned bool) (*stage.Task, error) {
 	}
 	to.SetNice, to.Nice = value(p.Nice)
 	to.SetOOM, to.OOM = value(p.OOMScoreAdj)
+	to.Defaults = os.Getpid() != 1
 	if err := setEnvironment(to, p, a, fixedBase(), os.Environ()); err != nil {
 		return nil, err
 	}
@@ -89,6 +90,44 @@ func (t *Task) explain(f stage.Failure) *StartError {
 		}
 	}
 	return e
+}
+
+// warnings puts a stage's warnings into words.
+func (t *Task) warnings(of []stage.Warning) (words []string) {
+	for _, w := range of {
+		words = append(words, warning(w))
+	}
+	return words
+}
+
+// warningKeys are what the configuration calls what a warning is about.
+var warningKeys = map[stage.Step]string{
+	stage.OOMAdjust: "oom_score_adj", stage.Nice: "nice", stage.Scheduler: "the scheduling policy",
+}
+
+func warning(w stage.Warning) string {
+	got, key := strconv.FormatInt(int64(w.Got), 10), warningKeys[w.Step]
+	switch {
+	case w.Step == stage.Limits:
+		return limitNames[int(w.Resource)] + ": asked " + limitText(w.Soft, w.Hard) + ", the hard limit is " + limitText(w.Got, w.Got)
+	case w.Default:
+		return key + ": it stays at " + got + " as supervisord has it: cannot set it to 0: " + w.Errno.Error()
+	}
+	return key + ": asked " + strconv.FormatInt(int64(w.Soft), 10) + ", it stays at " + got + ": " + w.Errno.Error()
+}
+
+// limitText is a limit as the configuration has it.
+func limitText(soft, hard uint64) string {
+	number := func(n uint64) string {
+		if n == 1<<64-1 {
+			return "infinity"
+		}
+		return strconv.FormatUint(n, 10)
+	}
+	if soft == hard {
+		return number(soft)
+	}
+	return number(soft) + ":" + number(hard)
 }
 
 // limitNames are the keys of the limits.

@@ -20,6 +20,7 @@ type cgroupTree struct {
 	events *cgroup.Events // open from before the first process, so that it cannot fail later
 	main   *pidfd
 	pid    int
+	id     uint64 // the cgroup's
 }
 
 func newCgroupTree(g *cgroup.Group) (*cgroupTree, error) {
@@ -27,7 +28,7 @@ func newCgroupTree(g *cgroup.Group) (*cgroupTree, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &cgroupTree{group: g, events: events}, nil
+	return &cgroupTree{group: g, events: events, id: g.ID()}, nil
 }
 
 func (t *cgroupTree) String() string    { return t.group.Path() }

@@ -25,10 +25,10 @@ type sessionTree struct {
 	pid    int
 	marks  marks
 	doomed atomic.Bool // SIGKILL was ordered: whoever turns up gets it too
+	over   atomic.Bool // it is empty, and its number may be another's by now; set under mu
 
 	mu   sync.Mutex
 	seen map[int]uint64 // members so far, by number and start time
-	over bool           // it is empty, and its number may be another's by now
 }
 
 func newSessionTree(m marks) *sessionTree {
@@ -41,14 +41,14 @@ func (t *sessionTree) keepsLeader() bool { return true }
 func (t *sessionTree) remove() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.over = true
+	t.over.Store(true)
 }
 
 // look returns the members that are alive, the main process among them.
 func (t *sessionTree) look() (alive []stat, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.over {
+	if t.over.Load() {
 		return nil, nil
 	}
 	all, err := snapshots.take()
@@ -87,7 +87,7 @@ func (t *sessionTree) knows(s stat) bool {
 
 // adopts says whether an orphan that came to us belongs to the tree.
 func (t *sessionTree) adopts(s stat) bool {
-	return s.parent == os.Getpid() && s.alive() && !own.has(s.pid) && t.marks.on(s.pid)
+	return s.parent == os.Getpid() && s.alive() && own.orphan(s) && t.marks.on(s.pid)
 }
 
 // signal sends sig to the main process's group at once, so that what is being
@@ -118,7 +118,7 @@ func (t *sessionTree) signal(sig syscall.Signal) (found bool, err error) {
 func (t *sessionTree) signalGroup(sig syscall.Signal) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.over {
+	if t.over.Load() {
 		return os.ErrProcessDone
 	}
 	err := t.leader.signalGroup(sig)

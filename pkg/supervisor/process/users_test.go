@@ -136,3 +136,21 @@ func TestAsHardenedRootOfAContainer(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
+
+// The rights that the kernel says we have beyond our caller's end it, and so does
+// a kernel that says nothing.
+func TestMayRun(t *testing.T) {
+	for _, c := range []struct {
+		auxv [][2]uintptr
+		may  bool
+	}{
+		{[][2]uintptr{{6, 4096}, {23, 0}}, true},
+		{[][2]uintptr{{6, 4096}, {23, 1}}, false},
+		{[][2]uintptr{{6, 4096}}, false},
+		{nil, false},
+	} {
+		if err := mayRun(c.auxv); (err == nil) != c.may {
+			t.Errorf("%v: %v", c.auxv, err)
+		}
+	}
+}

@@ -12,8 +12,10 @@ func restoreFileLimit() { syscall.Exec("", []string{""}, nil) }
 // the hard limit is raised here; setMemoryLimits does the rest.
 func (s *stage) setLimits() Failure {
 	restoreFileLimit()
+	s.setCoreLimit()
 	for _, l := range s.task.Limits {
-		if memory(l) {
+		isMemory := memory(l)
+		if isMemory {
 			var now Limit
 			if err := getLimit(l.Resource, &now); err != nil {
 				return fail(err, limitName(l))
@@ -21,11 +23,26 @@ func (s *stage) setLimits() Failure {
 			now.Hard = max(now.Hard, l.Hard)
 			l = now
 		}
-		if err := setClosest(l); err != nil {
+		if err := s.setClosest(l, !isMemory); err != nil {
 			return fail(err, limitName(l))
 		}
 	}
 	return Failure{}
+}
+
+// setCoreLimit gives the kernel's own default: no core dumps, and the right to
+// ask for them.
+func (s *stage) setCoreLimit() {
+	if !s.task.Defaults {
+		return
+	}
+	for _, l := range s.task.Limits {
+		if l.Resource == syscall.RLIMIT_CORE {
+			return
+		}
+	}
+	const infinity = 1<<64 - 1
+	s.setClosest(Limit{Resource: syscall.RLIMIT_CORE, Hard: infinity}, false)
 }
 
 func (s *stage) setMemoryLimits() Failure {
@@ -33,7 +50,7 @@ func (s *stage) setMemoryLimits() Failure {
 		if !memory(l) {
 			continue
 		}
-		if err := setClosest(l); err != nil {
+		if err := s.setClosest(l, true); err != nil {
 			return fail(err, limitName(l))
 		}
 	}
@@ -45,8 +62,8 @@ func memory(l Limit) bool {
 }
 
 // setClosest sets l, or what comes closest to it when it may not be raised so
-// far (as systemd does).
-func setClosest(l Limit) error {
+// far (as systemd does), and warns of that.
+func (s *stage) setClosest(l Limit, warn bool) error {
 	err := setLimit(l)
 	if err != syscall.EPERM {
 		return err
@@ -54,6 +71,9 @@ func setClosest(l Limit) error {
 	var now Limit
 	if err := getLimit(l.Resource, &now); err != nil {
 		return err
+	}
+	if warn {
+		s.warn(Warning{Step: Limits, Resource: l.Resource, Soft: l.Soft, Hard: l.Hard, Got: now.Hard, Errno: syscall.EPERM})
 	}
 	l.Hard = min(l.Hard, now.Hard)
 	l.Soft = min(l.Soft, l.Hard)

@@ -30,6 +30,7 @@ func TestTaskArrivesAsItWasSent(t *testing.T) {
 			Limits: rapid.SliceOf(rapid.Custom(func(t *rapid.T) Limit {
 				return Limit{rapid.Uint64().Draw(t, "resource"), rapid.Uint64().Draw(t, "soft"), rapid.Uint64().Draw(t, "hard")}
 			})).Draw(t, "limits"),
+			Defaults: rapid.Bool().Draw(t, "defaults"),
 		}
 		message := Encode(&sent)
 		got, err := receive(pipeWith(t, message))
@@ -85,8 +86,8 @@ func TestOutcome(t *testing.T) {
 		{failed[:5], false, Failure{}},
 		{[]byte("garbage"), false, Failure{}},
 	} {
-		if ran, f := Outcome(c.answer); ran != c.ran || f != c.f {
-			t.Errorf("%q says %v, %+v", c.answer, ran, f)
+		if o := Read(c.answer); o.Ran != c.ran || o.Failure != c.f {
+			t.Errorf("%q says %+v", c.answer, o)
 		}
 	}
 	if s := Step(200); s.Status() != 255 || s.String() != "stage" {

@@ -10,6 +10,7 @@ const (
 	Fds
 	OOMAdjust
 	Nice
+	Scheduler
 	Keyring
 	Limits
 	Group
@@ -39,6 +40,7 @@ var table = [steps]struct {
 	Fds:          {"fds", 202},
 	OOMAdjust:    {"oom-adjust", 206},
 	Nice:         {"nice", 201},
+	Scheduler:    {"setscheduler", 214},
 	Keyring:      {"keyring", 237},
 	Limits:       {"limits", 205},
 	Group:        {"group", 216},

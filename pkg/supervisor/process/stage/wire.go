@@ -28,6 +28,7 @@ type Task struct {
 	SetNice, SetOOM bool
 	Nice, OOM       int64
 	Limits          []Limit
+	Defaults        bool // what has no value here does not come from supervisord either: see setDefaults
 }
 
 // An EnvFile is a file to be read with the rights of the program's user, and
@@ -76,6 +77,7 @@ func (t *Task) code(c *coder) {
 		c.number(&l.Soft)
 		c.number(&l.Hard)
 	})
+	c.flag(&t.Defaults)
 }
 
 // A coder appends to buf, or takes from it and says so by bad if that cannot be.
@@ -194,12 +196,43 @@ func fill(fd int, b []byte) error {
 	return nil
 }
 
-// What a stage answers: markExec when nothing but execve is left to do; and
+// What a stage answers: markWarning, with what follows it, for each thing that
+// it goes on without; markExec when nothing but execve is left to do; and
 // markFailed, with what follows it, when it gives up.
 const (
-	markExec   = 'x'
-	markFailed = 'e'
+	markWarning = 'w'
+	markExec    = 'x'
+	markFailed  = 'e'
 )
+
+// A Warning is something that the program gets otherwise than it should.
+type Warning struct {
+	Step       Step
+	Default    bool // nobody asked for it
+	Resource   uint64
+	Soft, Hard uint64 // what was asked; for all but a limit it is Soft, and signed
+	Got        uint64 // what it is; for a limit the hard one
+	Errno      syscall.Errno
+}
+
+func (w *Warning) code(c *coder) {
+	step, errno := uint64(w.Step), uint64(w.Errno)
+	c.number(&step)
+	c.flag(&w.Default)
+	c.number(&w.Resource)
+	c.number(&w.Soft)
+	c.number(&w.Hard)
+	c.number(&w.Got)
+	c.number(&errno)
+	w.Step, w.Errno = Step(step), syscall.Errno(errno)
+}
+
+// warn says something that is no reason not to start.
+func (s *stage) warn(w Warning) {
+	c := coder{buf: []byte{markWarning}}
+	w.code(&c)
+	write(s.control, c.buf)
+}
 
 // report is the last that supervisord hears of a stage that gives up.
 func report(control int, f Failure) {
@@ -208,18 +241,36 @@ func report(control int, f Failure) {
 	write(control, append(b, f.Detail...))
 }
 
-// Outcome reads what a stage has answered until the end of the pair: the
-// program ran, or the stage gave up, or (neither) it died.
-func Outcome(answer []byte) (ran bool, f Failure) {
+// An Outcome is what became of a stage: the program ran, or the stage gave up,
+// or (neither) it died.
+type Outcome struct {
+	Ran      bool
+	Failure  Failure
+	Warnings []Warning
+}
+
+// Read reads what a stage has answered until the end of the pair.
+func Read(answer []byte) (o Outcome) {
+	for len(answer) > 0 && answer[0] == markWarning {
+		c := coder{buf: answer[1:], decode: true}
+		var w Warning
+		if w.code(&c); c.bad {
+			return o
+		}
+		o.Warnings = append(o.Warnings, w)
+		answer = c.buf
+	}
 	if len(answer) > 0 && answer[0] == markExec {
-		answer, ran = answer[1:], true
+		answer, o.Ran = answer[1:], true
 	}
 	if len(answer) < 2+wordSize || answer[0] != markFailed {
-		return ran, Failure{}
+		return o
 	}
-	return false, Failure{
+	o.Ran = false
+	o.Failure = Failure{
 		Step:   Step(answer[1]),
 		Errno:  syscall.Errno(getUint(answer[2:])),
 		Detail: string(answer[2+wordSize:]),
 	}
+	return o
 }
