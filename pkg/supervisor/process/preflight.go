@@ -166,14 +166,9 @@ func checkInterpreter(path string, head []byte, depth int) error {
 // machines are those whose programs a machine runs, with the older kin that a
 // kernel may be built to run as well.
 var machines = map[string][]elf.Machine{
-	"386":     {elf.EM_386, elf.EM_X86_64},
 	"amd64":   {elf.EM_X86_64, elf.EM_386},
-	"arm":     {elf.EM_ARM, elf.EM_AARCH64},
 	"arm64":   {elf.EM_AARCH64, elf.EM_ARM},
-	"loong64": {elf.EM_LOONGARCH},
-	"ppc64le": {elf.EM_PPC64},
 	"riscv64": {elf.EM_RISCV},
-	"s390x":   {elf.EM_S390},
 }
 
 // checkMachine reads the fields of an ELF header that say what the file is for.
