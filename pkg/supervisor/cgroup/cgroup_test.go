@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -275,4 +276,61 @@ func TestOnlyWhatIsMadeIsFound(t *testing.T) {
 			t.Errorf("%q is found in %s", path, g.dir())
 		}
 	}
+}
+
+// The last of all cgroups takes those above it along, while others are made: none
+// of those fails.
+func TestTreeComesAndGoes(t *testing.T) {
+	tree := open(t)
+	var all sync.WaitGroup
+	for unit := range 4 {
+		all.Go(func() {
+			for n := range 100 {
+				g, err := tree.Make(fmt.Sprint("unit", unit), fmt.Sprint(n))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := g.Remove(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if _, err := os.Stat(tree.top); !os.IsNotExist(err) {
+		t.Errorf("%s is left: %v", tree.top, err)
+	}
+}
+
+func TestFrozen(t *testing.T) {
+	tree := open(t)
+	g := makeGroup(t, tree, "cold", "1")
+	above := filepath.Dir(g.dir())
+	for _, frozen := range []string{"0", "1", "0"} {
+		if err := os.WriteFile(filepath.Join(above, "cgroup.freeze"), []byte(frozen), 0); err != nil {
+			t.Skip("needs the freezer: ", err)
+		}
+		if got, err := g.Frozen(); got != (frozen == "1") || err != nil {
+			t.Errorf("with %s above it, it is frozen: %t, %v", frozen, got, err)
+		}
+	}
+	g.Remove()
+	if got, err := g.Frozen(); got || err != nil || g.ID() != 0 {
+		t.Errorf("it is gone, and frozen: %t, %v, id %d", got, err, g.ID())
+	}
+}
+
+func TestTreeHasAndID(t *testing.T) {
+	tree := open(t)
+	one, two := makeGroup(t, tree, "a", "1"), makeGroup(t, tree, "a", "2")
+	in := start(t, one)
+	if !tree.Has(in.Process.Pid) || tree.Has(os.Getpid()) {
+		t.Error("the tree does not know who is in it")
+	}
+	if one.ID() == 0 || one.ID() == two.ID() {
+		t.Errorf("their ids are %d and %d", one.ID(), two.ID())
+	}
+	in.Process.Kill()
+	in.Wait()
 }
