@@ -132,5 +132,6 @@ func (m *Manager) close() error {
 	m.numbers.close(m.ledger.Last())
 	m.history.Close()
 	m.sinks.each(func(_ string, k *logs.Sink) { k.Close() })
+	m.runner.Launcher.Close() // with the cgroups that are empty
 	return m.runner.NotifyDir.Close()
 }

@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 
@@ -56,7 +57,6 @@ type Invocation struct {
 	sockets []*unit.Socket // that it entered by, until they are free
 	proceed chan error     // has room for one
 	began   chan struct{}  // closed when the owner knows that the program runs, or never will
-	remarks []string
 }
 
 // Start makes an invocation in the background.
@@ -99,24 +99,25 @@ func (i *Invocation) launch(ctx context.Context) error {
 	if t.Handover != nil {
 		defer closeAll(t.Handover[:])
 	}
-	i.process, err = i.start(ctx, t)
-	return err
+	return i.start(ctx, t)
 }
 
-func (i *Invocation) start(ctx context.Context, t process.Task) (*process.Process, error) {
-	return i.r.Launcher.Launch(ctx, t, func(p *process.Process) error {
+// start leaves alone what the owner got with Staged, whatever comes of it.
+func (i *Invocation) start(ctx context.Context, t process.Task) error {
+	_, err := i.r.Launcher.Launch(ctx, t, func(p *process.Process) error {
 		i.process = p
-		if i.notify != nil {
-			i.notify.SetMain(p.PID())
-		}
 		i.owner.Staged(i)
 		select {
 		case err := <-i.proceed:
+			if err == nil && i.notify != nil {
+				i.notify.Start(p.PID(), p.Member)
+			}
 			return err
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	})
+	return err
 }
 
 // Proceed lets the process run its program, now that its identity is stored; or
@@ -126,7 +127,7 @@ func (i *Invocation) Proceed(err error) { i.proceed <- err }
 // prepare takes what the process gets.
 func (i *Invocation) prepare(ctx context.Context) (t process.Task, err error) {
 	o, p := i.order, i.order.Spec.Program.Of(i.order.Inst)
-	account, err := process.ResolveAccount(p)
+	account, err := process.ResolveAccount(ctx, p)
 	if err != nil {
 		return t, err
 	}
@@ -208,6 +209,7 @@ func (i *Invocation) listen(t *process.Task) (err error) {
 	}
 	i.notify, err = notify.Listen(i.r.NotifyDir, i.id[:16], notify.Options{
 		GID: gid, UIDs: []uint32{t.Account.UID}, Access: i.order.Spec.Notify,
+		Open: t.Account.UID == 0, // it may become another user by itself
 		Receive: func(m notify.Message) {
 			<-i.began
 			i.owner.Said(m)
@@ -229,13 +231,17 @@ func (i *Invocation) follow() {
 	exit := i.process.Wait()
 	i.free() // who waits in its queue waits for who comes next
 	if i.notify != nil {
-		i.notify.Drain() // what it said, it said before it ended
+		ctx, cancel := context.WithTimeout(context.Background(), maxDrain)
+		i.notify.Drain(ctx) // what it said, it said before it ended
+		cancel()
 	}
 	i.owner.Happened(unit.Exited{ID: id, Exit: exit})
-	if i.order.Spec.Life.KillMode != unit.ProcessOnly {
+	if i.order.Spec.Life.KillMode == unit.ProcessOnly {
+		i.release()
+	} else {
 		i.process.WaitGone(context.Background())
+		i.close()
 	}
-	i.close()
 	i.owner.Happened(unit.Gone{ID: id})
 }
 
@@ -247,6 +253,19 @@ func (i *Invocation) close() {
 	if i.notify != nil {
 		i.notify.Close()
 	}
+}
+
+// release is close for what may outlive its main process: its output is read for
+// as long as somebody is there to write it, or that would wait for ever.
+func (i *Invocation) release() {
+	i.free()
+	if i.notify != nil {
+		i.notify.Close()
+	}
+	go func() {
+		i.process.WaitGone(context.Background())
+		i.output.Finish()
+	}()
 }
 
 // free gives back what the process had of sockets for itself.
@@ -306,7 +325,19 @@ func (i *Invocation) Survivors() (names []string) {
 }
 
 // Remarks are what a reader of the status should know of it.
-func (i *Invocation) Remarks() []string { return i.remarks }
+func (i *Invocation) Remarks() []string {
+	remarks := slices.Clone(i.process.Warnings())
+	if i.notify == nil {
+		return remarks
+	}
+	if n, last := i.notify.Refusals(); n > 0 {
+		remarks = append(remarks, fmt.Sprintf("notify messages that were dropped: %d; of the last, %s", n, last))
+	}
+	return remarks
+}
+
+// maxDrain is how long the end of a process waits for what it had said to be heard.
+const maxDrain = time.Second
 
 // maxLaunch is how long a start may take until the program runs, however long it
 // may take to be ready.
