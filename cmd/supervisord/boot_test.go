@@ -15,21 +15,21 @@ import (
 )
 
 var (
-	boots    = flag.Int("boots", 1, "how often a boot is interrupted, in each way")
-	services = flag.Int("boot-services", 50, "how many services each of these boots has")
-	seed     = flag.Uint64("boot-seed", 1, "of the moments at which they are interrupted")
+	boots        = flag.Int("boots", 1, "how often a boot is interrupted, in each way")
+	bootServices = flag.Int("boot-services", 50, "how many services each of these boots has")
+	seed         = flag.Uint64("boot-seed", 1, "of the moments at which they are interrupted")
 )
 
 // ways to interrupt a boot: what is done when some of its services have started,
 // the number of which is by chance.
-var ways = map[string]func(b *boot){
-	"TERM":               func(b *boot) { b.signal(syscall.SIGTERM) },
-	"TERM to the group":  func(b *boot) { b.kill(-b.cmd.Process.Pid, syscall.SIGTERM) },
-	"INT":                func(b *boot) { b.signal(syscall.SIGINT) },
-	"two INT":            func(b *boot) { b.signal(syscall.SIGINT); b.signal(syscall.SIGINT) },
-	"HUP and TERM":       func(b *boot) { b.write(b.half()); b.signal(syscall.SIGHUP); b.signal(syscall.SIGTERM) },
-	"TERM after HUP":     func(b *boot) { b.reload(); b.signal(syscall.SIGTERM) },
-	"TERM, HUP and TERM": func(b *boot) { b.reload(); b.write(b.all()); b.signal(syscall.SIGHUP); b.signal(syscall.SIGTERM) },
+var ways = map[string]func(b *trial){
+	"TERM":               func(b *trial) { b.signal(syscall.SIGTERM) },
+	"TERM to the group":  func(b *trial) { b.kill(-b.cmd.Process.Pid, syscall.SIGTERM) },
+	"INT":                func(b *trial) { b.signal(syscall.SIGINT) },
+	"two INT":            func(b *trial) { b.signal(syscall.SIGINT); b.signal(syscall.SIGINT) },
+	"HUP and TERM":       func(b *trial) { b.write(b.half()); b.signal(syscall.SIGHUP); b.signal(syscall.SIGTERM) },
+	"TERM after HUP":     func(b *trial) { b.reload(); b.signal(syscall.SIGTERM) },
+	"TERM, HUP and TERM": func(b *trial) { b.reload(); b.write(b.all()); b.signal(syscall.SIGHUP); b.signal(syscall.SIGTERM) },
 }
 
 // A boot that is interrupted ends in order, and leaves nothing behind: what had
@@ -40,15 +40,15 @@ func TestEndDuringTheBoot(t *testing.T) {
 			t.Parallel()
 			chance := rand.New(rand.NewPCG(*seed, uint64(len(way))))
 			for n := range *boots {
-				started := chance.IntN(*services) * (n % 2) // and each other time at once
+				started := chance.IntN(*bootServices) * (n % 2) // and each other time at once
 				t.Run(fmt.Sprint(n, " after ", started), func(t *testing.T) { interrupted(t, started, interrupt) })
 			}
 		})
 	}
 }
 
-func interrupted(t *testing.T, started int, interrupt func(*boot)) {
-	b := &boot{running: at(t, "")}
+func interrupted(t *testing.T, started int, interrupt func(*trial)) {
+	b := &trial{running: at(t, "")}
 	b.write(b.all())
 	b.install()
 	binaries, err := binaries()
@@ -69,17 +69,17 @@ func interrupted(t *testing.T, started int, interrupt func(*boot)) {
 	}
 }
 
-// A boot is a supervisord of many services, whose program is in its directory.
-type boot struct{ *running }
+// A trial is a supervisord of many services, whose program is in its directory.
+type trial struct{ *running }
 
-func (b *boot) all() string { return b.some(*services) }
+func (b *trial) all() string { return b.some(*bootServices) }
 
 // half of the services, and as many others.
-func (b *boot) half() string {
-	return b.some(*services/2) + strings.ReplaceAll(b.some(*services/2), "[service.s", "[service.other")
+func (b *trial) half() string {
+	return b.some(*bootServices/2) + strings.ReplaceAll(b.some(*bootServices/2), "[service.s", "[service.other")
 }
 
-func (b *boot) some(n int) string {
+func (b *trial) some(n int) string {
 	var text strings.Builder
 	for i := range n {
 		fmt.Fprintf(&text, "[service.s%d]\nexec_start = [\"$DIR/sleep\", \"1000\"]\n", i)
@@ -88,14 +88,14 @@ func (b *boot) some(n int) string {
 }
 
 // reload takes half of the services away.
-func (b *boot) reload() {
+func (b *trial) reload() {
 	b.Helper()
 	b.write(b.half())
 	b.signal(syscall.SIGHUP)
 	b.line("took the configuration in")
 }
 
-func (b *boot) install() {
+func (b *trial) install() {
 	b.Helper()
 	text, err := os.ReadFile("/bin/sleep")
 	if err == nil {
@@ -107,7 +107,7 @@ func (b *boot) install() {
 }
 
 // left are the processes that its services were, which it kills.
-func (b *boot) left() (pids []int) {
+func (b *trial) left() (pids []int) {
 	files, _ := filepath.Glob("/proc/[1-9]*/cmdline")
 	for _, f := range files {
 		text, _ := os.ReadFile(f)
