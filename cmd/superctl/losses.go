@@ -25,6 +25,9 @@ func (s *session) tellAccount(p *progress, t *task) {
 	for _, a := range t.job.Sockets {
 		s.tellLosses(a)
 	}
+	for _, n := range t.job.Notes {
+		s.note(n)
+	}
 }
 
 func accountText(a ipc.SocketAccount) string {

@@ -188,6 +188,7 @@ type Job struct {
 	Ended      *time.Time `json:"ended,omitempty"`
 	Error      *Error     `json:"error,omitempty"`
 	Waiting    []string   `json:"waiting,omitempty"` // what it waits for, and how long yet
+	Notes      []string   `json:"notes,omitempty"`   // of a job that is done: what its asker may not expect
 
 	Sockets []SocketAccount `json:"sockets,omitempty"` // of a reload or restart that has ended
 }

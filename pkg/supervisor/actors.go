@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -45,6 +46,9 @@ func (as *actors) add(name string, state unit.Service, counts *metrics.Counters)
 			as.runner.Go(func() { as.settle(a, id, atMost) })
 		},
 		Changed: func(cs []unit.Change, before unit.Service, v *service.View) {
+			if slices.ContainsFunc(cs, func(c unit.Change) bool { return c.Kind == unit.IsReady }) {
+				as.doors.Check(name)
+			}
 			count(counts, cs, as.ledger.Changed(cs, before, v), v)
 		},
 		Vanish: func() { go as.vanish(name) },

@@ -158,7 +158,11 @@ func (rep *reporter) socketStatus(c *config.Config, services []entry, name strin
 	for _, part := range rep.doors.Parts(name) {
 		sockets := rep.table.Status(part)
 		for _, s := range sockets {
-			u.Sockets = append(u.Sockets, rep.oneSocket(part, s))
+			x := rep.oneSocket(part, s)
+			if x.Note == "" && rep.doors.Pending(part) {
+				x.Note = "the configuration has changed: the next start, reload or restart takes it"
+			}
+			u.Sockets = append(u.Sockets, x)
 		}
 		if err := rep.doors.Err(part); err != nil && len(sockets) == 0 {
 			u.Sockets = append(u.Sockets, ipc.Socket{Queue: -1, Limit: -1, Error: err.Error()})
@@ -244,6 +248,28 @@ func (rep *reporter) account(v *service.View) (all []ipc.SocketAccount) {
 				Unit: name, Address: s.Address, Queue: s.Queue, Limit: s.Limit,
 				Drops: s.Drops, Retried: s.Retried, Lost: s.Lost,
 			})
+		}
+	}
+	return all
+}
+
+// queueing are the addresses at which clients wait although nobody serves.
+func (rep *reporter) queueing(v *service.View) (all []string) {
+	b := v.State.Build(v.State.Current)
+	if b == nil {
+		return nil
+	}
+	for i := range v.State.Inst {
+		for _, s := range b.Spec.Sockets {
+			of, err := s.Of(i)
+			if err != nil || i > 0 && of.Name == s.Name {
+				continue
+			}
+			for _, x := range rep.table.Status(of.Name) {
+				if x.Queues {
+					all = append(all, x.Address)
+				}
+			}
 		}
 	}
 	return all

@@ -354,6 +354,32 @@ func (d *Doors) Free(id unit.Invocation, sockets []*unit.Socket) {
 	}
 }
 
+// Leaving says that a process was told to end. It has its sockets until Free, and
+// may do to them what a server does that goes.
+func (d *Doors) Leaving(id unit.Invocation, sockets []*unit.Socket) {
+	for _, s := range sockets {
+		d.table.Leaving(s.Name, id)
+	}
+}
+
+// Pending: the configuration defines a socket unit otherwise than those who use it,
+// so it waits for the next of them to be started.
+func (d *Doors) Pending(name string) bool {
+	d.mu.Lock()
+	configured := d.configured[name]
+	d.mu.Unlock()
+	keep := d.want(name).keep
+	return configured != nil && len(keep) > 0 && !reflect.DeepEqual(configured, keep[len(keep)-1])
+}
+
+// Check has it looked, in the background, what the processes of a service did to
+// its sockets, and mended what can be. Most of that tells nobody by itself.
+func (d *Doors) Check(service string) {
+	for _, name := range d.Of(service) {
+		go d.table.Audit(name)
+	}
+}
+
 // Holders are the processes, by their services, that were given the socket with
 // this cookie and have not ended.
 func (d *Doors) Holders(name string, cookie uint64) map[string][]unit.Invocation {

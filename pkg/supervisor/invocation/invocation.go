@@ -57,7 +57,7 @@ type Invocation struct {
 	process *process.Process
 	notify  *notify.Socket
 	output  *logs.Stream
-	sockets []*unit.Socket // that it entered by, until they are free
+	sockets []*unit.Socket // that it enters by; written before there is a process
 	proceed chan error     // has room for one
 }
 
@@ -78,6 +78,7 @@ func (i *Invocation) run() {
 	ctx, cancel := context.WithTimeout(context.Background(), i.r.limit(i.order.Spec))
 	defer cancel()
 	if err := i.launch(ctx); err != nil {
+		i.free(isSteered)
 		i.close()
 		i.owner.Happened(unit.NotStarted{ID: i.order.ID, Exit: NotRun(err)})
 		return
@@ -251,8 +252,8 @@ func (i *Invocation) follow() {
 		i.notify.Start(i.process.PID(), i.process.Member) // what it has said so far waits there
 	}
 	exit := i.process.Wait()
-	i.free()  // who waits in its queue waits for who comes next
-	i.drain() // what it said, it said before it ended
+	i.free(isSteered) // who waits in its queue waits for who comes next
+	i.drain()         // what it said, it said before it ended
 	i.owner.Happened(unit.Exited{ID: id, Exit: exit})
 	if i.order.Spec.Life.KillMode == unit.ProcessOnly {
 		i.release()
@@ -276,7 +277,7 @@ func (i *Invocation) drain() {
 }
 
 func (i *Invocation) close() {
-	i.free()
+	i.free(isShared)
 	if i.output != nil {
 		i.output.Finish()
 	}
@@ -288,21 +289,32 @@ func (i *Invocation) close() {
 // release is close for what may outlive its main process: its output is read for
 // as long as somebody is there to write it, or that would wait for ever.
 func (i *Invocation) release() {
-	i.free()
 	if i.notify != nil {
 		i.notify.Close()
 	}
 	go func() {
 		i.process.WaitGone(context.Background())
+		i.free(isShared)
 		i.output.Finish()
 	}()
 }
 
-// free gives back what the process had of sockets for itself.
-func (i *Invocation) free() {
-	i.r.Doors.Free(i.order.ID, i.sockets)
-	i.sockets = nil
+// free gives back what the process had of sockets: of steered ones when it has
+// ended, of those that it shares with all that it forked when they are gone as well.
+func (i *Invocation) free(which func(*unit.Socket) bool) {
+	for _, s := range i.sockets {
+		if which(s) {
+			i.r.Doors.Free(i.order.ID, []*unit.Socket{s})
+		}
+	}
 }
+
+func isSteered(s *unit.Socket) bool { return s.Steer }
+
+func isShared(s *unit.Socket) bool { return !s.Steer }
+
+// Leave says that it was told to go: a server may shut its sockets down then.
+func (i *Invocation) Leave() { i.r.Doors.Leaving(i.order.ID, i.sockets) }
 
 // NotRun is how an invocation ended that never began.
 func NotRun(err error) unit.Exit {

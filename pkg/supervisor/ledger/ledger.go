@@ -21,6 +21,9 @@ import (
 type World struct {
 	// Account is what the kernel counts at the sockets of a service now.
 	Account func(*service.View) []ipc.SocketAccount
+	// Queueing are the addresses of a service that is down whose clients wait for its
+	// next start.
+	Queueing func(*service.View) []string
 	// Remember adds a record to the history.
 	Remember func(ipc.Record)
 	// Log writes one event to supervisord's own log.
@@ -122,6 +125,9 @@ func (l *Ledger) finished(e *ipc.Event, f unit.Finish, v *service.View) (all []E
 			if compares(*j) {
 				j.Sockets = since(j.before, now)
 			}
+			if j.verb == unit.Stop && f.Result == unit.Done {
+				j.Notes = waitingClients(l.world.Queueing(v))
+			}
 			if j.Generation == 0 {
 				j.Generation = uint32(v.State.Current)
 			}
@@ -153,4 +159,11 @@ func since(before, now []ipc.SocketAccount) []ipc.SocketAccount {
 		all[i] = a
 	}
 	return all
+}
+
+func waitingClients(addresses []string) (notes []string) {
+	for _, a := range addresses {
+		notes = append(notes, "clients of "+a+" wait until the next start")
+	}
+	return notes
 }

@@ -168,6 +168,9 @@ func (a *Actor) signal(f unit.Signal) {
 	case r.Handle == nil:
 		r.doomed = r.doomed || f.Leave
 	default:
+		if f.Leave {
+			r.Handle.Leave()
+		}
 		r.Handle.Signal(f.Signal, f.Mode) // it may be gone; Step is told so by its end
 	}
 }

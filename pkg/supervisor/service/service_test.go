@@ -29,6 +29,7 @@ type fake struct {
 }
 
 func (p *fake) Proceed(err error)      { p.proceed <- err }
+func (p *fake) Leave()                 {}
 func (p *fake) Trace() json.RawMessage { return fmt.Appendf(nil, `{"PID":%d}`, p.pid) }
 func (p *fake) InvocationID() string   { return fmt.Sprint("invocation", p.pid) }
 func (p *fake) Program() Program       { return nil }

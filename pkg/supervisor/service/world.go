@@ -51,6 +51,9 @@ type Handle interface {
 	// Proceed lets the process, which runs nothing yet, run its program, now that
 	// its identity is stored; or has it end, with the error as the reason.
 	Proceed(error)
+	// Leave says that it was told to go: what it does to its sockets from now on is
+	// its own affair.
+	Leave()
 	Trace() json.RawMessage // what identifies it to the next supervisord
 	InvocationID() string   // $INVOCATION_ID
 	Signal(syscall.Signal, unit.KillMode) error

@@ -100,6 +100,7 @@ func TestTales(t *testing.T) {
 type body struct{ pid int }
 
 func (body) Proceed(error)                              {}
+func (body) Leave()                                     {}
 func (body) Trace() json.RawMessage                     { return nil }
 func (b body) InvocationID() string                     { return fmt.Sprint("invocation-", b.pid) }
 func (body) Signal(syscall.Signal, unit.KillMode) error { return nil }
