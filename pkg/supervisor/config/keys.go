@@ -191,11 +191,11 @@ var keys = []key{
 		says: "What is taken off the mode of files that it makes.",
 	},
 	{
-		in: "service", name: "nice", is: into(maybe(integer(-20, 19)), func(t *target) **int { return &t.u.Program.Nice }), when: "supervisord's own", like: "Nice=",
+		in: "service", name: "nice", is: into(maybe(integer(-20, 19)), func(t *target) **int { return &t.u.Program.Nice }), when: "0; as PID 1 supervisord's own", like: "Nice=",
 		says: "From -20 (runs first) to 19.", eg: `10`,
 	},
 	{
-		in: "service", name: "oom_score_adj", is: into(maybe(integer(-1000, 1000)), func(t *target) **int { return &t.u.Program.OOMScoreAdj }), when: "supervisord's own", like: "OOMScoreAdjust=",
+		in: "service", name: "oom_score_adj", is: into(maybe(integer(-1000, 1000)), func(t *target) **int { return &t.u.Program.OOMScoreAdj }), when: "0; as PID 1 supervisord's own, and without root never less than that", like: "OOMScoreAdjust=",
 		says: "From -1000 (never killed when memory is short) to 1000 (killed first).", eg: `500`,
 	},
 
@@ -292,7 +292,7 @@ var keys = []key{
 		eg: `65536`, says: "Open files. A number, `\"infinity\"`, or `\"soft:hard\"`, as for all limits.",
 	},
 	{in: "service", name: "limit_nproc", is: limit(rlimitNPROC, counted), when: "supervisord's own", like: "LimitNPROC=", says: "Processes and threads of its user."},
-	{in: "service", name: "limit_core", is: limit(syscall.RLIMIT_CORE, inBytes), when: "supervisord's own", like: "LimitCORE=", unit: "bytes", says: "The size of a core dump."},
+	{in: "service", name: "limit_core", is: limit(syscall.RLIMIT_CORE, inBytes), when: "0, up to infinity; as PID 1 supervisord's own", like: "LimitCORE=", unit: "bytes", says: "The size of a core dump."},
 	{in: "service", name: "limit_as", is: limit(syscall.RLIMIT_AS, inBytes), when: "supervisord's own", like: "LimitAS=", unit: "bytes", says: "Address space."},
 	{in: "service", name: "limit_data", is: limit(syscall.RLIMIT_DATA, inBytes), when: "supervisord's own", like: "LimitDATA=", unit: "bytes", says: "Data and heap."},
 	{in: "service", name: "limit_stack", is: limit(syscall.RLIMIT_STACK, inBytes), when: "supervisord's own", like: "LimitSTACK=", unit: "bytes", says: "The stack."},
