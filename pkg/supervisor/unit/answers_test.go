@@ -114,7 +114,8 @@ func newEnough(to Service, id JobID) string {
 }
 
 // canonJobs leaves of the jobs their verbs, in an order of their own, and of when
-// they were asked only which builds are new enough for them.
+// they were asked only which builds are new enough for them. Where that is not
+// looked at (aged), who has joined a job counts only as one more.
 func canonJobs(s *Service, aged bool) {
 	var times []int
 	if aged {
@@ -129,6 +130,11 @@ func canonJobs(s *Service, aged bool) {
 			j.Why = WhySpawn
 		}
 		first := []JobID{j.ID}
+		for k := range j.Also {
+			if !aged {
+				j.Also[k] = j.ID // who joined is one more of the same
+			}
+		}
 		for _, ids := range [][]JobID{first, j.Also, j.Starts} {
 			n = canonIDs(ids, times, n)
 		}
