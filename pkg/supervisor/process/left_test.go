@@ -162,8 +162,12 @@ func TestMembers(t *testing.T) {
 			pid  int
 			want bool
 		}{
-			{"main", r.PID(), true}, {"child", child, true}, {"child in a session of its own", away, l.cgroups != nil},
-			{"neighbour", other, false}, {"supervisord", os.Getpid(), false}, {"init", 1, false},
+			{"main", r.PID(), true},
+			{"child", child, true},
+			{"child in a session of its own", away, l.cgroups != nil},
+			{"neighbour", other, false},
+			{"supervisord", os.Getpid(), false},
+			{"init", 1, false},
 		} {
 			fd := pidfdOf(t, c.pid)
 			if got := r.Member(fd, c.pid); got != c.want {

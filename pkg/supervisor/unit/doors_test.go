@@ -129,7 +129,10 @@ func TestOneOfTwoEnds(t *testing.T) {
 	var effects []Effect
 	for _, e := range []Event{
 		asks(1, Start, &Spec{Name: "api", Life: l, Sockets: []*Socket{shared(80)}}, 0),
-		Started{1, 101}, Started{2, 102}, Exited{2, badly}, Gone{2},
+		Started{1, 101},
+		Started{2, 102},
+		Exited{2, badly},
+		Gone{2},
 	} {
 		s, effects = Step(s, now, e)
 	}
