@@ -106,7 +106,7 @@ func (b body) InvocationID() string                     { return fmt.Sprint("inv
 func (body) Signal(syscall.Signal, unit.KillMode) error { return nil }
 func (body) File() string                               { return "" }
 func (body) Program() service.Program                   { return nil }
-func (body) Tail() []byte { return []byte("\nlistening\npanic: missing DB_URL\n\n") }
+func (body) Tail() []byte                               { return []byte("\nlistening\npanic: missing DB_URL\n\n") }
 
 func (b body) Survivors() []string { return []string{fmt.Sprintf("pid %d (api)", b.pid)} }
 func (body) Remarks() []string     { return nil }
