@@ -128,7 +128,10 @@ func (r *running) run(cmd *exec.Cmd, env ...string) <-chan struct{} {
 	r.cmd = cmd
 	r.cmd.Env = append(os.Environ(), env...)
 	r.cmd.Dir, r.cmd.ExtraFiles = r.dir, append(r.cmd.ExtraFiles, r.extra...)
-	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} // nothing outlives a test that is killed
+	if r.cmd.SysProcAttr == nil {
+		r.cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	r.cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM // nothing outlives a test that is killed
 	stderr, err := r.cmd.StderrPipe()
 	if err != nil {
 		r.Fatal(err)
