@@ -25,7 +25,7 @@ type actors struct {
 	runner  *invocation.Runner
 	numbers *numbers
 	ledger  *ledger.Ledger
-	vanish  func(service string) // in a goroutine of its own
+	vanish  func(service string) // is called when the actor has ended
 	running *sync.WaitGroup
 }
 
@@ -47,7 +47,7 @@ func (as *actors) add(name string, state unit.Service, counts *metrics.Counters)
 		Changed: func(cs []unit.Change, before unit.Service, v *service.View) {
 			count(counts, cs, as.ledger.Changed(cs, before, v), v)
 		},
-		Vanish: func() { go as.vanish(name) },
+		Vanish: func() { as.vanish(name) },
 	})
 	as.running.Go(a.Run)
 	return a

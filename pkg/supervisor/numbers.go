@@ -95,6 +95,9 @@ func (n *numbers) jobs() unit.JobID {
 // knows of each, and reserves a block for all of them. A second begin waits for a
 // write that includes its own.
 func (n *numbers) begin(states map[string]unit.Service) {
+	if len(states) == 0 {
+		return
+	}
 	n.mu.Lock()
 	for name, s := range states {
 		was, known := n.used.Services[name]

@@ -30,7 +30,8 @@ func newRoster(c *config.Config) *roster { return &roster{config: c, units: map[
 type entry struct {
 	*service.Actor
 	counts *metrics.Counters
-	spec   *unit.Spec // what the configuration says; nil: it no longer names it
+	spec   *unit.Spec    // what the configuration says; nil: it no longer names it
+	gone   chan struct{} // closed when it is off the roster
 }
 
 // list is what there is, by name.
@@ -87,8 +88,9 @@ func (r *roster) accept(c *config.Config, turn uint64) (before *config.Config, l
 }
 
 // enter makes the services what c names, if c is still what counts: each that has
-// no entry gets one, and the others know what c says of them.
-func (r *roster) enter(c *config.Config, add func(name string) *entry) bool {
+// no entry gets one, and the others know what c says of them. One that has lost its
+// entry since fresh was made of it waits for the next time.
+func (r *roster) enter(c *config.Config, fresh map[string]unit.Service, add func(name string) *entry) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.config != c || r.ending {
@@ -97,7 +99,7 @@ func (r *roster) enter(c *config.Config, add func(name string) *entry) bool {
 	named := map[string]*unit.Spec{}
 	for _, spec := range c.Services {
 		named[spec.Name] = spec
-		if r.units[spec.Name] == nil {
+		if _, known := fresh[spec.Name]; known && r.units[spec.Name] == nil {
 			r.units[spec.Name] = add(spec.Name)
 		}
 	}
@@ -107,16 +109,12 @@ func (r *roster) enter(c *config.Config, add func(name string) *entry) bool {
 	return true
 }
 
-// leave takes a service that the configuration does not name off the roster.
-func (r *roster) leave(name string) (entry, bool) {
+// leave takes a service that is over off the roster.
+func (r *roster) leave(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	e := r.units[name]
-	if e == nil || e.spec != nil {
-		return entry{}, false
-	}
+	close(r.units[name].gone)
 	delete(r.units, name)
-	return *e, true
 }
 
 // end says that no configuration counts any more.

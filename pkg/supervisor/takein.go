@@ -71,42 +71,60 @@ func sortOut(problems []config.Problem) (errs, warnings []string) {
 
 // adopt makes an actor for each service of c that has none, and tells the others
 // whether c names them. states is what is known of the former lives of services.
+// One that is over when it is named again gets a new actor, when all that it had is
+// gone: an entry has one owner at a time.
 func (m *Manager) adopt(c *config.Config, states map[string]unit.Service) {
-	fresh := m.unknown(c, states)
-	m.numbers.begin(fresh)
-	add := func(name string) *entry { return m.newEntry(name, fresh[name]) }
-	if !m.enter(c, add) {
-		return
+	for fresh := m.unknown(c, states); ; fresh = m.unknown(c, nil) {
+		m.numbers.begin(fresh)
+		add := func(name string) *entry { return m.newEntry(name, fresh[name]) }
+		if !m.enter(c, fresh, add) {
+			return
+		}
+		m.tellAll()
+		if len(m.unknown(c, nil)) == 0 {
+			return
+		}
 	}
+}
+
+// tellAll tells the services whether the configuration names them. It waits for
+// those that are over to be gone.
+func (m *Manager) tellAll() {
 	for _, e := range m.list() {
-		m.tellNamed(e)
+		if m.tellNamed(e) {
+			continue
+		}
+		select {
+		case <-e.gone:
+		case <-m.quit:
+		}
 	}
 }
 
 // tellNamed tells a service whether the configuration names it, until that is what
-// it was told: two who take in different files may be here at once.
-func (m *Manager) tellNamed(e entry) {
+// it was told: two who take in different files may be here at once. It says whether
+// the service is there to hear it.
+func (m *Manager) tellNamed(e entry) bool {
 	for is, told := m.names(e.Name()), !m.names(e.Name()); is != told; is = m.names(e.Name()) {
-		e.Tell(unit.Named{Is: is})
+		if !e.Tell(unit.Named{Is: is}) {
+			return false
+		}
 		told = is
 	}
+	return true
 }
 
 func (m *Manager) newEntry(name string, was unit.Service) *entry {
 	state := unit.Service{Inst: make([]unit.Instance, 1), LastGen: was.LastGen, LastInv: was.LastInv}
-	e := &entry{counts: metrics.NewCounters()}
+	e := &entry{counts: metrics.NewCounters(), gone: make(chan struct{})}
 	e.Actor = m.actors.add(name, state, e.counts)
 	return e
 }
 
 // vanish lets go of a service that the configuration no longer names, and of which
-// nothing is left.
+// nothing is left. It is off the roster when all of it is gone, so that who bears
+// its name next shares nothing with it.
 func (m *Manager) vanish(name string) {
-	e, ok := m.leave(name)
-	if !ok {
-		return
-	}
-	e.Close()
 	m.doors.Set(name, nil)
 	m.runner.Pairs.Drop(name)
 	m.ledger.Forget(name)
@@ -114,5 +132,6 @@ func (m *Manager) vanish(name string) {
 	if err := m.o.Store.Delete(recordKey + name); err != nil {
 		m.log.Warn().Str("unit", name).Msg(err.Error())
 	}
+	m.leave(name)
 	m.log.Info().Str("unit", name).Msg("forgotten: the configuration no longer names it")
 }

@@ -34,6 +34,8 @@ type Actor struct {
 	failed string // the file of the build whose rollout last failed
 	fault  error  // why the last state could not be stored
 
+	over bool // it was removed, and nothing is left of it
+
 	shown shown
 }
 
@@ -53,11 +55,18 @@ func New(name string, state unit.Service, w World) *Actor {
 // Name is the unit's.
 func (a *Actor) Name() string { return a.name }
 
-// Run is the life of the actor, until Close.
+// Run is the life of the actor, until Close, or until its unit is over.
 func (a *Actor) Run() {
-	defer close(a.ended)
-	defer a.release()
-	for {
+	a.live()
+	a.release()
+	close(a.ended)
+	if a.over {
+		a.world.Vanish()
+	}
+}
+
+func (a *Actor) live() {
+	for !a.over {
 		select {
 		case <-a.quit:
 			return
@@ -135,7 +144,7 @@ func (a *Actor) do(f unit.Effect) {
 	case unit.Signal:
 		a.signal(f)
 	case unit.Vanish:
-		a.world.Vanish()
+		a.over = true
 	}
 }
 

@@ -33,7 +33,8 @@ type World struct {
 	Settle func(id unit.Invocation, atMost time.Duration)
 	// Changed is told what a step has changed, what was before, and what is now.
 	Changed func([]unit.Change, unit.Service, *View)
-	// Vanish says that the unit is over: it was removed, and nothing is left of it.
+	// Vanish says that the unit is over: it was removed, and nothing is left of it. It
+	// is the last that the actor does, when it takes nothing any more, so it may wait.
 	Vanish func()
 }
 
