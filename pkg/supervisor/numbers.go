@@ -113,11 +113,33 @@ func (n *numbers) begin(states map[string]unit.Service) {
 	}
 	written := n.written
 	n.mu.Unlock()
-	n.wake()
-	select {
-	case <-written:
-	case <-time.After(slowDisk):
+	late := time.After(slowDisk)
+	for range 2 { // a write that was in progress does not have them
+		n.wake()
+		select {
+		case <-written:
+		case <-late:
+			return
+		}
+		var done bool
+		if done, written = n.cover(states); done {
+			return
+		}
 	}
+}
+
+// cover says whether the disk has more than the numbers of states, or cannot be
+// written, and when it will next have more.
+func (n *numbers) cover(states map[string]unit.Service) (done bool, written chan struct{}) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for name, s := range states {
+		k := n.kept.Services[name]
+		if n.err == nil && (k.Gen <= s.LastGen || k.Inv <= s.LastInv) {
+			return false, n.written
+		}
+	}
+	return true, nil
 }
 
 // of is what is known of a service. It needs n.mu.
