@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,6 +31,7 @@ type numbers struct {
 
 	mu   sync.Mutex
 	used reserved // the last ones
+	gone []string // of them, services that are no more, as they went
 	kept reserved // what the file says
 	err  error    // why it could not be written
 
@@ -40,6 +42,7 @@ type numbers struct {
 type reserved struct {
 	Jobs     unit.JobID      `json:"jobs"`
 	Services map[string]mark `json:"services"`
+	Others   mark            `json:"others"` // of services that were forgotten: where one of which nothing is known begins
 }
 
 type mark struct {
@@ -54,7 +57,7 @@ const (
 	maxNumbers  = 4 << 20 // bytes
 	block       = 1000
 	jobBlock    = 1 << 20
-	maxGone     = 1 << 14 // services that are no more, whose numbers are kept
+	maxGone     = 1 << 13 // services that are no more, whose numbers are kept
 )
 
 // openNumbers reads what there is. What cannot be read counts as nothing.
@@ -66,7 +69,7 @@ func openNumbers(dir *safepath.Dir, fault func(error)) *numbers {
 	if n.kept.Services == nil {
 		n.kept.Services = map[string]mark{}
 	}
-	n.used = reserved{Jobs: n.kept.Jobs, Services: map[string]mark{}}
+	n.used = reserved{Jobs: n.kept.Jobs, Services: map[string]mark{}, Others: n.kept.Others}
 	go n.writeWhenDirty()
 	return n
 }
@@ -100,23 +103,74 @@ func (n *numbers) begin(states map[string]unit.Service) {
 	}
 	n.mu.Lock()
 	for name, s := range states {
-		was, known := n.used.Services[name]
-		if !known {
-			was = n.kept.Services[name]
-		}
+		was := n.of(name)
 		if s.LastInv == 0 || was.Unsure {
 			s.LastGen, s.LastInv = max(s.LastGen, was.Gen), max(s.LastInv, was.Inv)
 		}
 		states[name] = s
+		n.gone = slices.DeleteFunc(n.gone, func(gone string) bool { return gone == name })
 		n.used.Services[name] = mark{Gen: s.LastGen, Inv: s.LastInv}
 	}
 	written := n.written
 	n.mu.Unlock()
-	n.wake()
-	select {
-	case <-written:
-	case <-time.After(slowDisk):
+	late := time.After(slowDisk)
+	for range 2 { // a write that was in progress does not have them
+		n.wake()
+		select {
+		case <-written:
+		case <-late:
+			return
+		}
+		var done bool
+		if done, written = n.cover(states); done {
+			return
+		}
 	}
+}
+
+// cover says whether the disk has more than the numbers of states, or cannot be
+// written, and when it will next have more.
+func (n *numbers) cover(states map[string]unit.Service) (done bool, written chan struct{}) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for name, s := range states {
+		k := n.kept.Services[name]
+		if n.err == nil && (k.Gen <= s.LastGen || k.Inv <= s.LastInv) {
+			return false, n.written
+		}
+	}
+	return true, nil
+}
+
+// of is what is known of a service. It needs n.mu.
+func (n *numbers) of(name string) mark {
+	if was, known := n.used.Services[name]; known {
+		return was
+	}
+	if was, known := n.kept.Services[name]; known {
+		return was
+	}
+	return n.used.Others
+}
+
+// forget has the numbers of a service that is no more kept for as long as there are
+// not too many of them. Those of the others live on in one mark for all.
+func (n *numbers) forget(service string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !slices.Contains(n.gone, service) {
+		n.gone = append(n.gone, service)
+	}
+	if len(n.gone) > maxGone {
+		n.lump(n.used.Services[n.gone[0]])
+		delete(n.used.Services, n.gone[0])
+		n.gone = n.gone[1:]
+	}
+}
+
+// lump adds to the mark of all others. It needs n.mu.
+func (n *numbers) lump(m mark) {
+	n.used.Others.Gen, n.used.Others.Inv = max(n.used.Others.Gen, m.Gen), max(n.used.Others.Inv, m.Inv)
 }
 
 // slowDisk is how long somebody waits for new numbers to be on disk.
@@ -200,8 +254,11 @@ func (n *numbers) marks(more int, jobs unit.JobID) reserved {
 	for name, k := range n.kept.Services {
 		if len(r.Services) < maxGone {
 			r.Services[name] = k
+		} else {
+			n.lump(k)
 		}
 	}
+	r.Others = n.used.Others
 	for name, u := range n.used.Services {
 		r.Services[name] = mark{u.Gen + unit.Generation(more), u.Inv + unit.Invocation(more), u.Unsure && more > 0}
 	}

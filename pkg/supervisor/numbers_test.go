@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -89,4 +90,40 @@ func TestDamagedNumbersCountAsNone(t *testing.T) {
 	if s := begins(n); s.LastGen != 0 || d.faults != 1 {
 		t.Errorf("generation %d, %d faults told; want 0 and 1", s.LastGen, d.faults)
 	}
+}
+
+// Services that come and go leave no more than a bound, and still no number is used
+// again, here or after a crash.
+func TestNumbersOfServicesThatComeAndGo(t *testing.T) {
+	d := newDesk(t)
+	n := d.open()
+	all := map[string]unit.Service{}
+	for i := range maxGone + 500 {
+		all[fmt.Sprint("n", i)] = unit.Service{}
+	}
+	n.begin(all)
+	for i := range maxGone + 500 {
+		name := fmt.Sprint("n", i)
+		n.note(name, 7, 40)
+		n.forget(name)
+		n.forget(name)
+	}
+	if len(n.used.Services) > maxGone || len(n.gone) > maxGone {
+		t.Errorf("the numbers of %d services are kept", len(n.used.Services))
+	}
+	again := func(n *numbers, when string) {
+		t.Helper()
+		all := map[string]unit.Service{"n0": {}, fmt.Sprint("n", maxGone+499): {}}
+		n.begin(all)
+		for name, s := range all {
+			if s.LastGen < 7 || s.LastInv < 40 {
+				t.Errorf("%s: %s goes on after generation %d, invocation %d", when, name, s.LastGen, s.LastInv)
+			}
+		}
+	}
+	again(n, "here")
+	n.close(0)
+	m := d.open()
+	defer m.close(0)
+	again(m, "after that")
 }

@@ -128,6 +128,7 @@ func (m *Manager) vanish(name string) {
 	m.doors.Set(name, nil)
 	m.runner.Pairs.Drop(name)
 	m.ledger.Forget(name)
+	m.numbers.forget(name)
 	m.sinks.drop(name)
 	if err := m.o.Store.Delete(recordKey + name); err != nil {
 		m.log.Warn().Str("unit", name).Msg(err.Error())

@@ -3,6 +3,8 @@ package ledger
 import (
 	"context"
 	"iter"
+	"maps"
+	"slices"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
 )
@@ -39,7 +41,19 @@ func (l *Ledger) add(es ...ipc.Event) {
 			l.gone[e.Unit], l.gone[""] = e.Seq, e.Seq
 		}
 		l.ring = append([]ipc.Event(nil), l.ring[n:]...)
+		l.prune()
 	}
+}
+
+// prune keeps as many names as there may be events, those that had one last: a
+// unit that is no more can still be among what goes.
+func (j *journal) prune() {
+	if len(j.gone) <= keptEvents {
+		return
+	}
+	seqs := slices.Sorted(maps.Values(j.gone))
+	first := seqs[len(seqs)-keptEvents]
+	maps.DeleteFunc(j.gone, func(_ string, seq uint64) bool { return seq < first })
 }
 
 func (j *journal) rouse(unit string) {
@@ -51,14 +65,15 @@ func (j *journal) rouse(unit string) {
 
 // since returns the events after seq that are still there, those of one unit or
 // all (""), how many are not (of one unit: at most), the number up to which this
-// tells everything, and a channel that is closed when there are more.
+// tells everything, and if that is nothing, a channel that is closed when there are
+// more.
 func (l *Ledger) since(seq uint64, unit string) (es []ipc.Event, lost, upTo uint64, more <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.wake[unit] == nil {
-		l.wake[unit] = make(chan struct{})
-	}
 	if seq >= l.journal.last {
+		if l.wake[unit] == nil {
+			l.wake[unit] = make(chan struct{})
+		}
 		return nil, 0, seq, l.wake[unit]
 	}
 	first := l.journal.last - uint64(len(l.ring)) + 1
@@ -71,7 +86,7 @@ func (l *Ledger) since(seq uint64, unit string) (es []ipc.Event, lost, upTo uint
 	if gone := l.gone[unit]; gone > seq {
 		lost = gone - seq
 	}
-	return es, lost, l.journal.last, l.wake[unit]
+	return es, lost, l.journal.last, nil
 }
 
 // End is the number of the last event.
@@ -110,9 +125,11 @@ func (l *Ledger) Follow(ctx context.Context, seq uint64, unit string, quit <-cha
 	}
 }
 
-// Forget lets go of what is kept for a unit that is no more.
+// Forget lets go of what is kept for a unit that is no more. Who follows it waits
+// for one of that name.
 func (l *Ledger) Forget(unit string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.gone, unit)
+	l.rouse(unit)
 }

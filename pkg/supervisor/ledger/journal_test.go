@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -112,5 +113,25 @@ func TestAQuietUnitLosesNothing(t *testing.T) {
 	}
 	if fmt.Sprint(got) != "[event]" {
 		t.Errorf("it is told %v, want one event", got)
+	}
+}
+
+// Units that come and go leave no more than there may be events.
+func TestUnitsThatComeAndGoAreForgotten(t *testing.T) {
+	j := New("e", 0, World{})
+	for i := range 4 * keptEvents {
+		name := fmt.Sprint("n", i)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		for range j.Follow(ctx, j.End(), name, nil) {
+		}
+		j.add(ipc.Event{Unit: "api"}, ipc.Event{Unit: name})
+		j.Forget(name)
+	}
+	if len(j.gone) > keptEvents || len(j.wake) > 1 {
+		t.Errorf("%d names of units are kept, and %d are waited for", len(j.gone), len(j.wake))
+	}
+	if j.gone["api"] == 0 {
+		t.Error("what the unit has lost that is always there is not known")
 	}
 }
