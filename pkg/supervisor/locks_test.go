@@ -57,7 +57,7 @@ bake = "1ms"
 	for range 10 {
 		cycle()
 	}
-	if now := descriptors(t); len(now) > len(was) {
+	if now := descriptors(t); len(now) >= len(was)+10 { // one for each; a few are open for moments
 		t.Errorf("%d descriptors are open, %d were: %s\n%s", len(now), len(was), now, was)
 	}
 	if x, err := h.Status(nil); err != nil || len(x.Services) != 1 || len(x.Sockets) != 1 {
