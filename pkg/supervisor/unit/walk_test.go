@@ -23,22 +23,22 @@ func TestWalk(t *testing.T) {
 	t.Cleanup(func() { debug.SetGCPercent(gc) })
 	for _, w := range []world{
 		{name: "overlap, steered", n: 1, old: 2, waiters: 1, life: Life{Type: Notify, Overlap: true, Steer: true, Canary: 5, Restart: OnFailure, MaxDraining: 2}},
-		{name: "exec, start limit", n: 1, old: 2, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, Burst: 2, MaxDraining: 2}},
-		{name: "no overlap", n: 1, old: 2, waiters: 1, life: Life{Type: Notify, Restart: OnFailure, MaxDraining: 2}},
+		{name: "exec, start limit", n: 1, ends: true, old: 2, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, Burst: 2, MaxDraining: 2}},
+		{name: "no overlap", n: 1, ends: true, old: 2, waiters: 1, life: Life{Type: Notify, Restart: OnFailure, MaxDraining: 2}},
 		{name: "to no overlap and back", n: 1, old: 2, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, MaxDraining: 1}, mixed: true, sockets: true},
-		{name: "no restart, mixed kill mode", n: 1, old: 2, life: Life{Type: Exec, Overlap: true, Restart: No, MaxDraining: 1, KillMode: Mixed}},
+		{name: "no restart, mixed kill mode", n: 1, ends: true, old: 2, life: Life{Type: Exec, Overlap: true, Restart: No, MaxDraining: 1, KillMode: Mixed}},
 		{name: "watchdog and runtime", n: 1, old: 2, life: Life{Type: Notify, Overlap: true, Restart: Always, MaxDraining: 1, Watchdog: hour, Runtime: 2 * hour}},
-		{name: "oneshot", n: 1, old: 2, life: Life{Type: Oneshot, Restart: OnFailure, MaxDraining: 1}},
-		{name: "oneshot that remains, overlap", n: 1, old: 2, life: Life{Type: Oneshot, RemainAfterExit: true, Overlap: true, Restart: No, MaxDraining: 1}},
+		{name: "oneshot", n: 1, ends: true, old: 2, life: Life{Type: Oneshot, Restart: OnFailure, MaxDraining: 1}},
+		{name: "oneshot that remains, overlap", n: 1, ends: true, old: 2, life: Life{Type: Oneshot, RemainAfterExit: true, Overlap: true, Restart: No, MaxDraining: 1}},
 		{name: "two instances", n: 2, old: 1, sample: 23, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, MaxDraining: 1}, lazy: true},
 		{name: "two at once, steered", n: 2, old: 1, sample: 23, life: Life{Type: Exec, Overlap: true, Steer: true, Surge: 2, Restart: OnFailure, MaxDraining: 1}, lazy: true},
 		{name: "one or two", n: 1, old: 1, sample: 23, scale: 2, sockets: true, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, MaxDraining: 1}, lazy: true},
 		{name: "broken, steered", n: 1, old: 1, sockets: true, breaks: true, lazy: true, life: Life{Type: Notify, Overlap: true, Steer: true, Restart: OnFailure, MaxDraining: 1}},
-		{name: "broken, no overlap", n: 1, old: 1, sockets: true, own: true, breaks: true, life: Life{Type: Exec, Restart: No, MaxDraining: 1}},
-		{name: "two, broken", n: 2, old: 1, sample: 101, sockets: true, breaks: true, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, MaxDraining: 1}, lazy: true},
-		{name: "who asked when", n: 1, old: 1, waiters: 2, aged: true, lazy: true, life: Life{Type: Exec, Overlap: true, Restart: No, MaxDraining: 1}},
-		{name: "removed", n: 1, old: 1, sockets: true, removes: true, life: Life{Type: Notify, Overlap: true, Restart: OnFailure, MaxDraining: 1}},
-		{name: "removed, no overlap", n: 1, old: 1, sockets: true, own: true, removes: true, life: Life{Type: Exec, Restart: Always, MaxDraining: 1}},
+		{name: "broken, no overlap", n: 1, ends: true, old: 1, sockets: true, own: true, breaks: true, life: Life{Type: Exec, Restart: No, MaxDraining: 1}},
+		{name: "two, broken", n: 2, old: 1, most: 4000, sample: 101, sockets: true, breaks: true, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, MaxDraining: 1}, lazy: true},
+		{name: "who asked when", n: 1, ends: true, old: 1, waiters: 2, aged: true, lazy: true, life: Life{Type: Exec, Overlap: true, Restart: No, MaxDraining: 1}},
+		{name: "removed", n: 1, ends: true, old: 1, sockets: true, removes: true, life: Life{Type: Notify, Overlap: true, Restart: OnFailure, MaxDraining: 1}},
+		{name: "removed, no overlap", n: 1, ends: true, old: 1, sockets: true, own: true, removes: true, life: Life{Type: Exec, Restart: Always, MaxDraining: 1}},
 		{name: "two, no overlap", n: 2, old: 2, sample: 23, life: Life{Type: Exec, Restart: OnFailure, MaxDraining: 1}, lazy: true},
 	} {
 		t.Run(w.name, func(t *testing.T) {
@@ -64,6 +64,7 @@ type world struct {
 	n       int
 	old     int  // states with more are checked, but nothing is tried in them
 	waiters int  // how many may join a job
+	most    int  // the nearest states only; 0: all
 	sample  int  // run the endings from each such state only
 	scale   int  // how many instances may be asked for; 0: nobody asks
 	lazy    bool // leave out what the walks of one instance have tried in full
@@ -71,6 +72,7 @@ type world struct {
 	sockets bool // one that all instances share
 	own     bool // one for each, as well
 	breaks  bool // sockets die
+	ends    bool // supervisord ends; elsewhere that is looked at as an ending only
 	aged    bool // whose build is too old for whom is looked at
 	removes bool // daemon-reload no longer names it, or does again
 	life    Life
@@ -100,7 +102,10 @@ func (w *world) walk() {
 	todo, transitions := []Service{first}, 0
 	for i := 0; i < len(todo) && w.fails < 1; i++ {
 		s := todo[i]
-		if i > 100_000<<*deep {
+		if w.most > 0 && i == w.most<<*deep {
+			break
+		}
+		if i > 200_000<<*deep {
 			w.Fatalf("a small world has no end: %v", w.key(s))
 		}
 		w.events(s, func(s Service, e Event) {
@@ -124,7 +129,7 @@ func (w *world) walk() {
 			}
 		})
 		if i%max(w.sample, 1) == 0 {
-			w.endings(s)
+			w.endings(s, i%(7*max(w.sample, 1)) == 0)
 		}
 	}
 	w.Logf("%d states, %d transitions, up to %d Old", len(todo), transitions, w.old)
@@ -153,7 +158,8 @@ func (w *world) events(s Service, f func(Service, Event)) {
 		}
 	}
 	for _, v := range []Verb{Start, Stop, Restart, Reload, End} {
-		if w.patient(s, v) && !(w.lazy && !w.aged && (v == Restart || v == End)) {
+		skip := w.lazy && !w.aged && v == Restart || v == End && !w.ends
+		if w.patient(s, v) && !skip {
 			for _, spec := range w.specs {
 				f(s, asks(latest, v, spec, 0))
 			}
@@ -306,38 +312,55 @@ func (w *world) check(s Service, e Event, to Service, effects []Effect) {
 	}
 }
 
-// endings: whatever has happened, these come out right.
-func (w *world) endings(s Service) {
+// An ending is what is tried in a state, in a good world or in a bad one, and how
+// that comes out.
+type ending struct {
+	what string
+	e    Event
+	good bool
+	ok   func(Service) bool
+}
+
+// endings: whatever has happened, these come out right. Those that begin like one
+// of the others are for fewer states.
+func (w *world) endings(s Service, more bool) {
 	stop := asks(latest, Stop, nil, 0)
 	var all []Invocation
 	for p := range s.Procs() {
 		all = append(all, p.ID)
 	}
-	for _, e := range []struct {
-		what string
-		e    Event
-		good bool
-		ok   func(Service) bool
-	}{
+	idle := func(s Service) bool { return s.Job.ID == 0 }
+	list := []ending{
 		{"stop ends down", stop, true, isDown},
 		{"stop and start end in one build", stop, true, w.oneBuild},
-		{"stop ends, also when nothing goes", stop, false, func(s Service) bool { return s.Job.ID == 0 }},
-		{"the end ends down", asks(latest, End, nil, 0), true, func(s Service) bool { return isDown(s) && s.Want == Ended }},
-		{"the end ends, also when nothing goes", asks(latest, End, nil, 0), false, func(s Service) bool { return s.Job.ID == 0 }},
-		{"what is removed goes on, or vanishes", Named{false}, true, func(s Service) bool { return w.oneMain(s) || s.vanished() }},
-		{"what broke is replaced", Broken{"http", all}, true, w.noneRuined},
-		{"jobs end in a good world", Gone{1 << 40}, true, func(s Service) bool { return s.Job.ID == 0 }},
-		{"jobs end in a bad world", Gone{1 << 40}, false, func(s Service) bool { return s.Job.ID == 0 }},
+		{"stop ends, also when nothing goes", stop, false, idle},
+		{"jobs end in a good world", Gone{1 << 40}, true, idle},
+		{"jobs end in a bad world", Gone{1 << 40}, false, idle},
 		{"left alone, it ends in one Main an instance", Gone{1 << 40}, true, w.oneMain},
 		{"adopted, it ends in one Main an instance", Found{all}, true, w.oneMain},
-		{"what broke is replaced, also when nothing goes", Broken{"http", all}, false, func(s Service) bool { return s.Job.ID == 0 }},
 		{"adopted without processes, it ends in one Main an instance", Found{}, true, w.oneMain},
-	} {
+	}
+	if more {
+		list = append(list, w.rarer(all)...)
+	}
+	for _, e := range list {
 		end, _ := Step(s, now, e.e)
 		end = drive(end, e.good)
 		if !e.ok(end) {
 			w.fail(s, e.e, end, nil, e.what)
 		}
+	}
+}
+
+func (w *world) rarer(all []Invocation) []ending {
+	end, broken := asks(latest, End, nil, 0), Broken{"http", all}
+	idle := func(s Service) bool { return s.Job.ID == 0 }
+	return []ending{
+		{"the end ends down", end, true, func(s Service) bool { return isDown(s) && s.Want == Ended }},
+		{"the end ends, also when nothing goes", end, false, idle},
+		{"what is removed goes on, or vanishes", Named{false}, true, func(s Service) bool { return w.oneMain(s) || s.vanished() }},
+		{"what broke is replaced", broken, true, w.noneRuined},
+		{"what broke is replaced, also when nothing goes", broken, false, idle},
 	}
 }
 
