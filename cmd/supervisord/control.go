@@ -38,6 +38,7 @@ func (d *assembly) mend() {
 	err := d.store.Mend()
 	var bound bool
 	if err == nil {
+		d.manager.RenewNotify()
 		bound, err = d.bindControl()
 	}
 	if err != nil {

@@ -159,3 +159,15 @@ func (m *Manager) Reopen() {
 		}
 	})
 }
+
+// RenewNotify binds again what somebody has removed of the sockets on which services say
+// that they are alive. The runtime directory must be there.
+func (m *Manager) RenewNotify() {
+	m.runner.RenewNotify(func(name string, err error) {
+		if err != nil {
+			m.log.Error().Str("unit", name).Msg(err.Error())
+			return
+		}
+		m.log.Warn().Str("unit", name).Msg("somebody has removed its notify socket: bound it again")
+	})
+}

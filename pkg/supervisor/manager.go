@@ -41,6 +41,9 @@ type Options struct {
 	// Reload reads the configuration's files anew.
 	Reload  func() (*config.Config, []config.Problem)
 	Version string
+	// Sole: every child of this program that nobody here has started is reaped, see
+	// [process.Options].
+	Sole bool
 }
 
 // A Manager runs services. Its methods are safe for use by several goroutines.

@@ -82,7 +82,7 @@ func newEpoch() string {
 }
 
 func (m *Manager) makeRunner() error {
-	launcher, err := process.NewLauncher(process.Options{RuntimeDirectory: m.o.Store.Runtime().Path()})
+	launcher, err := process.NewLauncher(process.Options{RuntimeDirectory: m.o.Store.Runtime().Path(), Sole: m.o.Sole})
 	if err != nil {
 		return err
 	}

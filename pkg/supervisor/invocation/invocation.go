@@ -238,6 +238,7 @@ func (i *Invocation) listen(t *process.Task) (err error) {
 		Refused: func(reason string, pid int, uid uint32) { i.r.Refused(i.order.Spec.Name, reason, pid, uid) },
 	})
 	if err == nil {
+		i.r.listens(i.notify, i.order.Spec.Name)
 		t.Env = append(t.Env, "NOTIFY_SOCKET="+i.notify.Path())
 	}
 	return err
@@ -282,7 +283,7 @@ func (i *Invocation) close() {
 		i.output.Finish()
 	}
 	if i.notify != nil {
-		i.notify.Close()
+		i.r.closeNotify(i.notify)
 	}
 }
 
@@ -290,7 +291,7 @@ func (i *Invocation) close() {
 // as long as somebody is there to write it, or that would wait for ever.
 func (i *Invocation) release() {
 	if i.notify != nil {
-		i.notify.Close()
+		i.r.closeNotify(i.notify)
 	}
 	go func() {
 		i.process.WaitGone(context.Background())

@@ -3,11 +3,13 @@ package invocation
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"time"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/doors"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/logs"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/notify"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/process"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/safepath"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
@@ -30,6 +32,39 @@ type Runner struct {
 
 	places places
 	going  sync.WaitGroup
+
+	mu        sync.Mutex
+	listening map[*notify.Socket]string // of which service
+}
+
+// RenewNotify binds the notify sockets again that somebody has removed, and tells which
+// services they are of, or why it cannot. The directory must be there.
+func (r *Runner) RenewNotify(tell func(service string, err error)) {
+	r.mu.Lock()
+	all := maps.Clone(r.listening)
+	r.mu.Unlock()
+	for s, service := range all {
+		if renewed, err := s.Renew(); renewed || err != nil {
+			tell(service, err)
+		}
+	}
+}
+
+func (r *Runner) listens(s *notify.Socket, service string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.listening == nil {
+		r.listening = map[*notify.Socket]string{}
+	}
+	r.listening[s] = service
+}
+
+// closeNotify is for a socket of which nobody is to be heard any more.
+func (r *Runner) closeNotify(s *notify.Socket) {
+	r.mu.Lock()
+	delete(r.listening, s)
+	r.mu.Unlock()
+	s.Close()
 }
 
 // Go runs f in the background, and counts it as a part of an invocation.

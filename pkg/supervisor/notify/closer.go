@@ -105,9 +105,12 @@ func (s *Socket) takeNoMore() {
 	if !s.o.Open {
 		return
 	}
-	s.raw.Control(func(fd uintptr) {
-		if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 0) == nil {
-			s.most = manyFDs
-		}
-	})
+	s.deaf.Store(true)
+	for _, p := range s.ports() {
+		p.raw.Control(func(fd uintptr) {
+			if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 0) == nil {
+				s.most = manyFDs
+			}
+		})
+	}
 }

@@ -21,19 +21,17 @@
 // descriptors that block whoever closes them, so those are closed by goroutines
 // of their own (see closer). Nothing that it sends delays another socket.
 //
+// The socket's path is found anew for each message, as sd_notify(3) does that. Where
+// somebody has removed it, [Socket.Renew] makes it again.
+//
 // No goroutine that waits for a datagram holds a thread or a buffer.
 package notify
 
 import (
-	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/safepath"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
@@ -76,8 +74,6 @@ type Socket struct {
 	name string
 	o    Options
 
-	file *os.File
-	raw  syscall.RawConn
 	gone chan struct{} // closed by Close
 	over chan struct{} // closed when the reader has ended, or never will begin
 
@@ -92,7 +88,12 @@ type Socket struct {
 	main   atomic.Int64
 	member Member // set by Start, before the reader begins
 
+	deaf     atomic.Bool // no more descriptors are taken, see takeNoMore
+	renewing sync.Mutex  // held while the path is looked at, and bound
+
 	mu       sync.Mutex // held for moments
+	now      *port      // where the path leads, as far as we know
+	former   []*port    // bound before; what is queued there comes first
 	started  bool
 	closed   bool
 	dropped  map[string]uint64
@@ -111,15 +112,9 @@ func Listen(dir *safepath.Dir, name string, o Options) (*Socket, error) {
 	if len(s.Path()) > maxPath {
 		return nil, fmt.Errorf("cannot listen on %s: the path has more than %d bytes; a shorter runtime_directory would do", s.Path(), maxPath)
 	}
-	fd, err := s.bind()
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen on %s: %w", s.Path(), err)
-	}
-	s.file = os.NewFile(uintptr(fd), s.Path())
-	if s.raw, err = s.file.SyscallConn(); err != nil {
-		s.file.Close()
-		dir.Remove(name)
-		return nil, fmt.Errorf("cannot listen on %s: %w", s.Path(), err)
+	var err error
+	if s.now, err = s.bind(); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
@@ -138,65 +133,6 @@ func (s *Socket) Start(main int, member Member) {
 	}
 	s.started, s.member = true, member
 	go s.read()
-}
-
-// bind makes the socket. Its inode is born with mode 0 and gets group and mode
-// by a descriptor, so nobody can connect before it is as it should be.
-func (s *Socket) bind() (int, error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, err
-	}
-	if s.o.Open {
-		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSPIDFD, 1) // fails before Linux 6.5: see belongs
-	}
-	err = errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1), unix.Fchmod(fd, 0))
-	if err == nil {
-		err = s.bindName(fd)
-	}
-	if err == nil {
-		if err = s.open(); err != nil {
-			s.dir.Remove(s.name)
-		}
-	}
-	if err != nil {
-		unix.Close(fd)
-		return -1, err
-	}
-	return fd, nil
-}
-
-// bindName takes the name, also from a supervisord that was killed: the
-// directory is locked, so no living one has it.
-func (s *Socket) bindName(fd int) error {
-	at := &unix.SockaddrUnix{Name: s.dir.ProcName(s.name)}
-	err := unix.Bind(fd, at)
-	if err != unix.EADDRINUSE {
-		return err
-	}
-	if err := s.dir.Remove(s.name); err != nil {
-		return err
-	}
-	return unix.Bind(fd, at)
-}
-
-// open lets in whom the options name.
-func (s *Socket) open() error {
-	fd, err := unix.Openat(s.dir.FD(), s.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	if s.o.Open {
-		return safepath.Chmod(fd, 0o666)
-	}
-	if s.o.GID < 0 {
-		return safepath.Chmod(fd, 0o600)
-	}
-	if err := safepath.Chown(fd, -1, s.o.GID); err != nil {
-		return err
-	}
-	return safepath.Chmod(fd, 0o660)
 }
 
 // Path is what $NOTIFY_SOCKET must be.
@@ -229,8 +165,9 @@ func (s *Socket) Close() error {
 		return nil
 	}
 	err := s.dir.Remove(s.name)
-	// What is still queued may hold descriptors whose close blocks.
-	go s.file.Close()
+	for _, p := range s.ports() {
+		p.close()
+	}
 	return err
 }
 

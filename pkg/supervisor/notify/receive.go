@@ -60,9 +60,11 @@ func (s *Socket) read() {
 	}
 }
 
-// wait parks until there is a datagram, and says whether the socket is still there.
+// wait parks until there may be a datagram, and says whether the socket is still
+// there.
 func (s *Socket) wait() bool {
-	return s.raw.Read(func(fd uintptr) bool { return readable(int(fd)) }) == nil
+	p, last := s.port()
+	return !last || p.raw.Read(func(fd uintptr) bool { return readable(int(fd)) }) == nil || s.receives()
 }
 
 // some reads as much as the budget has, and says how long to leave the socket
@@ -151,10 +153,7 @@ func (s *Socket) next() error {
 func (s *Socket) receive() (m Message, from sender, dropped, err error) {
 	f := frames.Get().(*frame)
 	defer frames.Put(f)
-	var n, cn, flags int
-	if e := s.raw.Control(func(fd uintptr) { n, cn, flags, err = recvmsg(int(fd), f) }); e != nil {
-		err = unix.EBADF
-	}
+	n, cn, flags, err := s.dequeue(f)
 	if err != nil {
 		return m, from, nil, err
 	}
@@ -165,6 +164,21 @@ func (s *Socket) receive() (m Message, from sender, dropped, err error) {
 	}
 	s.closer.close(fds)
 	return m, from, dropped, nil
+}
+
+// dequeue receives from the port that has been there longest, and lets go of a former
+// one that is empty.
+func (s *Socket) dequeue(f *frame) (n, cn, flags int, err error) {
+	for {
+		p, last := s.port()
+		if e := p.raw.Control(func(fd uintptr) { n, cn, flags, err = recvmsg(int(fd), f) }); e != nil {
+			err = unix.EBADF
+		}
+		if last || err != unix.EAGAIN {
+			return n, cn, flags, err
+		}
+		s.retire(p)
+	}
 }
 
 func (s *Socket) deliver(m Message) {

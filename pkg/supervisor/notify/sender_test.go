@@ -147,7 +147,7 @@ func TestRefusalsAreBounded(t *testing.T) {
 func TestStrangersStuckDescriptorsDoNotSilence(t *testing.T) {
 	h := listen(t, Options{GID: -1, Access: unit.NotifyAll, Open: true})
 	supported := false
-	h.raw.Control(func(fd uintptr) {
+	h.now.raw.Control(func(fd uintptr) {
 		_, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSRIGHTS)
 		supported = err == nil
 	})

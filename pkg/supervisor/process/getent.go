@@ -128,11 +128,10 @@ func askGetent(ctx context.Context, database, key string) (string, error) {
 	}
 	select {
 	case getents <- struct{}{}:
-		defer func() { <-getents }()
 	case <-ctx.Done():
 		return "", &getentError{ctx.Err()}
 	}
-	text, exit, err := runGetent(ctx, path, database, key)
+	text, exit, err := runGetent(ctx, []string{path, database, key}, func() { <-getents })
 	const notFound = 2 // "one or more supplied key could not be found in the database"
 	switch {
 	case ctx.Err() != nil:
@@ -167,35 +166,46 @@ func findGetent() string {
 
 // runGetent runs it until ctx ends: in a process group of its own, so that no key
 // of a terminal ends it, and in our session, so that no reaper takes it for an
-// orphan. key begins with a letter or a digit.
-func runGetent(ctx context.Context, path, database, key string) (string, unit.Exit, error) {
+// orphan. The key begins with a letter or a digit. gone is called when nothing is left
+// of it, which may be later: one that waits for a disk cannot even be killed.
+func runGetent(ctx context.Context, argv []string, gone func()) (string, unit.Exit, error) {
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		gone()
 		return "", unit.Exit{}, err
 	}
 	unix.SetNonblock(pipe[0], true) // the flag is each end's own
 	r := os.NewFile(uintptr(pipe[0]), "getent")
 	defer r.Close()
-	p, pid, err := startGetent([]string{path, database, key}, pipe[1])
+	p, pid, err := startGetent(argv, pipe[1])
 	unix.Close(pipe[1])
 	if err != nil {
+		gone()
 		return "", unit.Exit{}, err
 	}
-	defer p.close()
-	defer own.reaped(pid)
-	stop := context.AfterFunc(ctx, func() {
-		r.SetReadDeadline(time.Unix(1, 0))
-		p.signal(unix.SIGKILL)
-	})
-	defer stop()
+	ended := make(chan unit.Exit, 1)
+	go func() {
+		defer gone()
+		ended <- p.status(false)
+		own.reaped(pid)
+		p.close()
+	}()
+	defer context.AfterFunc(ctx, func() { r.SetReadDeadline(time.Unix(1, 0)) })()
 	text, err := io.ReadAll(io.LimitReader(r, maxAnswer+1))
 	if len(text) > maxAnswer {
 		err = fmt.Errorf("it says more than %d bytes", maxAnswer)
 	}
 	if err != nil {
 		p.signal(unix.SIGKILL)
+		return "", unit.Exit{}, err
 	}
-	return string(text), p.status(false), err
+	select {
+	case exit := <-ended:
+		return string(text), exit, nil
+	case <-ctx.Done():
+		p.signal(unix.SIGKILL)
+		return "", unit.Exit{}, ctx.Err()
+	}
 }
 
 // startGetent starts it with the write end as its output.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -125,9 +126,14 @@ func TestGetentThatMisbehaves(t *testing.T) {
 		os.WriteFile(path, []byte("#!/bin/sh\n"+text), 0o755)
 		return path
 	}
+	run := func(ctx context.Context, path string) (string, unit.Exit, error) {
+		gone := make(chan struct{})
+		defer func() { <-gone }()
+		return runGetent(ctx, []string{path, "passwd", "u"}, func() { close(gone) })
+	}
 	files := openFDs(t)
 	t.Run("answers", func(t *testing.T) {
-		text, exit, err := runGetent(t.Context(), script(`echo "$1:$2"; env | grep -v ^PWD= >&2; read x; echo "$x"`), "passwd", "u")
+		text, exit, err := run(t.Context(), script(`echo "$1:$2"; env | grep -v ^PWD= >&2; read x; echo "$x"`))
 		if text != "passwd:u\n\n" || err != nil || exit != (unit.Exit{Kind: unit.ByStatus}) {
 			t.Errorf("got %q, %+v, %v", text, exit, err)
 		}
@@ -136,17 +142,17 @@ func TestGetentThatMisbehaves(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		path := script(`echo half; kill -STOP $$; sleep 1000`)
 		cancel()
-		if _, _, err := runGetent(ctx, path, "passwd", "u"); err == nil {
+		if _, _, err := run(ctx, path); err == nil {
 			t.Error("it says nothing of it")
 		}
 	})
 	t.Run("says too much", func(t *testing.T) {
-		if _, _, err := runGetent(t.Context(), script(`while echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; do :; done 2>/dev/null`), "passwd", "u"); err == nil || !strings.Contains(err.Error(), "more than") {
+		if _, _, err := run(t.Context(), script(`while echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; do :; done 2>/dev/null`)); err == nil || !strings.Contains(err.Error(), "more than") {
 			t.Errorf("got %v", err)
 		}
 	})
 	t.Run("is not executable", func(t *testing.T) {
-		if _, _, err := runGetent(t.Context(), "/no/such", "passwd", "u"); !errors.Is(err, os.ErrNotExist) {
+		if _, _, err := run(t.Context(), "/no/such"); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -172,4 +178,43 @@ func TestRealGetent(t *testing.T) {
 	if err != nil || !strings.HasPrefix(text, "daemon") {
 		t.Errorf("got %q, %v", text, err)
 	}
+}
+
+// One that waits for a disk cannot be killed, and is not waited for. Its place is taken
+// until it is gone.
+func TestGetentThatCannotBeKilled(t *testing.T) {
+	needsRoot(t)
+	freezer, err := os.MkdirTemp("/sys/fs/cgroup/freezer", "getent")
+	if err != nil {
+		t.Skip("needs the freezer of cgroup v1, from which nothing can be killed: ", err)
+	}
+	defer os.Remove(freezer)
+	path := filepath.Join(t.TempDir(), "getent")
+	text := "#!/bin/sh\necho $$ > " + freezer + "/cgroup.procs\nexec >&-\necho FROZEN > " + freezer + "/freezer.state\nsleep 100\n"
+	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	gone, answered := make(chan struct{}), make(chan error)
+	go func() {
+		_, _, err := runGetent(ctx, []string{path, "passwd", "u"}, func() { close(gone) })
+		answered <- err
+	}()
+	eventually(t, "it is frozen", func() bool {
+		state, _ := os.ReadFile(freezer + "/freezer.state")
+		return string(state) == "FROZEN\n"
+	})
+	cancel()
+	late := time.AfterFunc(20*time.Second, func() { os.WriteFile(freezer+"/freezer.state", []byte("THAWED"), 0) })
+	if err := <-answered; !errors.Is(err, context.Canceled) || !late.Stop() {
+		t.Errorf("it was waited for: %v", err)
+	}
+	select {
+	case <-gone:
+		t.Error("its place is free, and it is still there")
+	default:
+	}
+	os.WriteFile(freezer+"/freezer.state", []byte("THAWED"), 0)
+	<-gone
+	eventually(t, "nothing is left of it", func() bool { return os.Remove(freezer) == nil })
 }

@@ -21,6 +21,11 @@ type Options struct {
 	RuntimeDirectory string        // names the cgroups: two supervisords never share one
 	OnStray          func(pid int) // an orphan that nobody here has started was reaped; may be nil
 	NoCgroups        bool          // track processes by their session, also where cgroups could be had
+
+	// Sole says that nothing else in this program starts processes or waits for them.
+	// Then every child that has ended is reaped, including those that the program had
+	// when it was executed, and what ends in our own session while we are PID 1.
+	Sole bool
 }
 
 // A Launcher starts processes. There is one in a program, since the orphans of
@@ -43,7 +48,8 @@ const firstHigh = 10
 
 // NewLauncher prepares to start processes and makes us the parent of all orphans
 // below. Only such a launcher should start processes in this program from then
-// on: it reaps what it does not know, unless that is in our own session.
+// on: it reaps what it does not know, unless that is in our own session and another
+// part of the program may wait for it (see Options.Sole).
 func NewLauncher(o Options) (*Launcher, error) {
 	self, err := openHigh("/proc/self/exe", unix.O_PATH)
 	if err != nil {
@@ -60,7 +66,7 @@ func NewLauncher(o Options) (*Launcher, error) {
 		return nil, err
 	}
 	l.findCgroups(o)
-	l.reaper = newReaper(o.OnStray)
+	l.reaper = newReaper(o)
 	return l, nil
 }
 

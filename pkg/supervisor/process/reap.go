@@ -13,17 +13,20 @@ import (
 // because we are a subreaper, or PID 1. Our own it leaves to those who hold their
 // pidfds, also while they are only being started and nobody knows their numbers:
 // they are in our session before they are in their own, and no orphan of an
-// invocation ever is.
+// invocation ever is. What else is in our session is reaped only where nobody in the
+// program can be waiting for it.
 type reaper struct {
 	stray func(pid int)  // may be nil
+	sole  bool           // see Options.Sole
 	kick  chan os.Signal // a child has ended, or a start
 	quit  chan struct{}
 	done  chan struct{}
 }
 
-func newReaper(stray func(int)) *reaper {
-	r := &reaper{stray: stray, kick: make(chan os.Signal, 1), quit: make(chan struct{}), done: make(chan struct{})}
+func newReaper(o Options) *reaper {
+	r := &reaper{stray: o.OnStray, sole: o.Sole, kick: make(chan os.Signal, 1), quit: make(chan struct{}), done: make(chan struct{})}
 	signal.Notify(r.kick, syscall.SIGCHLD)
+	r.look() // for those that ended before
 	go r.run()
 	return r
 }
@@ -65,7 +68,7 @@ func (r *reaper) sweep() {
 		if own.has(pid) { // there may be thousands
 			continue
 		}
-		if s, err := readStat(pid); err == nil && s.state == 'Z' && own.leaves(s) && reap(pid) && r.stray != nil {
+		if s, err := readStat(pid); err == nil && s.state == 'Z' && own.leaves(s, r.sole) && reap(pid) && r.stray != nil {
 			r.stray(pid)
 		}
 	}
@@ -124,18 +127,19 @@ func (r *register) has(pid int) bool {
 
 // leaves says whether a child of ours that has ended is for the reaper. One with
 // a session of its own may be ours and only just started; then the end of its
-// start brings the next look.
-func (r *register) leaves(s stat) bool {
+// start brings the next look. sole: so is one in our session.
+func (r *register) leaves(s stat, sole bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	ours := s.session == ownSession()
 	switch {
-	case r.pids[s.pid] > 0:
+	case r.pids[s.pid] > 0, ours && !sole:
 		return false
-	case s.session == s.pid && r.starting > 0:
+	case r.starting > 0 && (ours || s.session == s.pid):
 		r.unsure = true
 		return false
 	}
-	return s.session != ownSession()
+	return true
 }
 
 // orphan says whether a living child of ours has come to us and was not started

@@ -81,6 +81,13 @@ func (s *Store) whole() error {
 	return err
 }
 
+// inIt lists the directories in the runtime directory.
+func (s *Store) inIt() []sub {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.subs
+}
+
 func (s *Store) isWhole() bool {
 	s.mu.Lock()
 	lock, subs := s.lock, s.subs
@@ -150,10 +157,7 @@ func (s *Store) reopen() (*safepath.Dir, error) {
 }
 
 func (s *Store) remakeSubs() error {
-	s.mu.Lock()
-	subs := s.subs
-	s.mu.Unlock()
-	for _, x := range subs {
+	for _, x := range s.inIt() {
 		if s.runtime.Has(x.name, x.dir) {
 			continue
 		}

@@ -37,18 +37,21 @@ const (
 	above  place = iota // the nearest one above that is there
 	itself              // the runtime directory
 	states              // of the values
+	others              // what else is in it
 )
 
 const (
 	gone = unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_ONLYDIR
 	come = unix.IN_CREATE | unix.IN_MOVED_TO
+	self = unix.IN_DELETE_SELF | unix.IN_MOVE_SELF // where the one above cannot be read
 )
 
 // Watch calls lost, from a goroutine of its own, soon after something was removed
 // from the runtime directory, or after a call of the store had to make it again. It
 // must not wait. What it should do is [Store.Mend], and the same for what others
-// have put there. stop ends it. An error means that only the store's own calls
-// notice what is missing.
+// have put there. They may have removed it themselves: that is not told apart. stop
+// ends it. An error means that only the store's own calls notice all that is missing;
+// stop is to be called all the same.
 func (s *Store) Watch(lost func()) (stop func(), err error) {
 	s.lost.Store(&lost)
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
@@ -57,19 +60,20 @@ func (s *Store) Watch(lost func()) (stop func(), err error) {
 	}
 	w := &watch{s: s, file: os.NewFile(uintptr(fd), "inotify"), fd: fd, over: make(chan struct{}), at: map[int]place{}}
 	s.watch.Store(w)
-	w.arm()
+	if err = w.arm(); err != nil {
+		err = fmt.Errorf("cannot watch %s: %w", s.runtime.Path(), err)
+	}
 	go w.read(lost)
-	return w.stop, nil
+	return w.stop, err
 }
 
 func (w *watch) stop() {
 	w.s.watch.Store(nil)
-	w.file.SetReadDeadline(time.Unix(1, 0))
-	<-w.over
 	w.mu.Lock() // nobody arms it
-	defer w.mu.Unlock()
 	w.file.Close()
 	w.fd = -1
+	w.mu.Unlock()
+	<-w.over
 }
 
 // arm is for a directory that may be another one now.
@@ -79,31 +83,49 @@ func (s *Store) arm() {
 	}
 }
 
-// arm watches the directories that are there now, and no others.
-func (w *watch) arm() {
+// arm watches the directories that are there now, and no others. The error is what
+// it could not watch.
+func (w *watch) arm() (failed error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.fd < 0 {
-		return
+		return nil
 	}
 	at := map[int]place{}
-	add := func(path string, p place, mask uint32) bool {
+	add := func(path string, p place, mask uint32) error {
 		wd, err := unix.InotifyAddWatch(w.fd, path, mask)
 		if err == nil {
 			at[wd] = p
 		}
-		return err == nil
+		return err
 	}
-	for dir := filepath.Dir(w.s.runtime.Path()); !add(dir, above, gone|come) && dir != "/"; dir = filepath.Dir(dir) {
+	failed = w.armAbove(add)
+	for _, x := range w.s.inIt() {
+		// In that of the values a rename is how they get there.
+		p, mask := states, uint32(unix.IN_DELETE|unix.IN_ONLYDIR)
+		if x.dir != w.s.state {
+			p, mask = others, gone
+		}
+		failed = errors.Join(failed, add(inode(x.dir.FD()), p, mask))
 	}
-	add(inode(w.s.runtime.FD()), itself, gone)
-	add(inode(w.s.state.FD()), states, unix.IN_DELETE|unix.IN_ONLYDIR) // a rename is how a value gets there
+	failed = errors.Join(failed, add(inode(w.s.runtime.FD()), itself, gone|self))
 	for wd := range w.at {
 		if _, still := at[wd]; !still {
 			unix.InotifyRmWatch(w.fd, uint32(wd))
 		}
 	}
 	w.at = at
+	return failed
+}
+
+// armAbove watches the nearest directory above that is there. One that cannot be read
+// cannot be watched; then the one above that is better than nothing.
+func (w *watch) armAbove(add func(string, place, uint32) error) (err error) {
+	for dir := filepath.Dir(w.s.runtime.Path()); ; dir = filepath.Dir(dir) {
+		if err = add(dir, above, gone|come); err == nil || err == unix.ENOSPC || dir == "/" {
+			return err
+		}
+	}
 }
 
 func inode(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
@@ -117,7 +139,7 @@ func (w *watch) read(lost func()) {
 	for {
 		n, err := w.file.Read(events[:])
 		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded) && waiting && w.s.watch.Load() == w:
+		case errors.Is(err, os.ErrDeadlineExceeded) && waiting:
 			waiting = false
 			w.file.SetReadDeadline(time.Time{})
 			w.arm()
