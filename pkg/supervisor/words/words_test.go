@@ -55,6 +55,8 @@ func after(acts []any, more ...any) []any { return append(append([]any{}, acts..
 
 var tales = []tale{
 	{name: "start and stop", acts: after(up, stop, exits(1, 0), isGone(1))},
+	{name: "stop of all but the main process by SIGKILL", life: func(l *unit.Life) { l.KillMode = unit.Mixed },
+		acts: after(up, stop, exits(1, 0), isGone(1))},
 	{name: "reload", acts: after(up, reload, runs(2), isReady(2), passes(time.Second), exits(1, 0), isGone(1))},
 	{name: "reload of a build that exits", acts: after(up, reload, runs(2), exits(2, 1), isGone(2))},
 	{name: "reload of a build that dies in bake", acts: after(up, reload, runs(2), isReady(2), killed(2, syscall.SIGSEGV), isGone(2))},
