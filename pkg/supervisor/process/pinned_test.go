@@ -84,14 +84,28 @@ func TestScriptRunsByItsPath(t *testing.T) {
 	}
 }
 
-// A program keeps its name in ps and top, however it was executed.
-func TestProgramIsCalledByItsFile(t *testing.T) {
-	r := launch(t, newTestLauncher(t, Options{}), Task{Program: &unit.Program{Argv: []string{"x", "1000"}, Path: "/bin/sleep"}})
-	s, err := readStat(r.PID())
+// A program keeps the name of its path in ps, top and pgrep, as under systemd:
+// not that of a symbolic link's target, nor the number of an fd.
+func TestProgramIsCalledByItsPath(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "snooze")
+	if err := os.Symlink("/bin/sleep", path); err != nil {
+		t.Fatal(err)
+	}
+	l := newTestLauncher(t, Options{})
+	task := Task{Program: &unit.Program{Argv: []string{"x", "1000"}, Path: path}}
+	r := launch(t, l, task)
+	wantComm(t, r.Process, "snooze")
+	task.Executable = r.Executable()
+	wantComm(t, launch(t, l, task).Process, "snooze")
+}
+
+func wantComm(t *testing.T, p *Process, want string) {
+	t.Helper()
+	s, err := readStat(p.PID())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.comm != "sleep" {
-		t.Skipf("needs Linux 6.14; before it, execveat names a program after an fd: %q", s.comm)
+	if s.comm != want {
+		t.Errorf("the process is called %q, not %q", s.comm, want)
 	}
 }

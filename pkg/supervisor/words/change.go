@@ -82,7 +82,7 @@ func leaving(v *service.View, c unit.Change) string {
 	case p.PID == 0:
 		return "told the process that was being started to go"
 	case p.Exit.Kind != unit.NotExited:
-		return "sent SIGKILL to what " + who + " left behind"
+		return "sent SIGKILL to anything that " + who + " left behind"
 	}
 	switch p.Phase {
 	case unit.Settling:

@@ -140,16 +140,20 @@ func notes(v *service.View, verb unit.Verb, f unit.Finish) (notes []string) {
 			}
 		}
 	}
+	down := "nothing serves: "
+	if Life(v, f.Proc).Type == unit.Oneshot {
+		down = "" // it never does
+	}
 	for _, in := range v.State.Inst {
 		switch {
 		case in.Main.ID == 0 && in.Due > v.At:
-			notes = append(notes, fmt.Sprintf("nothing serves: it is started again in %s", until(in.Due, v.At)))
+			notes = append(notes, fmt.Sprintf("%sit is started again in %s", down, until(in.Due, v.At)))
 		case in.Main.ID == 0 && in.Due != 0, in.Main.ID != 0 && in.Main.Phase < unit.Baking:
-			notes = append(notes, "nothing serves: it is being started again")
+			notes = append(notes, down+"it is being started again")
 		}
 	}
 	if len(notes) == 0 && f.Result == unit.Failed && !serving(v) && verb != unit.Stop && verb != unit.End {
-		notes = append(notes, fmt.Sprintf("nothing serves: %s is %s", v.Name, v.State.SubState()))
+		notes = append(notes, down+"it is not started again")
 	}
 	return notes
 }

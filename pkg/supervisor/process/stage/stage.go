@@ -122,15 +122,29 @@ func (s *stage) changeDirectory() Failure {
 
 // execute sends the mark that tells "it ran" from "it died before it could", and
 // runs the program: the pinned file, or what is at the path now.
+//
+// A pinned file that is still at its path is executed by that path. Executed by
+// an fd, a program is called in ps, top and pgrep after the fd ("8") before
+// Linux 6.14, and after the target of a symbolic link since (redis-server would
+// be redis-check-rdb). A file that comes to the path between the look and the
+// execve is run in its stead; that is the file that a start just after it runs.
 func (s *stage) execute() Failure {
 	if _, err := write(s.control, []byte{markExec}); err != nil {
 		exit(0)
 	}
 	var err error
-	if s.task.Pinned {
-		err = execveat(s.executable, "", s.task.Argv, s.env, atEmptyPath)
-	} else {
+	if !s.task.Pinned || s.isAtPath() {
 		err = execveat(atFDCWD, s.task.Path, s.task.Argv, s.env, 0)
 	}
+	if s.task.Pinned {
+		err = execveat(s.executable, "", s.task.Argv, s.env, atEmptyPath)
+	}
 	return fail(err, s.task.Path)
+}
+
+// isAtPath says whether the pinned file is what the user finds at its path.
+func (s *stage) isAtPath() bool {
+	var pinned, there syscall.Stat_t
+	return syscall.Fstat(s.executable, &pinned) == nil && syscall.Stat(s.task.Path, &there) == nil &&
+		pinned.Dev == there.Dev && pinned.Ino == there.Ino
 }
