@@ -217,6 +217,9 @@ func (rep *reporter) blame(name string, f socket.Finding) string {
 	case f.Mended != "":
 		text += "; " + f.Mended
 	}
+	if f.Again > 0 {
+		text += fmt.Sprintf("; it was so %d times more since that was last said", f.Again)
+	}
 	if f.Dead != 0 {
 		text += "; the processes that have it are replaced"
 	}
