@@ -128,7 +128,7 @@ func (as *actors) settle(a *service.Actor, id unit.Invocation, atMost time.Durat
 	tick := time.NewTicker(lookAgain)
 	defer tick.Stop()
 	end := time.Now().Add(atMost)
-	for !as.doors.Settled(a.Name(), id) {
+	for !as.doors.Settled(doors.Process{Service: a.Name(), ID: id}) {
 		if time.Now().After(end) {
 			return
 		}

@@ -194,7 +194,7 @@ func (rep *reporter) seats(services []entry, name string) (all []ipc.Seat) {
 		sum += s.Share
 	}
 	for _, s := range seats {
-		x := ipc.Seat{Index: s.Index, PID: pidOf(services, name, s.Holder), Stray: s.Strays, Share: words.Percent(s.Share, sum)}
+		x := ipc.Seat{Index: s.Index, PID: pidOf(services, rep.doors.Who(s.Holder)), Stray: s.Strays, Share: words.Percent(s.Share, sum)}
 		for _, h := range s.Shards {
 			x.Queue += max(0, h.Queue)
 			x.Drops += h.Drops
@@ -207,7 +207,7 @@ func (rep *reporter) seats(services []entry, name string) (all []ipc.Seat) {
 // blame is a finding in words, with the pid of who did it if that is known.
 func (rep *reporter) blame(name string, f socket.Finding) string {
 	who := "a process that has it"
-	if pid := pidOf(rep.roster.list(), name, f.Holder); pid != 0 {
+	if pid := pidOf(rep.roster.list(), rep.doors.Who(f.Holder)); pid != 0 {
 		who = fmt.Sprintf("pid %d", pid)
 	}
 	text := fmt.Sprintf("%s: %s %s", f.Address, who, f.What)
@@ -217,18 +217,19 @@ func (rep *reporter) blame(name string, f socket.Finding) string {
 	case f.Mended != "":
 		text += "; " + f.Mended
 	}
+	if f.Again > 0 {
+		text += fmt.Sprintf("; it was so %d times more since that was last said", f.Again)
+	}
 	if f.Dead != 0 {
 		text += "; the processes that have it are replaced"
 	}
 	return text
 }
 
-// pidOf is the process of a service that has a socket.
-func pidOf(services []entry, name string, id unit.Invocation) int {
-	name, _ = unit.SplitSocket(name)
+// pidOf is the pid of a process that has a socket; 0: it is gone, or nobody.
+func pidOf(services []entry, who doors.Process) int {
 	for _, e := range services {
-		s := e.View().State
-		if p := s.Find(id); id != 0 && p.ID != 0 && s.Build(p.Gen).Spec.Uses(name) {
+		if p := e.View().State.Find(who.ID); who.ID != 0 && p.ID != 0 && e.Name() == who.Service {
 			return p.PID
 		}
 	}

@@ -41,6 +41,7 @@ type Doors struct {
 	each       map[string]*door
 	wanted     map[string][]unit.Door  // by service
 	configured map[string]*unit.Socket // by name, as of an instance
+	visits     visits
 }
 
 // A door is one socket unit, as of an instance. It is there as long as anybody
@@ -52,12 +53,12 @@ type door struct {
 
 	state sync.Mutex // guards what follows, held for moments
 	err   error      // why it is not what is wanted
-	has   map[unit.Invocation]holder
+	has   map[Process]holder
 }
 
-// A holder is a process that was given sockets, and which.
+// A holder is what a process was given.
 type holder struct {
-	service string
+	ticket  unit.Invocation
 	cookies []uint64
 }
 
@@ -67,6 +68,7 @@ func New(t *socket.Table, fault func(socket string, err error)) *Doors {
 	return &Doors{
 		table: t, fault: fault,
 		each: map[string]*door{}, wanted: map[string][]unit.Door{}, configured: map[string]*unit.Socket{},
+		visits: visits{of: map[unit.Invocation]Process{}},
 	}
 }
 
@@ -241,9 +243,9 @@ func (d *Doors) bind(all []*unit.Socket) (err error) {
 // sockets, in their order. An heir is to serve at once, and so gets the clients
 // that one before it has left. It waits for the file systems that they are in, no
 // longer than ctx says.
-func (d *Doors) Enter(ctx context.Context, service string, id unit.Invocation, heir bool, sockets []*unit.Socket) (files []socket.File, err error) {
+func (d *Doors) Enter(ctx context.Context, who Process, heir bool, sockets []*unit.Socket) (files []socket.File, err error) {
 	for _, s := range sockets {
-		of, err := d.enterOne(ctx, service, id, heir, s)
+		of, err := d.enterOne(ctx, who, heir, s)
 		if err != nil {
 			return nil, err // those that are open are shut when the service is known to be down
 		}
@@ -254,7 +256,7 @@ func (d *Doors) Enter(ctx context.Context, service string, id unit.Invocation, h
 
 // enterOne waits for its turn, and then for the file system. Who does not wait any
 // longer has nothing of it, also if it answers later.
-func (d *Doors) enterOne(ctx context.Context, service string, id unit.Invocation, heir bool, s *unit.Socket) ([]socket.File, error) {
+func (d *Doors) enterOne(ctx context.Context, who Process, heir bool, s *unit.Socket) ([]socket.File, error) {
 	type entered struct {
 		files []socket.File
 		err   error
@@ -273,11 +275,11 @@ func (d *Doors) enterOne(ctx context.Context, service string, id unit.Invocation
 	go func() {
 		defer d.leave(s.Name, door)
 		defer func() { <-door.turn }()
-		files, err := d.enter(door, service, id, heir, s)
+		files, err := d.enter(door, who, heir, s)
 		select {
 		case done <- entered{files, err}:
 		case <-ctx.Done():
-			d.Free(id, []*unit.Socket{s})
+			d.Free(who, []*unit.Socket{s})
 		}
 	}()
 	select {
@@ -289,8 +291,8 @@ func (d *Doors) enterOne(ctx context.Context, service string, id unit.Invocation
 }
 
 // enter needs the door's turn.
-func (d *Doors) enter(door *door, service string, id unit.Invocation, heir bool, s *unit.Socket) ([]socket.File, error) {
-	if !d.needs(service, s.Name) {
+func (d *Doors) enter(door *door, who Process, heir bool, s *unit.Socket) ([]socket.File, error) {
+	if !d.needs(who.Service, s.Name) {
 		return nil, ErrUnwanted
 	}
 	err := d.table.Bind(s)
@@ -300,13 +302,13 @@ func (d *Doors) enter(door *door, service string, id unit.Invocation, heir bool,
 	if door.note(err); err != nil {
 		return nil, err
 	}
-	door.give(id, holder{service: service})
-	if err := d.table.Seat(s.Name, id, heir); err != nil {
-		return nil, err
+	ticket := d.admit(door, who)
+	if err := d.table.Seat(s.Name, ticket, heir); err != nil {
+		return nil, d.named(err)
 	}
-	files, err := d.table.Files(s, id)
+	files, err := d.table.Files(s, ticket)
 	if err == nil {
-		door.give(id, holder{service, cookies(files)})
+		door.give(who, holder{ticket, cookies(files)})
 	}
 	return files, err
 }
@@ -318,10 +320,10 @@ func cookies(files []socket.File) (all []uint64) {
 	return all
 }
 
-func (door *door) give(id unit.Invocation, h holder) {
+func (door *door) give(who Process, h holder) {
 	door.state.Lock()
 	defer door.state.Unlock()
-	door.has[id] = h
+	door.has[who] = h
 }
 
 func (d *Doors) needs(service, name string) bool {
@@ -332,20 +334,16 @@ func (d *Doors) needs(service, name string) bool {
 
 // Free takes back what a process that has ended had of the sockets. It is done when
 // it returns, but where a file system hangs.
-func (d *Doors) Free(id unit.Invocation, sockets []*unit.Socket) {
+func (d *Doors) Free(who Process, sockets []*unit.Socket) {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	for _, s := range sockets {
-		had := false
-		d.look(s.Name, func(door *door) {
-			_, had = door.has[id]
-			delete(door.has, id)
-		})
-		if !had {
+		ticket := d.leaves(s.Name, who)
+		if ticket == 0 {
 			continue
 		}
 		done := make(chan struct{})
-		go func() { defer close(done); d.table.Free(s.Name, id) }()
+		go func() { defer close(done); d.table.Free(s.Name, ticket) }()
 		select {
 		case <-done:
 		case <-timer.C:
@@ -356,9 +354,9 @@ func (d *Doors) Free(id unit.Invocation, sockets []*unit.Socket) {
 
 // Leaving says that a process was told to end. It has its sockets until Free, and
 // may do to them what a server does that goes.
-func (d *Doors) Leaving(id unit.Invocation, sockets []*unit.Socket) {
+func (d *Doors) Leaving(who Process, sockets []*unit.Socket) {
 	for _, s := range sockets {
-		d.table.Leaving(s.Name, id)
+		d.table.Leaving(s.Name, d.ticket(s.Name, who))
 	}
 }
 
@@ -385,9 +383,9 @@ func (d *Doors) Check(service string) {
 func (d *Doors) Holders(name string, cookie uint64) map[string][]unit.Invocation {
 	all := map[string][]unit.Invocation{}
 	d.look(name, func(door *door) {
-		for id, h := range door.has {
+		for who, h := range door.has {
 			if slices.Contains(h.cookies, cookie) {
-				all[h.service] = append(all[h.service], id)
+				all[who.Service] = append(all[who.Service], who.ID)
 			}
 		}
 	})
@@ -463,7 +461,7 @@ func (d *Doors) look(name string, f func(*door)) {
 // use takes a door in hand until [Doors.leave]. It needs d.mu.
 func (d *Doors) use(name string) *door {
 	if d.each[name] == nil {
-		d.each[name] = &door{turn: make(chan struct{}, 1), has: map[unit.Invocation]holder{}}
+		d.each[name] = &door{turn: make(chan struct{}, 1), has: map[Process]holder{}}
 	}
 	d.each[name].users++
 	return d.each[name]

@@ -29,11 +29,11 @@ func TestAPlaceIsFreeAlsoAfterItsServiceHasLeft(t *testing.T) {
 		Backlog: 8, NonBlocking: true, WhenDown: unit.Refuse, Steer: true, Shards: 2,
 	}}
 	d.Set("api", []unit.Door{{Socket: sockets[0], Open: true}})
-	if _, err := d.Enter(t.Context(), "api", 1, true, sockets); err != nil {
+	if _, err := d.Enter(t.Context(), Process{"api", 1}, true, sockets); err != nil {
 		t.Fatal(err)
 	}
 	d.Set("api", []unit.Door{{Socket: sockets[0]}})
-	d.Free(1, sockets)
+	d.Free(Process{"api", 1}, sockets)
 	for _, seat := range table.Seats("http") {
 		if seat.Holder != 0 {
 			t.Errorf("seat %d is held by %d, which is gone", seat.Index, seat.Holder)
@@ -82,7 +82,7 @@ func (h *house) answers(when string, files ...string) {
 }
 
 func (h *house) enter(id unit.Invocation, s *unit.Socket) error {
-	_, err := h.Enter(h.Context(), "api", id, true, []*unit.Socket{s})
+	_, err := h.Enter(h.Context(), Process{"api", id}, true, []*unit.Socket{s})
 	return err
 }
 
@@ -105,14 +105,14 @@ func TestDoorsOfTwoGenerations(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.answers("in bake", "a", "b")
-	h.Free(2, []*unit.Socket{b})
+	h.Free(Process{"api", 2}, []*unit.Socket{b})
 	h.Set("api", []unit.Door{{Socket: a, Open: true}}) // which failed
 	h.answers("when it has failed", "a")
 	h.Set("api", []unit.Door{{Socket: b, Open: true}, {Socket: a, Open: true}})
 	if err := h.enter(3, b); err != nil {
 		t.Fatal(err)
 	}
-	h.Free(1, []*unit.Socket{a})
+	h.Free(Process{"api", 1}, []*unit.Socket{a})
 	h.Set("api", []unit.Door{{Socket: b, Open: true}})
 	h.answers("when the old process is gone", "b")
 	h.Set("api", nil)
@@ -184,11 +184,11 @@ func TestWhatHangsGathersNobody(t *testing.T) {
 		for id := range unit.Invocation(50) {
 			d.Set("api", []unit.Door{{Socket: s, Open: id%2 == 0}})
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			if _, err := d.Enter(ctx, "api", id+1, true, []*unit.Socket{s}); err == nil {
+			if _, err := d.Enter(ctx, Process{"api", id + 1}, true, []*unit.Socket{s}); err == nil {
 				t.Error("it entered")
 			}
 			cancel()
-			d.Free(id+1, []*unit.Socket{s})
+			d.Free(Process{"api", id + 1}, []*unit.Socket{s})
 		}
 		if n := runtime.NumGoroutine() - before; n > 2 {
 			t.Errorf("%d goroutines wait", n)
@@ -216,12 +216,12 @@ func TestDoorsThatComeAndGoLeaveNothing(t *testing.T) {
 		s := &unit.Socket{Name: fmt.Sprint("n", i), Listen: []unit.Address{{Network: "tcp", Host: "127.0.0.1"}}, Backlog: 8, NonBlocking: true, WhenDown: unit.Refuse}
 		d.Configure([]*unit.Socket{s})
 		d.Set("api", []unit.Door{{Socket: s, Open: true}})
-		if _, err := d.Enter(t.Context(), "api", 1, true, []*unit.Socket{s}); err != nil {
+		if _, err := d.Enter(t.Context(), Process{"api", 1}, true, []*unit.Socket{s}); err != nil {
 			t.Fatal(err)
 		}
 		d.Configure(nil)
 		d.Set("api", nil)
-		d.Free(1, []*unit.Socket{s})
+		d.Free(Process{"api", 1}, []*unit.Socket{s})
 		d.Err(s.Name)
 	}
 	d.Holders("strange", 1)

@@ -12,9 +12,10 @@ func (d *Doors) Steer(service string, shares []unit.Share) (err error) {
 	for _, name := range d.Of(service) {
 		seated := map[unit.Invocation]int{}
 		for _, seat := range d.table.Seats(name) {
+			who := d.Who(seat.Holder)
 			for _, h := range shares {
-				if h.ID == seat.Holder {
-					seated[h.ID] = h.Weight
+				if who == (Process{service, h.ID}) {
+					seated[seat.Holder] = h.Weight
 				}
 			}
 		}
@@ -26,9 +27,9 @@ func (d *Doors) Steer(service string, shares []unit.Share) (err error) {
 }
 
 // Settled says whether no connection is on its way to a process.
-func (d *Doors) Settled(service string, id unit.Invocation) bool {
-	for _, name := range d.Of(service) {
-		if s, err := d.table.Settled(name, id); err == nil && !s.Done() {
+func (d *Doors) Settled(who Process) bool {
+	for _, name := range d.Of(who.Service) {
+		if s, err := d.table.Settled(name, d.ticket(name, who)); err == nil && !s.Done() {
 			return false
 		}
 	}

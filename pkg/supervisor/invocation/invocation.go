@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/supervisord-go/supervisord/pkg/supervisor/doors"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/logs"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/notify"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/process"
@@ -196,7 +197,7 @@ func (i *Invocation) enter(ctx context.Context) (files []process.File, err error
 		}
 		i.sockets = append(i.sockets, of)
 	}
-	all, err := i.r.Doors.Enter(ctx, o.Spec.Name, o.ID, o.Heir, i.sockets)
+	all, err := i.r.Doors.Enter(ctx, i.visitor(), o.Heir, i.sockets)
 	if err != nil {
 		return nil, &process.StartError{Step: "sockets", Status: 202, Detail: err.Error(), Advice: advice(err)}
 	}
@@ -204,6 +205,11 @@ func (i *Invocation) enter(ctx context.Context) (files []process.File, err error
 		files = append(files, process.File{FD: f.FD, Name: f.Name})
 	}
 	return files, nil
+}
+
+// visitor is who it is at the doors.
+func (i *Invocation) visitor() doors.Process {
+	return doors.Process{Service: i.order.Spec.Name, ID: i.order.ID}
 }
 
 // advice is what an error says to do about it.
@@ -305,7 +311,7 @@ func (i *Invocation) release() {
 func (i *Invocation) free(which func(*unit.Socket) bool) {
 	for _, s := range i.sockets {
 		if which(s) {
-			i.r.Doors.Free(i.order.ID, []*unit.Socket{s})
+			i.r.Doors.Free(i.visitor(), []*unit.Socket{s})
 		}
 	}
 }
@@ -315,7 +321,7 @@ func isSteered(s *unit.Socket) bool { return s.Steer }
 func isShared(s *unit.Socket) bool { return !s.Steer }
 
 // Leave says that it was told to go: a server may shut its sockets down then.
-func (i *Invocation) Leave() { i.r.Doors.Leaving(i.order.ID, i.sockets) }
+func (i *Invocation) Leave() { i.r.Doors.Leaving(i.visitor(), i.sockets) }
 
 // NotRun is how an invocation ended that never began.
 func NotRun(err error) unit.Exit {

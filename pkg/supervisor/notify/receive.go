@@ -27,6 +27,9 @@ var frames = sync.Pool{New: func() any {
 const (
 	window    = 10 * time.Millisecond
 	perWindow = 64
+	maxFull   = 5 // so a flood gets 200 messages a second
+
+	fdsPerMessage = 8 // to close so many takes as long as to deal with a message
 
 	// drainMax bounds Drain, as others may go on sending. The queue itself is
 	// shorter: net.unix.max_dgram_qlen is 10, or 512 under systemd.
@@ -34,23 +37,41 @@ const (
 )
 
 // A budget lets perWindow messages through in each window. What comes above
-// that stays in the socket, and soon its sender waits.
+// that stays in the socket, and soon its sender waits. With each window in a row that
+// is used up the next is twice as long: a program may say much at once, but who says
+// more all the time shall not have a processor for that.
 type budget struct {
 	since time.Time
 	taken int
+	full  int // windows in a row that were used up, as far as they count
 }
 
 // take asks for one message more; if there is none now, after which time.
 func (b *budget) take(now time.Time) (wait time.Duration) {
-	if now.Sub(b.since) >= window {
+	if spent := now.Sub(b.since); spent >= b.window() {
+		b.next(spent >= 2*b.window())
 		b.since, b.taken = now, 0
 	}
-	if b.taken == perWindow {
-		return window - now.Sub(b.since)
+	if b.taken >= perWindow {
+		return b.window() - now.Sub(b.since)
 	}
 	b.taken++
 	return 0
 }
+
+func (b *budget) window() time.Duration { return window << b.full }
+
+// next is the end of a window. After one that passed by the flood is over.
+func (b *budget) next(passed bool) {
+	if passed || b.taken < perWindow {
+		b.full = 0
+		return
+	}
+	b.full = min(b.full+1, maxFull)
+}
+
+// fds charges what a message has brought besides.
+func (b *budget) fds(n int) { b.taken += n / fdsPerMessage }
 
 // read is the socket's goroutine. It sleeps in Go's poller until there is a
 // datagram, and after a flood until its window is over.
@@ -74,7 +95,9 @@ func (s *Socket) some() (wait time.Duration) {
 		if wait := s.budget.take(time.Now()); wait > 0 {
 			return wait
 		}
-		switch err := s.next(); err {
+		fds, err := s.next()
+		s.budget.fds(fds)
+		switch err {
 		case nil:
 		case unix.EAGAIN:
 			return 0
@@ -112,7 +135,10 @@ func (s *Socket) Drain(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for n := 0; n < drainMax && s.closer.pending() < manyFDs && s.next() == nil; n++ {
+		for n := 0; n < drainMax && s.closer.pending() < manyFDs; n++ {
+			if _, err := s.next(); err != nil {
+				return
+			}
 		}
 	}()
 	select {
@@ -124,38 +150,39 @@ func (s *Socket) Drain(ctx context.Context) error {
 	return nil
 }
 
-// next takes one datagram and deals with it, when it is our turn. The error is
-// recvmsg's, or that of a socket that is closed.
-func (s *Socket) next() error {
+// next takes one datagram and deals with it, when it is our turn, and says how many
+// descriptors came with it. The error is recvmsg's, or that of a socket that is closed.
+func (s *Socket) next() (fds int, err error) {
 	select {
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
 	case <-s.gone:
-		return unix.EBADF
+		return 0, unix.EBADF
 	}
 	if !s.receives() {
-		return unix.EBADF
+		return 0, unix.EBADF
 	}
-	m, from, dropped, err := s.receive()
+	m, from, fds, dropped, err := s.receive()
 	switch {
 	case err != nil:
-		return err
+		return 0, err
 	case dropped != nil:
 		s.refuse(dropped, from)
 	case !m.Barrier:
 		s.deliver(m)
 	}
-	return nil
+	return fds, nil
 }
 
 // receive takes one datagram. It calls nobody: while it has the descriptor,
 // Close cannot get rid of the socket.
-func (s *Socket) receive() (m Message, from sender, dropped, err error) {
+func (s *Socket) receive() (m Message, from sender, n int, dropped, err error) {
 	f := frames.Get().(*frame)
 	defer frames.Put(f)
-	n, cn, flags, err := s.dequeue(f)
+	var cn, flags int
+	n, cn, flags, err = s.dequeue(f)
 	if err != nil {
-		return m, from, nil, err
+		return m, from, 0, nil, err
 	}
 	from, fds := unpack(f.control[:cn])
 	m, dropped = s.judge(f.payload[:n], flags, from, fds)
@@ -163,7 +190,7 @@ func (s *Socket) receive() (m Message, from sender, dropped, err error) {
 		unix.Close(from.pidfd)
 	}
 	s.closer.close(fds)
-	return m, from, dropped, nil
+	return m, from, len(fds), dropped, nil
 }
 
 // dequeue receives from the port that has been there longest, and lets go of a former

@@ -69,20 +69,51 @@ func TestDrainBesideTheReader(t *testing.T) {
 	}
 }
 
+// drain takes all that a budget has now, and says how much and after which time there
+// is more.
+func drain(b *budget) (n int, wait time.Duration) {
+	for wait == 0 {
+		if wait = b.take(time.Now()); wait == 0 {
+			n++
+		}
+	}
+	return n, wait
+}
+
+// A burst is heard at once. Who goes on gets less and less, down to a rate that does
+// not burn a processor; when he pauses he has all of it again.
 func TestBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b budget
-		for round := range 3 {
-			for i := range perWindow {
-				if wait := b.take(time.Now()); wait != 0 {
-					t.Fatalf("round %d: message %d must wait for %v", round, i, wait)
-				}
+		for round := range 10 {
+			n, wait := drain(&b)
+			if want := window << min(round, maxFull); n != perWindow || wait != want {
+				t.Errorf("round %d: %d messages, then a wait for %v, want %v", round, n, wait, want)
 			}
-			time.Sleep(window / 4)
-			if wait := b.take(time.Now()); wait != window*3/4 {
-				t.Errorf("round %d: wait %v", round, wait)
+			time.Sleep(wait / 4)
+			if rest := b.take(time.Now()); rest != wait*3/4 {
+				t.Errorf("round %d: %v are left of %v", round, rest, wait)
 			}
-			time.Sleep(window * 3 / 4)
+			time.Sleep(wait * 3 / 4)
+		}
+		time.Sleep(2 * b.window())
+		if n, wait := drain(&b); n != perWindow || wait != window {
+			t.Errorf("after a pause: %d messages, then a wait for %v", n, wait)
+		}
+	})
+}
+
+// Descriptors are work as well, whatever the message says.
+func TestBudgetOfDescriptors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b budget
+		n := 0
+		for b.take(time.Now()) == 0 {
+			b.fds(maxFDs)
+			n++
+		}
+		if n < 2 || n > 3 {
+			t.Errorf("%d messages with %d descriptors each in one window", n, maxFDs)
 		}
 	})
 }

@@ -22,6 +22,7 @@ type Finding struct {
 	What    string          // in words: "shut it down", "set SO_LINGER"
 	Mended  string          // in words: "it listens again"; empty: nothing could be done
 	Err     error           // why it is not mended
+	Again   int             // how often more it was so and mended, since it was last told
 	Void    bool            // it was replaced, and processes have the old one until they are
 	// Dead is the cookie of the socket that processes have in vain (the Cookie of a
 	// [File]); 0: none. It is told once. They must be replaced: a process that starts

@@ -25,6 +25,7 @@ type watch struct {
 	mu     sync.Mutex
 	tell   func(string, Finding)
 	news   []news   // to be told
+	lately repeats  // and what was
 	at     bool     // somebody is telling
 	file   *os.File // the epoll instance; nil: nobody has asked yet
 	fds    map[int]watched
@@ -61,14 +62,15 @@ const pause = 100 * time.Millisecond
 const maxNews = 1000
 
 func newWatch(audits func(name string)) *watch {
-	return &watch{audit: audits, fds: map[int]watched{}, audits: map[string]*audit{}, marks: newMarks()}
+	return &watch{audit: audits, fds: map[int]watched{}, audits: map[string]*audit{}, marks: newMarks(), lately: repeats{}}
 }
 
 // Watch makes tell be called with each thing that a process did to a socket, once
 // it is mended, until the Table is closed: a listener that is shut down, a path that
 // is removed, replaced or moved, a client that comes where nobody was to come, are
 // noticed at once; the rest at the next event ([Table.Audit], [Table.Free],
-// [Table.Listen]). tell is called by a goroutine of the Table, in order and under no
+// [Table.Listen]). What is mended again and again is told every 10 seconds, with how
+// often it was ([Finding.Again]). tell is called by a goroutine of the Table, in order and under no
 // lock, and may call the Table. What waits for it is bounded, but what names a dead
 // socket ([Finding.Dead]) is told in any case, even if it was found before Watch.
 // A second Watch replaces tell.
@@ -88,7 +90,7 @@ func (w *watch) say(name string, found []Finding) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, f := range found {
-		if !w.ended && (f.Dead != 0 || w.tell != nil && len(w.news) < maxNews) {
+		if !w.ended && (f.Dead != 0 || w.tell != nil && len(w.news) < maxNews && w.lately.due(name, &f, time.Now())) {
 			w.news = append(w.news, news{name, f})
 		}
 	}
