@@ -225,7 +225,7 @@ type Event interface{ event() }
 type (
 	Asks struct { // an operator, the boot, a shutdown
 		Job   Job
-		Build *Build // start, restart, reload: what to run; Gen is given to it here
+		Build *Build // start, restart, reload: what to run; Gen is given to it here. nil: the files no longer say
 		Size  int    // scale: how many instances, at least one
 	}
 	Clears struct{} // an operator: reset-failed
