@@ -2,9 +2,9 @@ package unit
 
 import (
 	"cmp"
+	"maps"
 	"reflect"
 	"slices"
-	"strings"
 )
 
 // What sockets a service needs follows from its state, so that no rule can
@@ -22,41 +22,46 @@ type need struct {
 // Doors are the sockets that the service needs, by name, and of one name the
 // newest generation's first: those that a living process was started with, and
 // those that one needs which is due, or which the rollout is to start.
-func (s Service) Doors() []Door {
-	var doors []Door
-	for _, n := range s.needs() {
+func (s Service) Doors() []Door { return s.doors(s.needs()) }
+
+func (s Service) doors(needs []need) []Door {
+	all := doorway{}
+	for _, n := range needs {
 		for _, k := range s.spec(n.gen).Sockets {
 			if k, err := k.Of(n.inst); err == nil {
-				doors = admit(doors, Door{k, n.serves && (!n.own || isOwn(k))})
+				all.admit(Door{k, n.serves && (!n.own || isOwn(k))})
 			}
 		}
 	}
-	return arrange(doors)
+	return all.arranged()
 }
 
 func isOwn(k *Socket) bool { _, i := SplitSocket(k.Name); return i >= 0 }
 
+// A doorway collects doors by name.
+type doorway map[string][]Door
+
 // admit adds d unless it is there already; then it is open if either is.
-func admit(doors []Door, d Door) []Door {
+func (all doorway) admit(d Door) {
+	doors := all[d.Socket.Name]
 	i := slices.IndexFunc(doors, func(o Door) bool { return sameSocket(o.Socket, d.Socket) })
 	if i < 0 {
-		return append(doors, d)
+		all[d.Socket.Name] = append(doors, d)
+		return
 	}
 	doors[i].Open = doors[i].Open || d.Open
-	return doors
 }
 
-// arrange sorts by name, and has all of one name open if one is.
-func arrange(doors []Door) []Door {
-	slices.SortStableFunc(doors, func(a, b Door) int { return strings.Compare(a.Socket.Name, b.Socket.Name) })
-	for i := range doors {
-		for k := range doors {
-			if doors[k].Open && doors[k].Socket.Name == doors[i].Socket.Name {
-				doors[i].Open = true
-			}
+// arranged are all doors sorted by name, and of one name open if one is.
+func (all doorway) arranged() (sorted []Door) {
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		doors := all[name]
+		open := slices.ContainsFunc(doors, func(d Door) bool { return d.Open })
+		for _, d := range doors {
+			sorted = append(sorted, Door{d.Socket, open})
 		}
 	}
-	return doors
+	return sorted
 }
 
 // sameSocket compares by value: what was restored is not where it was.
@@ -121,14 +126,15 @@ func shutting(either, is []Door) []Effect {
 }
 
 // union is what is wanted in the middle of a step: what was, and what will be.
-func union(was, is []Door) (all []Door) {
+func union(was, is []Door) []Door {
 	if sameDoors(was, is) {
 		return is
 	}
+	all := doorway{}
 	for _, d := range slices.Concat(is, was) {
-		all = admit(all, d)
+		all.admit(d)
 	}
-	return arrange(all)
+	return all.arranged()
 }
 
 func sameDoors(a, b []Door) bool {
