@@ -22,6 +22,9 @@ import (
 // one is gone, so that nobody waits for a disk. A disk that cannot be written
 // holds nothing up; it is said, and tried again with the next block. An orderly
 // end writes the numbers themselves, so that nothing is left out.
+//
+// Each service has a span of invocations to itself, since a socket that several
+// services share knows by that number alone which process has it.
 type numbers struct {
 	dir   *safepath.Dir
 	fault func(error)
@@ -54,6 +57,7 @@ const (
 	maxNumbers  = 4 << 20 // bytes
 	block       = 1000
 	jobBlock    = 1 << 20
+	span        = 1 << 32 // invocations of one service
 	maxGone     = 1 << 14 // services that are no more, whose numbers are kept
 )
 
@@ -99,6 +103,7 @@ func (n *numbers) begin(states map[string]unit.Service) {
 		return
 	}
 	n.mu.Lock()
+	last := n.lastSpan(states)
 	for name, s := range states {
 		was, known := n.used.Services[name]
 		if !known {
@@ -106,6 +111,10 @@ func (n *numbers) begin(states map[string]unit.Service) {
 		}
 		if s.LastInv == 0 || was.Unsure {
 			s.LastGen, s.LastInv = max(s.LastGen, was.Gen), max(s.LastInv, was.Inv)
+		}
+		if s.LastInv < span {
+			last++
+			s.LastInv = last * span
 		}
 		states[name] = s
 		n.used.Services[name] = mark{Gen: s.LastGen, Inv: s.LastInv}
@@ -117,6 +126,19 @@ func (n *numbers) begin(states map[string]unit.Service) {
 	case <-written:
 	case <-time.After(slowDisk):
 	}
+}
+
+// lastSpan is the number of the last span that a service has. It needs n.mu.
+func (n *numbers) lastSpan(states map[string]unit.Service) (last unit.Invocation) {
+	for _, s := range states {
+		last = max(last, s.LastInv/span)
+	}
+	for _, all := range []reserved{n.used, n.kept} {
+		for _, m := range all.Services {
+			last = max(last, m.Inv/span)
+		}
+	}
+	return last
 }
 
 // slowDisk is how long somebody waits for new numbers to be on disk.

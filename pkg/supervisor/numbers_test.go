@@ -40,15 +40,15 @@ func TestNumbersGoOn(t *testing.T) {
 	d := newDesk(t)
 	n := d.open()
 	begins(n)
-	n.note("api", 7, 40)
+	n.note("api", 7, span+40)
 	n.close(12)
 	n = d.open()
 	n.note("web", 1, 1)
 	n.close(n.jobs() + 1)
 	n = d.open()
 	defer n.close(0)
-	if s := begins(n); s.LastGen != 7 || s.LastInv != 40 || n.jobs() != 13 || d.faults != 0 {
-		t.Errorf("generation %d, invocation %d, job %d, %d faults; want 7, 40, 13 and none", s.LastGen, s.LastInv, n.jobs(), d.faults)
+	if s := begins(n); s.LastGen != 7 || s.LastInv != span+40 || n.jobs() != 13 || d.faults != 0 {
+		t.Errorf("generation %d, invocation %d, job %d, %d faults; want 7, span + 40, 13 and none", s.LastGen, s.LastInv, n.jobs(), d.faults)
 	}
 }
 
@@ -57,11 +57,11 @@ func TestNoNumberIsUsedAgainAfterACrash(t *testing.T) {
 	d := newDesk(t)
 	n := d.open()
 	begins(n)
-	n.note("api", 7, 40) // which the disk does not know
+	n.note("api", 7, span+40) // which the disk does not know
 	n.job(12)
 	m := d.open() // n is never closed
 	defer m.close(0)
-	if s := begins(m); s.LastGen < 7 || s.LastInv < 40 || m.jobs() < 12 {
+	if s := begins(m); s.LastGen < 7 || s.LastInv < span+40 || m.jobs() < 12 {
 		t.Errorf("generation %d, invocation %d, job %d are used again", s.LastGen, s.LastInv, m.jobs())
 	}
 	n.close(0)
@@ -72,10 +72,10 @@ func TestNumbersOfTheRuntimeDirectoryCount(t *testing.T) {
 	d := newDesk(t)
 	n := d.open()
 	defer n.close(0)
-	all := map[string]unit.Service{"api": {LastGen: 5000, LastInv: 9}}
+	all := map[string]unit.Service{"api": {LastGen: 5000, LastInv: 3*span + 9}}
 	n.begin(all)
-	if s := all["api"]; s.LastGen != 5000 || s.LastInv != 9 {
-		t.Errorf("generation %d, invocation %d; want 5000 and 9", s.LastGen, s.LastInv)
+	if s := all["api"]; s.LastGen != 5000 || s.LastInv != 3*span+9 {
+		t.Errorf("generation %d, invocation %d; want 5000 and 3 * span + 9", s.LastGen, s.LastInv)
 	}
 }
 
@@ -88,5 +88,30 @@ func TestDamagedNumbersCountAsNone(t *testing.T) {
 	defer n.close(0)
 	if s := begins(n); s.LastGen != 0 || d.faults != 1 {
 		t.Errorf("generation %d, %d faults told; want 0 and 1", s.LastGen, d.faults)
+	}
+}
+
+// No two services have an invocation in common: neither those that are new at once,
+// nor one that comes later, nor what is known of a former life only.
+func TestEachServiceHasItsOwnInvocations(t *testing.T) {
+	d := newDesk(t)
+	n := d.open()
+	spans := map[unit.Invocation]string{}
+	for _, all := range []map[string]unit.Service{
+		{"a": {LastInv: 7*span + 12}, "b": {}, "c": {LastInv: 12}}, {"d": {}}, {"a": {}, "e": {}},
+	} {
+		n.begin(all)
+		for name, s := range all {
+			if other, taken := spans[s.LastInv/span]; s.LastInv < span || taken && other != name {
+				t.Errorf("%s begins after invocation %d, which is in the span of %q", name, s.LastInv, other)
+			}
+			spans[s.LastInv/span] = name
+		}
+	}
+	n.close(0)
+	n = d.open()
+	defer n.close(0)
+	if s := begins(n); spans[s.LastInv/span] != "" {
+		t.Errorf("after an end, api begins in the span of %s", spans[s.LastInv/span])
 	}
 }

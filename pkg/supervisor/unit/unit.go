@@ -16,7 +16,7 @@ import (
 type (
 	Time       int64  // CLOCK_MONOTONIC, ns; 0: never
 	Generation uint32 // 0: none
-	Invocation uint64 // one run of a process; never reused; 0: none
+	Invocation uint64 // one run of a process; never reused, nor another service's; 0: none
 	JobID      uint64 // 0: none
 )
 
