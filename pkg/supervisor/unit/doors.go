@@ -2,9 +2,9 @@ package unit
 
 import (
 	"cmp"
-	"maps"
 	"reflect"
 	"slices"
+	"strings"
 )
 
 // What sockets a service needs follows from its state, so that no rule can
@@ -24,44 +24,42 @@ type need struct {
 // those that one needs which is due, or which the rollout is to start.
 func (s Service) Doors() []Door { return s.doors(s.needs()) }
 
-func (s Service) doors(needs []need) []Door {
-	all := doorway{}
+func (s Service) doors(needs []need) (doors []Door) {
 	for _, n := range needs {
 		for _, k := range s.spec(n.gen).Sockets {
 			if k, err := k.Of(n.inst); err == nil {
-				all.admit(Door{k, n.serves && (!n.own || isOwn(k))})
+				doors = append(doors, Door{k, n.serves && (!n.own || isOwn(k))})
 			}
 		}
 	}
-	return all.arranged()
+	return arrange(doors)
 }
 
 func isOwn(k *Socket) bool { _, i := SplitSocket(k.Name); return i >= 0 }
 
-// A doorway collects doors by name.
-type doorway map[string][]Door
-
-// admit adds d unless it is there already; then it is open if either is.
-func (all doorway) admit(d Door) {
-	doors := all[d.Socket.Name]
-	i := slices.IndexFunc(doors, func(o Door) bool { return sameSocket(o.Socket, d.Socket) })
-	if i < 0 {
-		all[d.Socket.Name] = append(doors, d)
-		return
+// arrange sorts by name and leaves each socket in once.
+func arrange(doors []Door) (all []Door) {
+	slices.SortStableFunc(doors, func(a, b Door) int { return strings.Compare(a.Socket.Name, b.Socket.Name) })
+	for len(doors) > 0 {
+		n := slices.IndexFunc(doors, func(d Door) bool { return d.Socket.Name != doors[0].Socket.Name })
+		if n < 0 {
+			n = len(doors)
+		}
+		all = append(all, unite(doors[:n])...)
+		doors = doors[n:]
 	}
-	doors[i].Open = doors[i].Open || d.Open
+	return all
 }
 
-// arranged are all doors sorted by name, and of one name open if one is.
-func (all doorway) arranged() (sorted []Door) {
-	for _, name := range slices.Sorted(maps.Keys(all)) {
-		doors := all[name]
-		open := slices.ContainsFunc(doors, func(d Door) bool { return d.Open })
-		for _, d := range doors {
-			sorted = append(sorted, Door{d.Socket, open})
+// unite is for doors of one name: all are open if one of them is.
+func unite(doors []Door) (all []Door) {
+	open := slices.ContainsFunc(doors, func(d Door) bool { return d.Open })
+	for _, d := range doors {
+		if !slices.ContainsFunc(all, func(o Door) bool { return sameSocket(o.Socket, d.Socket) }) {
+			all = append(all, Door{d.Socket, open})
 		}
 	}
-	return sorted
+	return all
 }
 
 // sameSocket compares by value: what was restored is not where it was.
@@ -130,11 +128,7 @@ func union(was, is []Door) []Door {
 	if sameDoors(was, is) {
 		return is
 	}
-	all := doorway{}
-	for _, d := range slices.Concat(is, was) {
-		all.admit(d)
-	}
-	return all.arranged()
+	return arrange(slices.Concat(is, was))
 }
 
 func sameDoors(a, b []Door) bool {
