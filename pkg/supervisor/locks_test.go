@@ -79,14 +79,23 @@ func (h *household) takeIn(text string) {
 // run has a verb done.
 func (h *household) run(verb, name string) {
 	h.Helper()
+	if j := h.ends(verb, name); j.State != ipc.JobDone {
+		h.Fatalf("%s %s: %+v", verb, name, j)
+	}
+}
+
+// ends asks for a verb and returns what became of it.
+func (h *household) ends(verb, name string) ipc.Job {
+	h.Helper()
 	j, err := h.Submit(ipc.JobRequest{Verb: verb, Unit: name}, ipc.Caller{})
 	if err != nil {
 		h.Fatal(err)
 	}
 	h.await(j.ID)
-	if j, err = h.Job(j.ID); err != nil || j.State != ipc.JobDone {
-		h.Fatalf("%s %s: %v, %+v", verb, name, err, j)
+	if j, err = h.Job(j.ID); err != nil {
+		h.Fatal(err)
 	}
+	return j
 }
 
 // descriptors are what we have open.

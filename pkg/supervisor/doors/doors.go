@@ -18,6 +18,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,10 +40,14 @@ type Doors struct {
 
 	mu         sync.Mutex // guards what follows, held for moments
 	each       map[string]*door
-	wanted     map[string][]unit.Door  // by service
+	wanted     map[string]wishes       // by socket unit
+	of         map[string][]string     // by service: the socket units that it needs, in its order
 	configured map[string]*unit.Socket // by name, as of an instance
 	visits     visits
 }
+
+// wishes are what services want of one socket unit, those of each in its order.
+type wishes map[string][]unit.Door
 
 // A door is one socket unit, as of an instance. It is there as long as anybody
 // wants it, uses it or has something of it.
@@ -67,7 +72,7 @@ type holder struct {
 func New(t *socket.Table, fault func(socket string, err error)) *Doors {
 	return &Doors{
 		table: t, fault: fault,
-		each: map[string]*door{}, wanted: map[string][]unit.Door{}, configured: map[string]*unit.Socket{},
+		each: map[string]*door{}, wanted: map[string]wishes{}, of: map[string][]string{}, configured: map[string]*unit.Socket{},
 		visits: visits{of: map[unit.Invocation]Process{}},
 	}
 }
@@ -102,31 +107,58 @@ func (d *Doors) union(a, b map[string]*unit.Socket) map[string]*unit.Socket {
 // Set says what a service needs from now on; nothing: it needs none. Shutting is
 // done when it returns, but where a file system hangs.
 func (d *Doors) Set(service string, wanted []unit.Door) {
-	d.mu.Lock()
-	before := d.wanted[service]
-	if d.wanted[service] = wanted; len(wanted) == 0 {
-		delete(d.wanted, service)
-	}
-	d.mu.Unlock()
-	d.apply(differing(before, wanted))
+	d.apply(d.wish(service, wanted))
 }
 
-// differing are the names of doors that a and b want otherwise.
-func differing(a, b []unit.Door) (names []string) {
-	of := func(all []unit.Door, name string) (some []unit.Door) {
-		for _, w := range all {
-			if w.Socket.Name == name {
-				some = append(some, w)
-			}
+// wish notes what a service wants, and returns the names of what that changes.
+func (d *Doors) wish(service string, wanted []unit.Door) (changed []string) {
+	names, now := byName(wanted)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, name := range d.of[service] {
+		if now[name] == nil {
+			changed = append(changed, name)
+			d.put(service, name, nil)
 		}
-		return some
 	}
-	for _, w := range slices.Concat(a, b) {
-		if name := w.Socket.Name; !slices.Contains(names, name) && !reflect.DeepEqual(of(a, name), of(b, name)) {
+	for _, name := range names {
+		if !reflect.DeepEqual(d.wanted[name][service], now[name]) {
+			changed = append(changed, name)
+			d.put(service, name, now[name])
+		}
+	}
+	if d.of[service] = names; len(names) == 0 {
+		delete(d.of, service)
+	}
+	return changed
+}
+
+// byName are doors by the names of their units, and those names in order.
+func byName(doors []unit.Door) (names []string, all map[string][]unit.Door) {
+	all = map[string][]unit.Door{}
+	for _, w := range doors {
+		name := w.Socket.Name
+		if all[name] == nil {
 			names = append(names, name)
 		}
+		all[name] = append(all[name], w)
 	}
-	return names
+	return names, all
+}
+
+// put needs d.mu.
+func (d *Doors) put(service, name string, doors []unit.Door) {
+	w := d.wanted[name]
+	switch {
+	case len(doors) > 0 && w == nil:
+		d.wanted[name] = wishes{service: doors}
+	case len(doors) > 0:
+		w[service] = doors
+	default:
+		if delete(w, service); len(w) == 0 {
+			delete(d.wanted, name)
+		}
+	}
 }
 
 // apply makes sockets what is wanted of them.
@@ -199,12 +231,10 @@ func (d *Doors) want(name string) (w want) {
 			w.keep = append(w.keep, s)
 		}
 	}
-	for _, service := range slices.Sorted(maps.Keys(d.wanted)) {
-		for _, x := range slices.Backward(d.wanted[service]) {
-			if x.Socket.Name == name {
-				add(x.Socket)
-				w.open = w.open || x.Open
-			}
+	for _, service := range slices.Sorted(maps.Keys(d.wanted[name])) {
+		for _, x := range slices.Backward(d.wanted[name][service]) {
+			add(x.Socket)
+			w.open = w.open || x.Open
 		}
 	}
 	if s := d.configured[name]; s != nil && len(w.keep) == 0 {
@@ -329,7 +359,7 @@ func (door *door) give(who Process, h holder) {
 func (d *Doors) needs(service, name string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return slices.ContainsFunc(d.wanted[service], func(w unit.Door) bool { return w.Socket.Name == name })
+	return d.wanted[name][service] != nil
 }
 
 // Free takes back what a process that has ended had of the sockets. It is done when
@@ -410,15 +440,10 @@ func (d *Doors) errOf(name string) error {
 }
 
 // Of lists the sockets that a service needs now, in the order in which it has them.
-func (d *Doors) Of(service string) (names []string) {
+func (d *Doors) Of(service string) []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, w := range d.wanted[service] {
-		if !slices.Contains(names, w.Socket.Name) {
-			names = append(names, w.Socket.Name)
-		}
-	}
-	return names
+	return slices.Clone(d.of[service])
 }
 
 // Parts are the names under which the sockets of a unit are kept: its own, or one
@@ -427,6 +452,9 @@ func (d *Doors) Parts(unitName string) (parts []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for name := range d.each {
+		if !strings.HasPrefix(name, unitName) {
+			continue
+		}
 		if of, _ := unit.SplitSocket(name); of == unitName {
 			parts = append(parts, name)
 		}
@@ -471,7 +499,7 @@ func (d *Doors) use(name string) *door {
 func (d *Doors) leave(name string, door *door) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if door.users--; door.users > 0 || d.configured[name] != nil || d.wants(name) {
+	if door.users--; door.users > 0 || d.configured[name] != nil || d.wanted[name] != nil {
 		return
 	}
 	door.state.Lock()
@@ -479,14 +507,4 @@ func (d *Doors) leave(name string, door *door) {
 	if door.err == nil && len(door.has) == 0 {
 		delete(d.each, name)
 	}
-}
-
-// wants: some service needs it. It needs d.mu.
-func (d *Doors) wants(name string) bool {
-	for _, doors := range d.wanted {
-		if slices.ContainsFunc(doors, func(w unit.Door) bool { return w.Socket.Name == name }) {
-			return true
-		}
-	}
-	return false
 }

@@ -225,7 +225,7 @@ func TestDoorsThatComeAndGoLeaveNothing(t *testing.T) {
 		d.Err(s.Name)
 	}
 	d.Holders("strange", 1)
-	if len(d.each) > 0 {
-		t.Errorf("%d doors are kept for nobody", len(d.each))
+	if len(d.each)+len(d.wanted)+len(d.of) > 0 {
+		t.Errorf("%d doors, %d wishes and %d services are kept for nobody", len(d.each), len(d.wanted), len(d.of))
 	}
 }

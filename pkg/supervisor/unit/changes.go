@@ -1,7 +1,5 @@
 package unit
 
-import "slices"
-
 // A Change is one thing that a Step made different. Status, logs, the events
 // that superctl follows and the tests all read this one stream.
 type Change struct {
@@ -56,14 +54,20 @@ func Changes(before, after Service, effects []Effect) (cs []Change) {
 	if after.Job.ID != 0 && after.Job.ID != before.Job.ID {
 		cs = append(cs, Change{Kind: Begun, Job: after.Job})
 	}
-	for _, is := range after.placed() {
-		was, known := before.placedAs(is.Proc.ID)
-		cs = append(cs, processChanges(was, is, known)...)
+	was, is := before.placed(), after.placed()
+	then, now := byID(was), byID(is)
+	for _, c := range is {
+		before := Change{}
+		i, known := then[c.Proc.ID]
+		if known {
+			before = was[i]
+		}
+		cs = append(cs, processChanges(before, c, known)...)
 	}
-	for _, was := range before.placed() {
-		if after.Find(was.Proc.ID).ID == 0 {
-			was.Kind = IsGone
-			cs = append(cs, was)
+	for _, c := range was {
+		if _, kept := now[c.Proc.ID]; !kept {
+			c.Kind = IsGone
+			cs = append(cs, c)
 		}
 	}
 	for i, in := range after.Inst {
@@ -122,8 +126,10 @@ func processChanges(was, is Change, known bool) (cs []Change) {
 }
 
 // placed lists every process with its place, Next before Main before Old.
-func (s Service) placed() (cs []Change) {
-	for i, in := range s.Inst {
+func (s Service) placed() []Change {
+	cs := make([]Change, 0, 2*len(s.Inst))
+	for i := range s.Inst {
+		in := &s.Inst[i]
 		add := func(r Role, ps ...Proc) {
 			for _, p := range ps {
 				if p.ID != 0 {
@@ -138,11 +144,11 @@ func (s Service) placed() (cs []Change) {
 	return cs
 }
 
-func (s Service) placedAs(id Invocation) (Change, bool) {
-	cs := s.placed()
-	i := slices.IndexFunc(cs, func(c Change) bool { return c.Proc.ID == id })
-	if i < 0 {
-		return Change{}, false
+// byID says where in cs each process is.
+func byID(cs []Change) map[Invocation]int {
+	at := make(map[Invocation]int, len(cs))
+	for i, c := range cs {
+		at[c.Proc.ID] = i
 	}
-	return cs[i], true
+	return at
 }

@@ -22,12 +22,13 @@ type need struct {
 // Doors are the sockets that the service needs, by name, and of one name the
 // newest generation's first: those that a living process was started with, and
 // those that one needs which is due, or which the rollout is to start.
-func (s Service) Doors() []Door {
-	var doors []Door
-	for _, n := range s.needs() {
+func (s Service) Doors() []Door { return s.doors(s.needs()) }
+
+func (s Service) doors(needs []need) (doors []Door) {
+	for _, n := range needs {
 		for _, k := range s.spec(n.gen).Sockets {
 			if k, err := k.Of(n.inst); err == nil {
-				doors = admit(doors, Door{k, n.serves && (!n.own || isOwn(k))})
+				doors = append(doors, Door{k, n.serves && (!n.own || isOwn(k))})
 			}
 		}
 	}
@@ -36,27 +37,29 @@ func (s Service) Doors() []Door {
 
 func isOwn(k *Socket) bool { _, i := SplitSocket(k.Name); return i >= 0 }
 
-// admit adds d unless it is there already; then it is open if either is.
-func admit(doors []Door, d Door) []Door {
-	i := slices.IndexFunc(doors, func(o Door) bool { return sameSocket(o.Socket, d.Socket) })
-	if i < 0 {
-		return append(doors, d)
+// arrange sorts by name and leaves each socket in once.
+func arrange(doors []Door) (all []Door) {
+	slices.SortStableFunc(doors, func(a, b Door) int { return strings.Compare(a.Socket.Name, b.Socket.Name) })
+	for len(doors) > 0 {
+		n := slices.IndexFunc(doors, func(d Door) bool { return d.Socket.Name != doors[0].Socket.Name })
+		if n < 0 {
+			n = len(doors)
+		}
+		all = append(all, unite(doors[:n])...)
+		doors = doors[n:]
 	}
-	doors[i].Open = doors[i].Open || d.Open
-	return doors
+	return all
 }
 
-// arrange sorts by name, and has all of one name open if one is.
-func arrange(doors []Door) []Door {
-	slices.SortStableFunc(doors, func(a, b Door) int { return strings.Compare(a.Socket.Name, b.Socket.Name) })
-	for i := range doors {
-		for k := range doors {
-			if doors[k].Open && doors[k].Socket.Name == doors[i].Socket.Name {
-				doors[i].Open = true
-			}
+// unite is for doors of one name: all are open if one of them is.
+func unite(doors []Door) (all []Door) {
+	open := slices.ContainsFunc(doors, func(d Door) bool { return d.Open })
+	for _, d := range doors {
+		if !slices.ContainsFunc(all, func(o Door) bool { return sameSocket(o.Socket, d.Socket) }) {
+			all = append(all, Door{d.Socket, open})
 		}
 	}
-	return doors
+	return all
 }
 
 // sameSocket compares by value: what was restored is not where it was.
@@ -121,14 +124,11 @@ func shutting(either, is []Door) []Effect {
 }
 
 // union is what is wanted in the middle of a step: what was, and what will be.
-func union(was, is []Door) (all []Door) {
+func union(was, is []Door) []Door {
 	if sameDoors(was, is) {
 		return is
 	}
-	for _, d := range slices.Concat(is, was) {
-		all = admit(all, d)
-	}
-	return arrange(all)
+	return arrange(slices.Concat(is, was))
 }
 
 func sameDoors(a, b []Door) bool {

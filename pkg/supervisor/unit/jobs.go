@@ -31,7 +31,7 @@ var superseded = map[Verb]Reason{Start: WhyStart, Stop: WhyStop, Restart: WhyRes
 
 func (t *turn) ask(e Asks) {
 	j := e.Job
-	if why := t.forbids(j.Verb); why != "" {
+	if why := t.forbids(j.Verb, e.Build); why != "" {
 		t.end(j, Refused, why)
 		return
 	}

@@ -20,7 +20,12 @@ func Step(s Service, now Time, e Event) (Service, []Effect) {
 // ordered are the effects of a step from s. What can be derived is: so no rule
 // has to remember it.
 func (t *turn) ordered(s Service, e Event) []Effect {
-	was, is := s.Doors(), t.Doors()
+	before, after := s.needs(), t.needs()
+	was := s.doors(before)
+	is := was // if the needs are the same, so are their builds
+	if !slices.Equal(before, after) {
+		is = t.doors(after)
+	}
 	either := union(was, is)
 	return slices.Concat(opening(was, either, e), steering(s, t.Service), t.effects, shutting(either, is), vanishing(s, t.Service, e))
 }
@@ -67,27 +72,53 @@ func (t *turn) event(e Event) {
 // elapse tells each process whose time has come, if it still has when its turn
 // is there: what another came to may have given it more.
 func (t *turn) elapse(e Elapsed) {
-	for _, p := range slices.Collect(t.Procs()) {
-		if q := t.Find(p.ID); q.ID != 0 && q.due(t.now) {
-			t.tell(p.ID, e)
+	type place struct {
+		inst int
+		id   Invocation
+	}
+	var all []place
+	for i, p := range t.located() {
+		all = append(all, place{i, p.ID})
+	}
+	for _, at := range all {
+		in := &t.Inst[at.inst]
+		if p := in.find(at.id); p != nil && p.due(t.now) {
+			t.inform(in, at.id, e)
 		}
 	}
+}
+
+// find is nil if in has no such process.
+func (in *Instance) find(id Invocation) *Proc {
+	switch id {
+	case in.Main.ID:
+		return &in.Main
+	case in.Next.ID:
+		return &in.Next
+	}
+	if i := slices.IndexFunc(in.Old, func(p Proc) bool { return p.ID == id }); i >= 0 {
+		return &in.Old[i]
+	}
+	return nil
 }
 
 // tell brings e to the process it is about. News of one that is forgotten
 // changes nothing.
 func (t *turn) tell(id Invocation, e Event) {
 	for i := range t.Inst {
-		in := &t.Inst[i]
-		switch {
-		case id == 0:
-		case id == in.Main.ID:
-			t.main(in, e)
-		case id == in.Next.ID:
-			t.next(in, e)
-		default:
-			t.old(in, id, e)
-		}
+		t.inform(&t.Inst[i], id, e)
+	}
+}
+
+func (t *turn) inform(in *Instance, id Invocation, e Event) {
+	switch {
+	case id == 0:
+	case id == in.Main.ID:
+		t.main(in, e)
+	case id == in.Next.ID:
+		t.next(in, e)
+	default:
+		t.old(in, id, e)
 	}
 }
 

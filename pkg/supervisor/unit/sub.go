@@ -216,19 +216,30 @@ func (s Service) Shares() (shares []Share) {
 // Procs yields those that may speak against others first.
 func (s Service) Procs() iter.Seq[Proc] {
 	return func(yield func(Proc) bool) {
-		for _, in := range s.Inst {
-			if in.Next.ID != 0 && !yield(in.Next) {
+		for _, p := range s.located() {
+			if !yield(*p) {
 				return
 			}
 		}
-		for _, in := range s.Inst {
-			if in.Main.ID != 0 && !yield(in.Main) {
+	}
+}
+
+// located is Procs with the instance of each.
+func (s Service) located() iter.Seq2[int, *Proc] {
+	return func(yield func(int, *Proc) bool) {
+		for i := range s.Inst {
+			if p := &s.Inst[i].Next; p.ID != 0 && !yield(i, p) {
 				return
 			}
 		}
-		for _, in := range s.Inst {
-			for _, p := range in.Old {
-				if !yield(p) {
+		for i := range s.Inst {
+			if p := &s.Inst[i].Main; p.ID != 0 && !yield(i, p) {
+				return
+			}
+		}
+		for i := range s.Inst {
+			for k := range s.Inst[i].Old {
+				if !yield(i, &s.Inst[i].Old[k]) {
 					return
 				}
 			}

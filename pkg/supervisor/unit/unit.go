@@ -16,7 +16,7 @@ import (
 type (
 	Time       int64  // CLOCK_MONOTONIC, ns; 0: never
 	Generation uint32 // 0: none
-	Invocation uint64 // one run of a process; never reused; 0: none
+	Invocation uint64 // one run of a process; a service never reuses one; 0: none
 	JobID      uint64 // 0: none
 )
 
@@ -225,7 +225,7 @@ type Event interface{ event() }
 type (
 	Asks struct { // an operator, the boot, a shutdown
 		Job   Job
-		Build *Build // start, restart, reload: what to run; Gen is given to it here
+		Build *Build // start, restart, reload: what to run; Gen is given to it here. nil: the files no longer say
 		Size  int    // scale: how many instances, at least one
 	}
 	Clears struct{} // an operator: reset-failed

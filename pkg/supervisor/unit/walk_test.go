@@ -368,7 +368,7 @@ func (w *world) rarer(all []Invocation) []ending {
 func (w *world) oneBuild(s Service) bool {
 	s, _ = Step(s, far, asks(latest, Start, w.specs[0], 0))
 	s = drive(s, true)
-	if s.forbids(Start) != "" {
+	if s.forbids(Start, &Build{}) != "" {
 		return isDown(s)
 	}
 	return w.oneMain(s) && !slices.ContainsFunc(s.Inst, func(in Instance) bool { return in.Gen != s.Current })
