@@ -189,14 +189,32 @@ func hints(v *service.View, verb unit.Verb, f unit.Finish) (hints []string) {
 	case unit.WhyStuck:
 		hints = append(hints, "superctl status "+v.Name)
 	case unit.WhyTimeout:
-		if r := v.Runs[p.ID]; r.Handle != nil && Life(v, p).Type == unit.Notify && len(r.Handle.Survivors()) > 1 {
-			hints = append(hints, "it has children: if exec_start is a script, it must exec the server")
+		if h := whyNotReady(v, p); h != "" {
+			hints = append(hints, h)
+		}
+	case unit.WhyExited, unit.WhyBaking, unit.WhyCrashed:
+		if Life(v, p).Type != unit.Oneshot && p.Exit == (unit.Exit{Kind: unit.ByStatus}) {
+			hints = append(hints, "a program that goes into the background counts as ended: have it stay in the foreground")
 		}
 	}
 	if p.Gen != 0 && f.Why != unit.WhySpawn && f.Why != unit.WhyStuck {
 		hints = append(hints, fmt.Sprintf("superctl logs %s --generation %d", v.Name, p.Gen))
 	}
 	return hints
+}
+
+// whyNotReady is a guess why p has not said READY=1.
+func whyNotReady(v *service.View, p unit.Proc) string {
+	r := v.Runs[p.ID]
+	switch {
+	case Life(v, p).Type != unit.Notify || p.PID == 0:
+		return ""
+	case r.Handle != nil && len(r.Handle.Survivors()) > 1:
+		return "it has children: if exec_start is a script, it must exec the server"
+	case v.State.Current == 0 || p.Gen == v.State.Current:
+		return `type = "exec" is for a program that does not call sd_notify`
+	}
+	return "" // a reload: an earlier one could say it
 }
 
 func Life(v *service.View, p unit.Proc) *unit.Life {

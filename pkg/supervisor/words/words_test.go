@@ -55,8 +55,10 @@ func after(acts []any, more ...any) []any { return append(append([]any{}, acts..
 
 var tales = []tale{
 	{name: "start and stop", acts: after(up, stop, exits(1, 0), isGone(1))},
-	{name: "stop of all but the main process by SIGKILL", life: func(l *unit.Life) { l.KillMode = unit.Mixed },
-		acts: after(up, stop, exits(1, 0), isGone(1))},
+	{
+		name: "stop of all but the main process by SIGKILL", life: func(l *unit.Life) { l.KillMode = unit.Mixed },
+		acts: after(up, stop, exits(1, 0), isGone(1)),
+	},
 	{name: "reload", acts: after(up, reload, runs(2), isReady(2), passes(time.Second), exits(1, 0), isGone(1))},
 	{name: "reload of a build that exits", acts: after(up, reload, runs(2), exits(2, 1), isGone(2))},
 	{name: "reload of a build that dies in bake", acts: after(up, reload, runs(2), isReady(2), killed(2, syscall.SIGSEGV), isGone(2))},
@@ -65,8 +67,18 @@ var tales = []tale{
 	{name: "restart of what crashes", acts: after(up, restart, exits(1, 0), isGone(1), runs(2), exits(2, 3), isGone(2))},
 	{name: "crash loop", acts: after(up, exits(1, 1), isGone(1), runs(2), exits(2, 1), isGone(2))},
 	{name: "not wanted to start again", life: func(l *unit.Life) { l.Restart = unit.No }, acts: after(up, exits(1, 1), isGone(1))},
-	{name: "oneshot that fails", life: func(l *unit.Life) { l.Type, l.Restart = unit.Oneshot, unit.No },
-		acts: []any{start, runs(1), exits(1, 4), isGone(1)}},
+	{
+		name: "oneshot that fails", life: func(l *unit.Life) { l.Type, l.Restart = unit.Oneshot, unit.No },
+		acts: []any{start, runs(1), exits(1, 4), isGone(1)},
+	},
+	{
+		name: "start of a program that goes into the background", life: func(l *unit.Life) { l.Restart = unit.No },
+		acts: []any{start, runs(1), exits(1, 0), isGone(1)},
+	},
+	{
+		name: "start of a program that does not say that it is ready", life: func(l *unit.Life) { l.Restart = unit.No },
+		acts: []any{start, runs(1), passes(90 * time.Second), exits(1, 0), isGone(1)},
+	},
 	{name: "nothing to reload", acts: []any{reload}},
 	{name: "stopped in the middle of a reload", acts: after(up, reload, runs(2), stop, exits(1, 0), isGone(1), exits(2, 0), isGone(2))},
 	{name: "too many old ones", life: func(l *unit.Life) { l.MaxDraining = 1 }, acts: after(up, reload, runs(2), isReady(2), passes(time.Second), unit.Asks{Job: unit.Job{ID: 7, Verb: unit.Reload}})},
