@@ -275,6 +275,7 @@ func (d *Doors) Enter(ctx context.Context, service string, id unit.Invocation, h
 	for _, s := range sockets {
 		of, err := d.enterOne(ctx, service, id, heir, s)
 		if err != nil {
+			socket.Close(files)
 			return nil, err // those that are open are shut when the service is known to be down
 		}
 		files = append(files, of...)
@@ -307,6 +308,7 @@ func (d *Doors) enterOne(ctx context.Context, service string, id unit.Invocation
 		select {
 		case done <- entered{files, err}:
 		case <-ctx.Done():
+			socket.Close(files)
 			d.Free(id, []*unit.Socket{s})
 		}
 	}()
@@ -334,7 +336,7 @@ func (d *Doors) enter(door *door, service string, id unit.Invocation, heir bool,
 	if err := d.table.Seat(s.Name, id, heir); err != nil {
 		return nil, err
 	}
-	files, err := d.table.Files(s, id)
+	files, err := d.table.Copies(s, id)
 	if err == nil {
 		door.give(id, holder{service, cookies(files)})
 	}

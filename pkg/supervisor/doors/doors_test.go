@@ -14,6 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/supervisord-go/supervisord/pkg/supervisor/socket"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
@@ -227,5 +229,25 @@ func TestDoorsThatComeAndGoLeaveNothing(t *testing.T) {
 	d.Holders("strange", 1)
 	if len(d.each)+len(d.wanted)+len(d.of) > 0 {
 		t.Errorf("%d doors, %d wishes and %d services are kept for nobody", len(d.each), len(d.wanted), len(d.of))
+	}
+}
+
+// What a process is about to be started with stays what it is, also when the socket
+// is found dead and replaced before the process is there.
+func TestWhatIsLentStaysWhatItIs(t *testing.T) {
+	h := newHouse(t)
+	a := h.at("a")
+	h.Set("api", []unit.Door{{Socket: a, Open: true}})
+	files, err := h.Enter(t.Context(), "api", 1, true, []*unit.Socket{a})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(h.dir, "a")); err != nil {
+		t.Fatal(err)
+	}
+	h.table.Audit("web")
+	cookie, err := unix.GetsockoptUint64(files[0].FD, unix.SOL_SOCKET, unix.SO_COOKIE)
+	if err != nil || cookie != files[0].Cookie {
+		t.Errorf("it has the cookie %d, %v; want %d", cookie, err, files[0].Cookie)
 	}
 }
