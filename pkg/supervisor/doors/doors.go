@@ -54,6 +54,7 @@ type door struct {
 	turn  chan struct{} // has room for one: who changes its sockets
 	users int           // who have it in hand; guarded by Doors.mu
 	due   chan struct{} // closed when the change that waits for its turn is done; nil: none waits; guarded by Doors.mu
+	next  *division     // waits for its turn; nil: none does; guarded by Doors.mu
 
 	state sync.Mutex // guards what follows, held for moments
 	err   error      // why it is not what is wanted
