@@ -15,7 +15,7 @@ const keptEvents = 4096
 type journal struct {
 	ring []ipc.Event
 	last uint64
-	gone map[string]uint64        // by unit: its last event that is not there any more
+	gone map[string]uint64        // by unit that is not forgotten: its last event that is not there any more; 0: all are
 	wake map[string]chan struct{} // by unit, closed with its next event; "": of any unit
 }
 
@@ -31,12 +31,16 @@ func (l *Ledger) add(es ...ipc.Event) {
 		l.journal.last++
 		e.Type, e.Seq = "event", l.journal.last
 		l.ring = append(l.ring, e)
+		l.gone[e.Unit] = l.gone[e.Unit]
 		l.rouse(e.Unit)
 		l.rouse("")
 	}
 	if n := len(l.ring) - keptEvents; n > keptEvents {
 		for _, e := range l.ring[:n] {
-			l.gone[e.Unit], l.gone[""] = e.Seq, e.Seq
+			if _, known := l.gone[e.Unit]; known {
+				l.gone[e.Unit] = e.Seq
+			}
+			l.gone[""] = e.Seq
 		}
 		l.ring = append([]ipc.Event(nil), l.ring[n:]...)
 	}
@@ -51,14 +55,15 @@ func (j *journal) rouse(unit string) {
 
 // since returns the events after seq that are still there, those of one unit or
 // all (""), how many are not (of one unit: at most), the number up to which this
-// tells everything, and a channel that is closed when there are more.
+// tells everything, and, if that is nothing new, a channel that is closed when there
+// is more.
 func (l *Ledger) since(seq uint64, unit string) (es []ipc.Event, lost, upTo uint64, more <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.wake[unit] == nil {
-		l.wake[unit] = make(chan struct{})
-	}
 	if seq >= l.journal.last {
+		if l.wake[unit] == nil {
+			l.wake[unit] = make(chan struct{})
+		}
 		return nil, 0, seq, l.wake[unit]
 	}
 	first := l.journal.last - uint64(len(l.ring)) + 1
@@ -71,7 +76,7 @@ func (l *Ledger) since(seq uint64, unit string) (es []ipc.Event, lost, upTo uint
 	if gone := l.gone[unit]; gone > seq {
 		lost = gone - seq
 	}
-	return es, lost, l.journal.last, l.wake[unit]
+	return es, lost, l.journal.last, nil
 }
 
 // End is the number of the last event.
@@ -115,4 +120,5 @@ func (l *Ledger) Forget(unit string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.gone, unit)
+	l.rouse(unit)
 }

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/service"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
@@ -112,5 +113,49 @@ func TestAQuietUnitLosesNothing(t *testing.T) {
 	}
 	if fmt.Sprint(got) != "[event]" {
 		t.Errorf("it is told %v, want one event", got)
+	}
+}
+
+// A unit that is forgotten leaves nothing, also when its last events go after it.
+func TestForgottenUnitsLeaveNothing(t *testing.T) {
+	l, quit := New("e", 0, World{}), make(chan struct{})
+	close(quit)
+	for i := range 3 * keptEvents {
+		name := fmt.Sprint("n", i)
+		l.add(ipc.Event{Unit: name})
+		for range l.Follow(t.Context(), l.End(), name, quit) { // which waits for nothing
+		}
+		l.Forget(name)
+	}
+	if len(l.gone) > 1 || len(l.wake) > 0 {
+		t.Errorf("%d and %d are kept of units that are no more", len(l.gone), len(l.wake))
+	}
+}
+
+// What the ledger asks of others may take its time, so it holds no lock meanwhile.
+func TestNobodyIsAskedUnderTheLock(t *testing.T) {
+	asked := 0
+	var l *Ledger
+	free := func() {
+		if asked++; !l.mu.TryLock() {
+			t.Error("the ledger is locked")
+			return
+		}
+		l.mu.Unlock()
+	}
+	l = New("e", 0, World{
+		Account:  func(*service.View) []ipc.SocketAccount { free(); return nil },
+		Queueing: func(*service.View) []string { free(); return nil },
+		Remember: func(ipc.Record) { free() },
+		Log:      func(ipc.Event, unit.Change) { free() },
+	})
+	v := &service.View{Name: "api"}
+	for _, verb := range []unit.Verb{unit.Stop, unit.Reload} {
+		id, _ := l.Asked("api", verb, nil)
+		l.Changed([]unit.Change{{Kind: unit.Begun, Job: unit.Job{ID: id, Verb: verb}}}, unit.Service{}, v)
+		l.Changed([]unit.Change{{Kind: unit.Finished, Finish: unit.Finish{Jobs: []unit.JobID{id}, Result: unit.Done}}}, unit.Service{}, v)
+	}
+	if asked < 8 {
+		t.Errorf("others are asked %d times", asked)
 	}
 }
