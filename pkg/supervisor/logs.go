@@ -36,7 +36,7 @@ func (m *Manager) Logs(ctx context.Context, r ipc.LogRequest) (iter.Seq[ipc.LogL
 			}
 			q.Invocation = id
 		}
-		sources = append(sources, source{name, m.sinks.of(e.logSpec()), q})
+		sources = append(sources, source{name, m.sinks.read(e.logSpec()), q})
 	}
 	return merge(ctx, sources, r.N), nil
 }

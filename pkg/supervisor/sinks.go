@@ -28,14 +28,21 @@ func newSinks(dir *safepath.Dir, forward io.Writer) sinks {
 // of is the sink of a service, which keeps what is written from now on as spec
 // says, by which its process is started.
 func (s sinks) of(spec *unit.Spec) *logs.Sink {
+	k := s.read(spec)
+	k.Configure(spec.Log)
+	return k
+}
+
+// read is the sink of a service for who reads what it has: it stays as it is. Where
+// nothing was started yet, it is made as spec says.
+func (s sinks) read(spec *unit.Spec) *logs.Sink {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	k := s.open[spec.Name]
 	if k == nil {
 		k = logs.Open(s.dir, spec.Name, spec.Log, s.forward)
 		s.open[spec.Name] = k
 	}
-	s.mu.Unlock()
-	k.Configure(spec.Log)
 	return k
 }
 

@@ -55,6 +55,7 @@ type door struct {
 	turn  chan struct{} // has room for one: who changes its sockets
 	users int           // who have it in hand; guarded by Doors.mu
 	due   chan struct{} // closed when the change that waits for its turn is done; nil: none waits; guarded by Doors.mu
+	next  *division     // waits for its turn; nil: none does; guarded by Doors.mu
 
 	state sync.Mutex // guards what follows, held for moments
 	err   error      // why it is not what is wanted
@@ -277,6 +278,7 @@ func (d *Doors) Enter(ctx context.Context, who Process, heir bool, sockets []*un
 	for _, s := range sockets {
 		of, err := d.enterOne(ctx, who, heir, s)
 		if err != nil {
+			socket.Close(files)
 			return nil, err // those that are open are shut when the service is known to be down
 		}
 		files = append(files, of...)
@@ -309,6 +311,7 @@ func (d *Doors) enterOne(ctx context.Context, who Process, heir bool, s *unit.So
 		select {
 		case done <- entered{files, err}:
 		case <-ctx.Done():
+			socket.Close(files)
 			d.Free(who, []*unit.Socket{s})
 		}
 	}()
@@ -336,7 +339,7 @@ func (d *Doors) enter(door *door, who Process, heir bool, s *unit.Socket) ([]soc
 	if err := d.table.Seat(s.Name, ticket, heir); err != nil {
 		return nil, d.named(err)
 	}
-	files, err := d.table.Files(s, ticket)
+	files, err := d.table.Copies(s, ticket)
 	if err == nil {
 		door.give(who, holder{ticket, cookies(files)})
 	}

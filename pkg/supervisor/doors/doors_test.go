@@ -14,6 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/supervisord-go/supervisord/pkg/supervisor/socket"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
@@ -228,4 +230,60 @@ func TestDoorsThatComeAndGoLeaveNothing(t *testing.T) {
 	if len(d.each)+len(d.wanted)+len(d.of) > 0 {
 		t.Errorf("%d doors, %d wishes and %d services are kept for nobody", len(d.each), len(d.wanted), len(d.of))
 	}
+}
+
+// What a process is about to be started with stays what it is, also when the socket
+// is found dead and replaced before the process is there.
+func TestWhatIsLentStaysWhatItIs(t *testing.T) {
+	h := newHouse(t)
+	a := h.at("a")
+	h.Set("api", []unit.Door{{Socket: a, Open: true}})
+	files, err := h.Enter(t.Context(), Process{"api", 1}, true, []*unit.Socket{a})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(h.dir, "a")); err != nil {
+		t.Fatal(err)
+	}
+	h.table.Audit("web")
+	cookie, err := unix.GetsockoptUint64(files[0].FD, unix.SOL_SOCKET, unix.SO_COOKIE)
+	if err != nil || cookie != files[0].Cookie {
+		t.Errorf("it has the cookie %d, %v; want %d", cookie, err, files[0].Cookie)
+	}
+}
+
+// A steered socket whose unit has a path in a file system that hangs does not hold up
+// who divides its connections; however often, only one waits for its turn, and what
+// was said last is done.
+func TestSteeringWhatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := socket.NewTable(nil)
+		defer table.Close()
+		d := New(table, func(string, error) {})
+		s := &unit.Socket{
+			Name: "http", Listen: []unit.Address{{Network: "tcp", Host: "127.0.0.1"}},
+			Backlog: 8, NonBlocking: true, WhenDown: unit.Refuse, Steer: true, Shards: 2,
+		}
+		d.Set("api", []unit.Door{{Socket: s, Open: true}})
+		files, err := d.Enter(t.Context(), Process{"api", 1}, true, []*unit.Socket{s})
+		if err != nil {
+			t.Fatal(err)
+		}
+		socket.Close(files)
+		release := stuck(t, d, s)
+		before := runtime.NumGoroutine()
+		for weight := range 20 {
+			if d.Steer("api", []unit.Share{{ID: 1, Weight: weight + 1}}) == nil {
+				t.Error("it is said to be done")
+			}
+		}
+		if n := runtime.NumGoroutine() - before; n > 1 {
+			t.Errorf("%d goroutines wait", n)
+		}
+		release()
+		synctest.Wait()
+		if seats := table.Seats("http"); seats[0].Share != 20 && seats[1].Share != 20 && seats[2].Share != 20 {
+			t.Errorf("the seats are %+v", seats)
+		}
+	})
 }

@@ -59,6 +59,7 @@ type Invocation struct {
 	notify  *notify.Socket
 	output  *logs.Stream
 	sockets []*unit.Socket // that it enters by; written before there is a process
+	lent    []int          // copies of their descriptors, until the process has its own
 	proceed chan error     // has room for one
 }
 
@@ -94,6 +95,7 @@ func (i *Invocation) launch(ctx context.Context) error {
 		return err
 	}
 	defer leave()
+	defer func() { closeAll(i.lent) }()
 	t, err := i.prepare(ctx)
 	if err != nil {
 		return err
@@ -202,6 +204,7 @@ func (i *Invocation) enter(ctx context.Context) (files []process.File, err error
 		return nil, &process.StartError{Step: "sockets", Status: 202, Detail: err.Error(), Advice: advice(err)}
 	}
 	for _, f := range all {
+		i.lent = append(i.lent, f.FD)
 		files = append(files, process.File{FD: f.FD, Name: f.Name})
 	}
 	return files, nil

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/service"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
@@ -133,5 +134,33 @@ func TestUnitsThatComeAndGoAreForgotten(t *testing.T) {
 	}
 	if j.gone["api"] == 0 {
 		t.Error("what the unit has lost that is always there is not known")
+	}
+}
+
+// What the ledger asks of others may take its time, so it holds no lock meanwhile.
+func TestNobodyIsAskedUnderTheLock(t *testing.T) {
+	asked := 0
+	var l *Ledger
+	free := func() {
+		if asked++; !l.mu.TryLock() {
+			t.Error("the ledger is locked")
+			return
+		}
+		l.mu.Unlock()
+	}
+	l = New("e", 0, World{
+		Account:  func(*service.View) []ipc.SocketAccount { free(); return nil },
+		Queueing: func(*service.View) []string { free(); return nil },
+		Remember: func(ipc.Record) { free() },
+		Log:      func(ipc.Event, unit.Change) { free() },
+	})
+	v := &service.View{Name: "api"}
+	for _, verb := range []unit.Verb{unit.Stop, unit.Reload} {
+		id, _ := l.Asked("api", verb, nil)
+		l.Changed([]unit.Change{{Kind: unit.Begun, Job: unit.Job{ID: id, Verb: verb}}}, unit.Service{}, v)
+		l.Changed([]unit.Change{{Kind: unit.Finished, Finish: unit.Finish{Jobs: []unit.JobID{id}, Result: unit.Done}}}, unit.Service{}, v)
+	}
+	if asked < 8 {
+		t.Errorf("others are asked %d times", asked)
 	}
 }

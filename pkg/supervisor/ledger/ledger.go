@@ -121,13 +121,15 @@ func (l *Ledger) finished(e *ipc.Event, f unit.Finish, v *service.View) (all []E
 		if compares(j) && now == nil {
 			now = l.world.Account(v)
 		}
+		var notes []string
+		if j.verb == unit.Stop && f.Result == unit.Done {
+			notes = waitingClients(l.world.Queueing(v))
+		}
 		ended, ok := l.end(id, f.Result, why, func(j *job) {
 			if compares(*j) {
 				j.Sockets = since(j.before, now)
 			}
-			if j.verb == unit.Stop && f.Result == unit.Done {
-				j.Notes = waitingClients(l.world.Queueing(v))
-			}
+			j.Notes = notes
 			if j.Generation == 0 {
 				j.Generation = uint32(v.State.Current)
 			}

@@ -27,6 +27,7 @@ package socket
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -408,7 +409,7 @@ func (g *group) snapshot() []endpoint {
 
 // A File is a socket on its way to a worker.
 type File struct {
-	FD     int    // borrowed: the Table closes it
+	FD     int    // see [Table.Files] and [Table.Copies]
 	Name   string // for LISTEN_FDNAMES
 	Cookie uint64 // SO_COOKIE, which no other socket ever has; see [Finding.Dead]
 }
@@ -430,6 +431,43 @@ func (t *Table) Files(s *unit.Socket, holder unit.Invocation) ([]File, error) {
 	}
 	g.hands.give(holder, held)
 	return files, nil
+}
+
+// Copies is [Table.Files] with descriptors that are the caller's, to be closed with
+// [Close]: a socket that dies meanwhile is replaced, and its descriptor becomes
+// another file's.
+func (t *Table) Copies(s *unit.Socket, holder unit.Invocation) ([]File, error) {
+	g, end := t.begin(s.Name)
+	defer end()
+	files, held, err := g.files(s, g.seatOf(holder))
+	if err == nil {
+		err = duplicate(files)
+	}
+	if err != nil {
+		return nil, err
+	}
+	g.hands.give(holder, held)
+	return files, nil
+}
+
+// duplicate puts duplicates in the place of all descriptors, or leaves none open.
+func duplicate(files []File) error {
+	for i, f := range files {
+		fd, err := unix.FcntlInt(uintptr(f.FD), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			Close(files[:i])
+			return fmt.Errorf("cannot pass socket %s on: %w", f.Name, err)
+		}
+		files[i].FD = fd
+	}
+	return nil
+}
+
+// Close closes what [Table.Copies] returned.
+func Close(files []File) {
+	for _, f := range files {
+		closeFD(f.FD)
+	}
 }
 
 func (g *group) files(s *unit.Socket, seat int) (files []File, held []Held, err error) {
