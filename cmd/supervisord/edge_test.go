@@ -242,11 +242,21 @@ func bindService() []byte {
 	return append(attr, make([]byte, 12)...)
 }
 
+// removeAll removes the runtime directory, in which supervisord may just write.
+func removeAll(r *running) (err error) {
+	for range 10 {
+		if err = os.RemoveAll(r.path("run")); err == nil {
+			break
+		}
+	}
+	return err
+}
+
 // Whatever is removed of the runtime directory, supervisord is reached again by
 // itself and starts what has crashed; at its end nothing is left in it.
 func TestRuntimeDirectoryIsRemoved(t *testing.T) {
 	for name, remove := range map[string]func(r *running) error{
-		"all of it":          func(r *running) error { return os.RemoveAll(r.path("run")) },
+		"all of it":          removeAll,
 		"the control socket": func(r *running) error { return os.Remove(r.path("run/control.sock")) },
 		"notify":             func(r *running) error { return os.RemoveAll(r.path("run/notify")) },
 		"moved":              func(r *running) error { return os.Rename(r.path("run"), r.path("old")) },
@@ -306,7 +316,7 @@ func TestSecondSupervisordWithoutADirectory(t *testing.T) {
 func TestNotifySocketsAreRemoved(t *testing.T) {
 	for name, remove := range map[string]func(r *running, socket string) error{
 		"the socket": func(_ *running, socket string) error { return os.Remove(socket) },
-		"all of it":  func(r *running, _ string) error { return os.RemoveAll(r.path("run")) },
+		"all of it":  func(r *running, _ string) error { return removeAll(r) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := at(t, announcing)
