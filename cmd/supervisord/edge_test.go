@@ -5,8 +5,11 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -239,11 +242,21 @@ func bindService() []byte {
 	return append(attr, make([]byte, 12)...)
 }
 
+// removeAll removes the runtime directory, in which supervisord may just write.
+func removeAll(r *running) (err error) {
+	for range 10 {
+		if err = os.RemoveAll(r.path("run")); err == nil {
+			break
+		}
+	}
+	return err
+}
+
 // Whatever is removed of the runtime directory, supervisord is reached again by
 // itself and starts what has crashed; at its end nothing is left in it.
 func TestRuntimeDirectoryIsRemoved(t *testing.T) {
 	for name, remove := range map[string]func(r *running) error{
-		"all of it":          func(r *running) error { return os.RemoveAll(r.path("run")) },
+		"all of it":          removeAll,
 		"the control socket": func(r *running) error { return os.Remove(r.path("run/control.sock")) },
 		"notify":             func(r *running) error { return os.RemoveAll(r.path("run/notify")) },
 		"moved":              func(r *running) error { return os.Rename(r.path("run"), r.path("old")) },
@@ -295,5 +308,63 @@ func TestSecondSupervisordWithoutADirectory(t *testing.T) {
 	r.signal(syscall.SIGCONT)
 	r.line("bound it again")
 	r.ctl(0, "start", "api")
+	r.stop()
+}
+
+// A service that says that it is alive can go on doing so, whatever was removed: or its
+// watchdog would end it.
+func TestNotifySocketsAreRemoved(t *testing.T) {
+	for name, remove := range map[string]func(r *running, socket string) error{
+		"the socket": func(_ *running, socket string) error { return os.Remove(socket) },
+		"all of it":  func(r *running, _ string) error { return removeAll(r) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := at(t, announcing)
+			next := r.pids()
+			r.start()
+			next()
+			sockets, err := filepath.Glob(r.path("run/notify/*"))
+			if err != nil || len(sockets) != 1 {
+				t.Fatal(sockets, err)
+			}
+			if err := remove(r, sockets[0]); err != nil {
+				t.Fatal(err)
+			}
+			r.line("removed its notify socket")
+			conn, err := net.Dial("unixgram", sockets[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			conn.Write([]byte("READY=1\nSTATUS=here"))
+			r.stop()
+		})
+	}
+}
+
+// What an entrypoint has left running when it became supervisord is reaped.
+func TestEntrypointsChildrenAreReaped(t *testing.T) {
+	r := at(t, sleeper)
+	b, err := binaries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.run(exec.Command("/bin/sh", "-c", `sh -c 'exit 0' & exec "$@"`, "sh", b.Supervisord(), "-c", r.path("supervisord.toml")))
+	r.line("start: done")
+	children := fmt.Sprintf("/proc/%d/task/%[1]d/children", r.cmd.Process.Pid)
+	for end := time.Now().Add(rig.Patience); ; runtime.Gosched() {
+		zombie := false
+		text, _ := os.ReadFile(children)
+		for _, pid := range strings.Fields(string(text)) {
+			stat, _ := os.ReadFile("/proc/" + pid + "/stat")
+			zombie = zombie || strings.Contains(string(stat), ") Z ")
+		}
+		if !zombie {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("it is a zombie still")
+		}
+	}
 	r.stop()
 }

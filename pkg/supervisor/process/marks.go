@@ -2,6 +2,7 @@ package process
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"strconv"
 	"strings"
@@ -67,27 +68,32 @@ func (m marks) onPipe(dir string) bool {
 	return false
 }
 
-// environWait is how long a process may hold up the reading of its environment:
-// that takes a lock which its own page faults can keep.
+// environWait is how long a process may hold up the reading of its environment: that
+// waits for its page faults, which a file system of its own may never answer.
 const environWait = time.Second
+
+// environs counts those that still do, by user: from some on his are not read at all.
+var environs hung
+
+var readEnviron = func(dir string) []byte {
+	b, _ := os.ReadFile(dir + "/environ")
+	return b
+}
 
 func (m marks) inEnvironment(dir string) bool {
 	if m.invocation == "" {
 		return false
 	}
-	text := make(chan []byte, 1)
-	go func() {
-		b, _ := os.ReadFile(dir + "/environ")
-		text <- b
-	}()
-	select {
-	case b := <-text:
-		for pair := range bytes.SplitSeq(b, []byte{0}) {
-			if string(pair) == m.invocation {
-				return true
-			}
+	ctx, cancel := context.WithTimeout(context.Background(), environWait)
+	defer cancel()
+	b, err := apart(ctx, &environs, decimal(int(m.uid)), func() []byte { return readEnviron(dir) }, func([]byte) {})
+	if err != nil {
+		return false
+	}
+	for pair := range bytes.SplitSeq(b, []byte{0}) {
+		if string(pair) == m.invocation {
+			return true
 		}
-	case <-time.After(environWait):
 	}
 	return false
 }

@@ -76,12 +76,14 @@ func newWatch(audits func(name string)) *watch {
 // A second Watch replaces tell.
 //
 // Where inotify(7) is not to be had (fs.inotify.max_user_instances) paths are only
-// looked at at events.
+// looked at at events. An error is about sockets for which that is so as well
+// (fs.epoll.max_user_watches); the others are watched.
 func (t *Table) Watch(tell func(name string, f Finding)) error {
-	if err := t.watch.start(tell); err != nil {
+	err := t.watch.start(tell)
+	t.watch.startMarks()
+	if err != nil {
 		return fmt.Errorf("cannot watch sockets: %w", err)
 	}
-	t.watch.startMarks()
 	return nil
 }
 
@@ -137,18 +139,20 @@ func (w *watch) start(tell func(string, Finding)) error {
 		closeFD(fd)
 		return err
 	}
-	w.file = os.NewFile(uintptr(fd), "epoll")
-	conn, err := w.file.SyscallConn()
+	file := os.NewFile(uintptr(fd), "epoll")
+	conn, err := file.SyscallConn()
 	if err != nil {
+		file.Close()
 		return err
 	}
+	w.file = file
 	for fd, at := range w.fds {
-		if err := w.control(unix.EPOLL_CTL_ADD, fd, at.events); err != nil {
-			return err
+		if failed := w.control(unix.EPOLL_CTL_ADD, fd, at.events); failed != nil && err == nil {
+			err = failed // the others are worth it
 		}
 	}
 	w.work.Go(func() { w.run(conn) })
-	return nil
+	return err
 }
 
 // run ends when the epoll instance is closed.

@@ -235,7 +235,7 @@ func brief(e unit.Exit) string {
 	case unit.ByKill, unit.ByDump:
 		return SignalName(int(e.Signal))
 	case unit.NotRun:
-		if e.Errno != 0 && e.Detail != "" {
+		if e.Errno != 0 && strings.HasPrefix(e.Detail, "/") { // what else it can be needs the verb
 			return e.Detail + ": " + e.Errno.Error()
 		}
 		return startError(e).Error()

@@ -192,3 +192,16 @@ func say(b *strings.Builder, was *service.View, now unit.Time, e unit.Event) *se
 }
 
 var verbs = map[unit.JobID]unit.Verb{1: unit.Start, 2: unit.Reload, 3: unit.Restart, 4: unit.Stop, 5: unit.Scale, 6: unit.End, 7: unit.Reload, 8: unit.Stop}
+
+// A table's note of a start that failed says what failed, not only at which value.
+func TestBriefNotesCanBeUnderstood(t *testing.T) {
+	for want, e := range map[string]unit.Exit{
+		"cannot set nice to 0: permission denied":         {Kind: unit.NotRun, Step: "nice", Detail: "0", Errno: syscall.EACCES},
+		"/usr/bin/none: no such file or directory":        {Kind: unit.NotRun, Step: "exec", Detail: "/usr/bin/none", Errno: syscall.ENOENT},
+		"cannot become user www: operation not permitted": {Kind: unit.NotRun, Step: "user", Detail: "www", Errno: syscall.EPERM},
+	} {
+		if got := brief(e); got != want {
+			t.Errorf("got %q, not %q", got, want)
+		}
+	}
+}
