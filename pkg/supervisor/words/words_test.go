@@ -202,6 +202,15 @@ func TestBriefNotesCanBeUnderstood(t *testing.T) {
 	} {
 		if got := brief(e); got != want {
 			t.Errorf("got %q, not %q", got, want)
+}
+
+// Who waits for a job when supervisord ends is told that, not that somebody asked for
+// something else.
+func TestAJobThatTheEndCancels(t *testing.T) {
+	v := &service.View{}
+	for why, want := range map[unit.Reason]ipc.Code{unit.WhyEnding: ipc.Ending, unit.WhyStop: ipc.Canceled} {
+		if got := code(v, unit.Finish{Result: unit.Canceled, Why: why}); got != want {
+			t.Errorf("%s: code %s, want %s", why, got, want)
 		}
 	}
 }
