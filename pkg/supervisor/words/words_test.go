@@ -202,6 +202,8 @@ func TestBriefNotesCanBeUnderstood(t *testing.T) {
 	} {
 		if got := brief(e); got != want {
 			t.Errorf("got %q, not %q", got, want)
+		}
+	}
 }
 
 // Who waits for a job when supervisord ends is told that, not that somebody asked for
