@@ -126,7 +126,7 @@ func (rep *reporter) degraded(services []entry, c *config.Config) (all []string)
 // Count says how many services there are, and how many of them are active or
 // failed. It costs little enough to be asked after each event.
 func (rep *reporter) Count() (all, active, failed int) {
-	services := rep.roster.list()
+	services := rep.roster.all()
 	for _, a := range rep.roster.configuration().Aside {
 		if !a.Socket {
 			all, failed = all+1, failed+1
