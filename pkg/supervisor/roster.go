@@ -36,13 +36,19 @@ type entry struct {
 
 // list is what there is, by name.
 func (r *roster) list() []entry {
+	all := r.all()
+	slices.SortFunc(all, func(a, b entry) int { return strings.Compare(a.Name(), b.Name()) })
+	return all
+}
+
+// all is what there is, in any order.
+func (r *roster) all() []entry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	all := make([]entry, 0, len(r.units))
 	for _, e := range r.units {
 		all = append(all, *e)
 	}
-	slices.SortFunc(all, func(a, b entry) int { return strings.Compare(a.Name(), b.Name()) })
 	return all
 }
 

@@ -41,7 +41,7 @@ func (rep *reporter) Status(names []string) (ipc.Status, error) {
 	services, c := rep.roster.list(), rep.roster.configuration()
 	facts := rep.look(services, c)
 	st := ipc.Status{Time: facts.Clock}
-	known := map[string]bool{}
+	known, at := map[string]bool{}, whereabouts(services, c)
 	for _, e := range services {
 		known[e.Name()] = true
 		if len(names) == 0 || slices.Contains(names, e.Name()) {
@@ -51,7 +51,7 @@ func (rep *reporter) Status(names []string) (ipc.Status, error) {
 	for _, s := range c.Sockets {
 		known[s.Name+".socket"] = true
 		if len(names) == 0 || slices.Contains(names, s.Name+".socket") || needed(st.Services, s.Name) {
-			st.Sockets = append(st.Sockets, rep.socketStatus(c, services, s.Name))
+			st.Sockets = append(st.Sockets, rep.socketStatus(at, s.Name))
 		}
 	}
 	for _, a := range c.Aside {
@@ -126,7 +126,7 @@ func (rep *reporter) degraded(services []entry, c *config.Config) (all []string)
 // Count says how many services there are, and how many of them are active or
 // failed. It costs little enough to be asked after each event.
 func (rep *reporter) Count() (all, active, failed int) {
-	services := rep.roster.list()
+	services := rep.roster.all()
 	for _, a := range rep.roster.configuration().Aside {
 		if !a.Socket {
 			all, failed = all+1, failed+1
@@ -148,13 +148,29 @@ func needed(services []ipc.UnitStatus, socket string) bool {
 	return slices.ContainsFunc(services, func(u ipc.UnitStatus) bool { return slices.Contains(u.Sockets, socket) })
 }
 
-func (rep *reporter) socketStatus(c *config.Config, services []entry, name string) ipc.SocketUnit {
-	u := ipc.SocketUnit{Name: name, Sockets: []ipc.Socket{}}
+// places say who has what: of many services, each is looked at once.
+type places struct {
+	users map[string][]string   // services, by the socket that the configuration gives them
+	pids  map[doors.Process]int // of all services
+}
+
+func whereabouts(services []entry, c *config.Config) places {
+	at := places{map[string][]string{}, map[doors.Process]int{}}
 	for _, spec := range c.Services {
-		if spec.Uses(name) {
-			u.Services = append(u.Services, spec.Name)
+		for _, s := range spec.SocketNames() {
+			at.users[s] = append(at.users[s], spec.Name)
 		}
 	}
+	for _, e := range services {
+		for p := range e.View().State.Procs() {
+			at.pids[doors.Process{Service: e.Name(), ID: p.ID}] = p.PID
+		}
+	}
+	return at
+}
+
+func (rep *reporter) socketStatus(at places, name string) ipc.SocketUnit {
+	u := ipc.SocketUnit{Name: name, Services: at.users[name], Sockets: []ipc.Socket{}}
 	for _, part := range rep.doors.Parts(name) {
 		sockets := rep.table.Status(part)
 		for _, s := range sockets {
@@ -167,7 +183,7 @@ func (rep *reporter) socketStatus(c *config.Config, services []entry, name strin
 		if err := rep.doors.Err(part); err != nil && len(sockets) == 0 {
 			u.Sockets = append(u.Sockets, ipc.Socket{Queue: -1, Limit: -1, Error: err.Error()})
 		}
-		u.Seats = append(u.Seats, rep.seats(services, part)...)
+		u.Seats = append(u.Seats, rep.seats(at, part)...)
 	}
 	return u
 }
@@ -187,14 +203,14 @@ func (rep *reporter) oneSocket(name string, s socket.Status) ipc.Socket {
 }
 
 // seats are the places at a steered socket.
-func (rep *reporter) seats(services []entry, name string) (all []ipc.Seat) {
+func (rep *reporter) seats(at places, name string) (all []ipc.Seat) {
 	seats := rep.table.Seats(name)
 	sum := 0
 	for _, s := range seats {
 		sum += s.Share
 	}
 	for _, s := range seats {
-		x := ipc.Seat{Index: s.Index, PID: pidOf(services, rep.doors.Who(s.Holder)), Stray: s.Strays, Share: words.Percent(s.Share, sum)}
+		x := ipc.Seat{Index: s.Index, PID: at.pids[rep.doors.Who(s.Holder)], Stray: s.Strays, Share: words.Percent(s.Share, sum)}
 		for _, h := range s.Shards {
 			x.Queue += max(0, h.Queue)
 			x.Drops += h.Drops

@@ -19,6 +19,9 @@ type Facts struct {
 	Differs map[string]bool         // by the path of an executable that is kept open: another file is there
 	Spec    *unit.Spec              // what the configuration says; nil: nothing
 	Job     func(unit.Job) *ipc.Job // what the ledger has of a job in progress; nil: nothing
+
+	shares map[unit.Invocation]int // of new connections
+	sum    int                     // of them
 }
 
 // wall is the time of day of t, as far as one can tell.
@@ -44,6 +47,7 @@ func Status(v *service.View, f Facts, whole bool) ipc.UnitStatus {
 	if spec != nil {
 		u.Command, u.Sockets = spec.Program.Argv[0], spec.SocketNames()
 	}
+	f.shares, f.sum = shares(v)
 	for i, in := range v.State.Inst {
 		instance(v, f, &u, i, in)
 	}
@@ -106,22 +110,21 @@ func processes(v *service.View, f Facts, u *ipc.UnitStatus, i int, role unit.Rol
 		x := ipc.Process{
 			Instance: i, Role: string(role), PID: p.PID, Generation: uint32(p.Gen), Phase: phase(v, p),
 			Since: f.wall(p.Since), Deadline: f.wall(p.By), Memory: f.Memory[p.PID], Invocation: invocationID(v, p.ID),
-			Share: share(v, p.ID), Remarks: remarks(v, p.ID),
+			Share: Percent(f.shares[p.ID], f.sum), Remarks: remarks(v, p.ID),
 		}
 		u.Memory += x.Memory
 		u.Processes = append(u.Processes, x)
 	}
 }
 
-// share is the part of new connections that a process gets, in per cent.
-func share(v *service.View, id unit.Invocation) float64 {
-	of, sum := 0, 0
+// shares are the parts of new connections that processes get, and their sum.
+func shares(v *service.View) (of map[unit.Invocation]int, sum int) {
+	of = map[unit.Invocation]int{}
 	for _, h := range v.State.Shares() {
-		if sum += h.Weight; h.ID == id {
-			of = h.Weight
-		}
+		of[h.ID] = h.Weight
+		sum += h.Weight
 	}
-	return Percent(of, sum)
+	return of, sum
 }
 
 // phase is what a process does, for people.
