@@ -248,8 +248,12 @@ func (d *Doors) make(name string, w want) error {
 	if len(w.keep) == 0 {
 		return d.table.Drop(name)
 	}
+	trim := d.table.Trim
 	err := d.bind(w.keep)
-	err = errors.Join(err, d.table.Trim(name, w.keep...))
+	if err != nil {
+		trim = d.table.Yield // for another that waits for it
+	}
+	err = errors.Join(err, trim(name, w.keep...))
 	if w.open {
 		return errors.Join(err, d.table.Listen(name))
 	}

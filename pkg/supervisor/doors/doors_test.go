@@ -229,3 +229,35 @@ func TestDoorsThatComeAndGoLeaveNothing(t *testing.T) {
 		t.Errorf("%d doors, %d wishes and %d services are kept for nobody", len(d.each), len(d.wanted), len(d.of))
 	}
 }
+
+// Two sockets swap their addresses. While both serve neither can have the other's;
+// when they are down each lets go what it is not to have any more.
+func TestTwoSocketsSwapTheirAddresses(t *testing.T) {
+	h := newHouse(t)
+	of := func(name, file string) *unit.Socket { s := *h.at(file); s.Name = name; return &s }
+	start := func(service string, id unit.Invocation, s *unit.Socket) error {
+		h.Set(service, []unit.Door{{Socket: s, Open: true}})
+		_, err := h.Enter(t.Context(), Process{service, id}, true, []*unit.Socket{s})
+		return err
+	}
+	x, y := of("x", "a"), of("y", "b")
+	h.Configure([]*unit.Socket{x, y})
+	if err := errors.Join(start("api", 1, x), start("web", 1, y)); err != nil {
+		t.Fatal(err)
+	}
+	h.Configure([]*unit.Socket{of("x", "b"), of("y", "a")})
+	h.answers("while they serve", "a", "b")
+	h.Free(Process{"api", 1}, []*unit.Socket{x})
+	h.Free(Process{"web", 1}, []*unit.Socket{y})
+	x, y = of("x", "b"), of("y", "a")
+	first := start("api", 2, x) // which may come too early: it is started again
+	if err := start("web", 2, y); err != nil {
+		t.Errorf("web: %v, before that api: %v", err, first)
+	}
+	if err := start("api", 3, x); err != nil {
+		t.Errorf("api: %v", err)
+	}
+	h.answers("swapped", "a", "b")
+	h.Set("api", nil)
+	h.answers("without api", "a")
+}

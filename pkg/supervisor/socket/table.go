@@ -500,6 +500,27 @@ func (t *Table) Trim(name string, keep ...*unit.Socket) error {
 	return t.trim(name, g, keep)
 }
 
+// Yield is Trim after a Bind that failed: it also closes what the last one that did not
+// fail has named, if none of keep does. Else two units that are to swap their addresses
+// would wait for each other.
+func (t *Table) Yield(name string, keep ...*unit.Socket) error {
+	g, end := t.begin(name)
+	defer end()
+	g.mu.Lock()
+	var order []endpoint
+	for _, e := range g.order {
+		named := func(s *unit.Socket) bool {
+			return slices.ContainsFunc(s.Listen, func(a unit.Address) bool { return g.all[a] == e })
+		}
+		if slices.ContainsFunc(keep, named) {
+			order = append(order, e)
+		}
+	}
+	g.order = order
+	g.mu.Unlock()
+	return t.trim(name, g, keep)
+}
+
 // trim needs op. What goes is forgotten before it is closed: a record that names
 // what nobody has would be an error, what is kept and not recorded is just closed.
 func (t *Table) trim(name string, g *group, keep []*unit.Socket) (err error) {
