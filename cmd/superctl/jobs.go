@@ -73,6 +73,11 @@ func (s *session) runJobs(ctx context.Context, r ipc.JobRequest, names []string,
 	for i, name := range names {
 		r.Unit = name
 		j, err := s.client().Submit(ctx, r)
+		if err != nil && ctx.Err() != nil {
+			s.err.print("superctl: detached: nobody has said whether the %s of %s has begun\n", r.Verb, name)
+			s.hint("superctl status " + name)
+			return s.detach(tasks[:i])
+		}
 		if err != nil {
 			j = ipc.Job{Unit: name, Verb: r.Verb}
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"strconv"
 	"strings"
 
@@ -29,7 +30,7 @@ service that is killed may be started again. To end a service, stop it.`,
 		if err != nil {
 			return err
 		}
-		return s.eachUnit(unique(names), func(name string) error {
+		return s.eachUnit(c.Context(), unique(names), func(name string) error {
 			return s.client().Kill(c.Context(), ipc.KillRequest{Unit: name, Signal: number, Whom: unit.Whom(whom)})
 		})
 	}
@@ -50,10 +51,14 @@ func parseSignal(c *cobra.Command, word string) (int, error) {
 
 // eachUnit does something to one unit after the other, also when it fails for
 // one of them.
-func (s *session) eachUnit(names []string, do func(string) error) error {
+func (s *session) eachUnit(ctx context.Context, names []string, do func(string) error) error {
 	status := exitOK
 	for _, name := range names {
-		if err := do(name); err != nil {
+		err := do(name)
+		if err != nil && ctx.Err() != nil {
+			return exitStatus(exitDetached)
+		}
+		if err != nil {
 			status = worst(status, s.complain(asError(err)))
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -143,5 +144,34 @@ func TestNothingButJSON(t *testing.T) {
 	}
 	if out := w.out.text(); !strings.HasPrefix(out, `{"id":"`+fakeEpoch+`-1",`) || strings.Count(out, "\n") != 1 {
 		t.Errorf("it shows %q", out)
+	}
+}
+
+// Ctrl-C is Ctrl-C also before supervisord has answered: status 130, and nobody is told
+// that something failed.
+func TestCtrlCBeforeTheAnswer(t *testing.T) {
+	for _, args := range [][]string{{"restart", "api"}, {"kill", "api"}, {"reset-failed", "api"}, {"daemon-reload"}, {"status"}, {"sockets"}, {"history"}, {"logs", "api"}} {
+		w := &watch{}
+		env := map[string]string{"SUPERVISORD_SOCKET": filepath.Join(t.TempDir(), config.ControlSocket)}
+		l, err := net.Listen("unix", env["SUPERVISORD_SOCKET"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close() // nobody answers there
+		ctx, cancel := context.WithCancel(context.Background())
+		go func() {
+			if c, err := l.Accept(); err == nil {
+				defer c.Close()
+				c.Read(make([]byte, 1)) // it asks
+				cancel()
+				c.Read(make([]byte, 1<<16))
+				c.Read(make([]byte, 1<<16))
+			}
+		}()
+		s := newSession(&w.out, &w.errs, func(k string) string { return env[k] })
+		if status := run(ctx, args, s); status != exitDetached || strings.Contains(w.errs.text(), "cannot") || strings.Contains(w.errs.text(), "context") {
+			t.Errorf("%s: status %d, stderr %q", args, status, w.errs.text())
+		}
+		cancel()
 	}
 }

@@ -12,7 +12,7 @@ as the first.`,
 		ValidArgsFunction: s.completeUnits,
 	}
 	c.RunE = func(c *cobra.Command, names []string) error {
-		return s.eachUnit(unique(names), func(name string) error { return s.client().ResetFailed(c.Context(), name) })
+		return s.eachUnit(c.Context(), unique(names), func(name string) error { return s.client().ResetFailed(c.Context(), name) })
 	}
 	return c
 }

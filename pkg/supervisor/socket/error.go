@@ -52,7 +52,7 @@ func (e *BindError) Hint() string {
 	case errors.As(e.Err, &part):
 		return "its processes serve on; stop the service and start it, then all is new"
 	case errors.Is(e.Err, unix.EADDRINUSE) && e.PID == os.Getpid():
-		return "two sockets of the configuration want the same address"
+		return "two sockets of the configuration want the same address, or a service still has it that must be restarted to take another"
 	case errors.Is(e.Err, unix.EADDRINUSE) && path && e.PID == 0:
 		return "remove what is there, or choose another path"
 	case errors.Is(e.Err, unix.EADDRINUSE):

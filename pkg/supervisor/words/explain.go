@@ -24,12 +24,12 @@ func Explain(v *service.View, verb unit.Verb, f unit.Finish) *ipc.Error {
 
 func code(v *service.View, f unit.Finish) ipc.Code {
 	switch {
+	case f.Why == unit.WhyEnding:
+		return ipc.Ending
 	case f.Result == unit.Canceled:
 		return ipc.Canceled
 	case f.Why == unit.WhyDown:
 		return ipc.NotActive
-	case f.Why == unit.WhyEnding:
-		return ipc.Ending
 	case f.Why == unit.WhyRemoved:
 		return ipc.NoSuchUnit
 	case f.Result == unit.Refused:

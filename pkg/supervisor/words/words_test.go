@@ -180,3 +180,14 @@ func say(b *strings.Builder, was *service.View, now unit.Time, e unit.Event) *se
 }
 
 var verbs = map[unit.JobID]unit.Verb{1: unit.Start, 2: unit.Reload, 3: unit.Restart, 4: unit.Stop, 5: unit.Scale, 6: unit.End, 7: unit.Reload, 8: unit.Stop}
+
+// Who waits for a job when supervisord ends is told that, not that somebody asked for
+// something else.
+func TestAJobThatTheEndCancels(t *testing.T) {
+	v := &service.View{}
+	for why, want := range map[unit.Reason]ipc.Code{unit.WhyEnding: ipc.Ending, unit.WhyStop: ipc.Canceled} {
+		if got := code(v, unit.Finish{Result: unit.Canceled, Why: why}); got != want {
+			t.Errorf("%s: code %s, want %s", why, got, want)
+		}
+	}
+}
