@@ -292,6 +292,7 @@ func (n *numbers) put(r reserved) error {
 }
 
 func (n *numbers) replace(text []byte) error {
+	n.dir.Again() // or Open says what is wrong
 	f, err := n.dir.Open(numbersFile+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err

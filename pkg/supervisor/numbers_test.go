@@ -127,3 +127,20 @@ func TestNumbersOfServicesThatComeAndGo(t *testing.T) {
 	defer m.close(0)
 	again(m, "after that")
 }
+
+// Somebody has removed the state directory: it is made again.
+func TestNumbersInADirectoryThatWasRemoved(t *testing.T) {
+	d := newDesk(t)
+	n := d.open()
+	begins(n)
+	n.note("api", 7, 40)
+	if err := os.RemoveAll(d.Path()); err != nil {
+		t.Fatal(err)
+	}
+	n.close(12)
+	n = d.open()
+	defer n.close(0)
+	if s := begins(n); s.LastGen != 7 || s.LastInv != 40 || d.faults != 0 {
+		t.Errorf("generation %d, invocation %d, %d faults; want 7, 40 and none", s.LastGen, s.LastInv, d.faults)
+	}
+}

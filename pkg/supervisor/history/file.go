@@ -12,6 +12,7 @@ import (
 // write appends text to the file, and returns when it is on disk. All of it is
 // there then, or nothing.
 func (l *Log) write(text []byte) error {
+	l.dir.Again() // or open says what is wrong
 	f, size, err := l.open(len(text))
 	if err != nil {
 		return fmt.Errorf("cannot keep the history: %w", err)

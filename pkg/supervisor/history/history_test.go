@@ -248,13 +248,21 @@ func TestDeletedFileBeginsAnew(t *testing.T) {
 	})
 }
 
+// The directory is made again, as it was.
 func TestDeletedDirectory(t *testing.T) {
 	inTime(t, "", func(k *keeper) {
 		k.add(1, 1)
+		must(t, os.Chmod(k.dir.Path(), 0o711))
 		must(t, os.RemoveAll(k.dir.Path()))
 		k.add(2, 3)
-		k.said("no such file or directory")
+		k.said()
 		k.wants(0, 3, 2)
+		if st, err := os.Stat(k.dir.Path()); err != nil || st.Mode().Perm() != 0o711 {
+			t.Errorf("it is %v, %v", st, err)
+		}
+		if _, err := os.Stat(k.path(Name)); err != nil {
+			t.Error(err)
+		}
 	})
 }
 

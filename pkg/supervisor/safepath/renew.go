@@ -107,3 +107,26 @@ func (d *Dir) RenameNew(old, new string) error {
 	}
 	return nil
 }
+
+// Again makes d what is at its path, if somebody has removed d: the directory is made
+// again, with missing ones above it, and is whose it was.
+func (d *Dir) Again() error {
+	if d.IsCurrent() {
+		return nil
+	}
+	was, err := d.Identity()
+	if err != nil {
+		return err
+	}
+	by, err := MakeDir(d.path, os.FileMode(was.mode&0o777))
+	if err != nil {
+		return err
+	}
+	if err = by.Assume(was); err == nil {
+		err = d.Become(by)
+	}
+	if err != nil {
+		by.Close()
+	}
+	return err
+}
