@@ -22,7 +22,8 @@ func TestWalk(t *testing.T) {
 	gc := debug.SetGCPercent(400) // there is much garbage, and it is small
 	t.Cleanup(func() { debug.SetGCPercent(gc) })
 	for _, w := range []world{
-		{name: "overlap, steered", n: 1, old: 2, waiters: 1, life: Life{Type: Notify, Overlap: true, Steer: true, Canary: 5, Restart: OnFailure, MaxDraining: 2}},
+		// who joins whom is walked in "who asked when"; with -deep also here
+		{name: "overlap, steered", n: 1, old: 2, waiters: min(*deep, 1), life: Life{Type: Notify, Overlap: true, Steer: true, Canary: 5, Restart: OnFailure, MaxDraining: 2}},
 		{name: "exec, start limit", n: 1, ends: true, old: 2, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, Burst: 2, MaxDraining: 2}},
 		{name: "no overlap", n: 1, ends: true, old: 2, waiters: 1, life: Life{Type: Notify, Restart: OnFailure, MaxDraining: 2}},
 		{name: "to no overlap and back", n: 1, old: 2, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, MaxDraining: 1}, mixed: true, sockets: true},
