@@ -327,9 +327,14 @@ func (s *scanner) note(path string, at place) {
 	}
 }
 
-// placeOf is the place of a byte offset.
+// placeOf is the place of a byte offset, or of the character that it is in the middle
+// of: the TOML package counts one back from the end of the file.
 func placeOf(text string, offset int) place {
-	before := text[:min(max(offset, 0), len(text))]
+	offset = min(max(offset, 0), len(text))
+	for offset > 0 && offset < len(text) && !utf8.RuneStart(text[offset]) {
+		offset--
+	}
+	before := text[:offset]
 	start := strings.LastIndexByte(before, '\n') + 1
 	return place{strings.Count(before, "\n") + 1, utf8.RuneCountInString(strings.TrimPrefix(before[start:], "\ufeff")) + 1}
 }
