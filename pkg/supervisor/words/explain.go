@@ -181,7 +181,7 @@ func hints(v *service.View, verb unit.Verb, f unit.Finish) (hints []string) {
 	case unit.WhyDown:
 		hints = append(hints, "superctl start "+v.Name)
 	case unit.WhyRemoved:
-		hints = append(hints, "write it into the configuration again, then superctl daemon-reload")
+		hints = append(hints, "superctl daemon-reload once the configuration names it again")
 	case unit.WhySocket:
 		hints = append(hints, "superctl sockets says what was done to it, and by whom")
 	case unit.WhyDraining:
