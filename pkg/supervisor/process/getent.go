@@ -192,7 +192,10 @@ func runGetent(ctx context.Context, argv []string, gone func()) (string, unit.Ex
 	}()
 	defer context.AfterFunc(ctx, func() { r.SetReadDeadline(time.Unix(1, 0)) })()
 	text, err := io.ReadAll(io.LimitReader(r, maxAnswer+1))
-	if len(text) > maxAnswer {
+	switch {
+	case ctx.Err() != nil:
+		err = ctx.Err() // and not of the deadline by which it ends the read
+	case len(text) > maxAnswer:
 		err = fmt.Errorf("it says more than %d bytes", maxAnswer)
 	}
 	if err != nil {
