@@ -1,7 +1,6 @@
 package supervisor
 
 import (
-	"io"
 	"maps"
 	"slices"
 	"sync"
@@ -14,15 +13,15 @@ import (
 // sinks are where the output of services goes. They have a lock of their own,
 // since a start asks for one.
 type sinks struct {
-	dir     *safepath.Dir
-	forward io.Writer
+	dir *safepath.Dir
+	to  logs.Elsewhere
 
 	mu   *sync.Mutex // held for moments
 	open map[string]*logs.Sink
 }
 
-func newSinks(dir *safepath.Dir, forward io.Writer) sinks {
-	return sinks{dir: dir, forward: forward, mu: &sync.Mutex{}, open: map[string]*logs.Sink{}}
+func newSinks(dir *safepath.Dir, to logs.Elsewhere) sinks {
+	return sinks{dir: dir, to: to, mu: &sync.Mutex{}, open: map[string]*logs.Sink{}}
 }
 
 // of is the sink of a service, which keeps what is written from now on as spec
@@ -40,7 +39,7 @@ func (s sinks) read(spec *unit.Spec) *logs.Sink {
 	defer s.mu.Unlock()
 	k := s.open[spec.Name]
 	if k == nil {
-		k = logs.Open(s.dir, spec.Name, spec.Log, s.forward)
+		k = logs.Open(s.dir, spec.Name, spec.Log, s.to)
 		s.open[spec.Name] = k
 	}
 	return k

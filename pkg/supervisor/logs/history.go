@@ -109,12 +109,12 @@ func (h history) lines(ctx context.Context, q Query, yield func(Line, error) boo
 	going = true
 	oldest, skip := h.enough(ctx, q)
 	for i := oldest; i >= 0 && going; i-- {
-		err = errors.Join(err, h.files[i].scan(func(e entry, text []byte) bool {
+		err = errors.Join(err, h.files[i].scan(func(l Line) bool {
 			switch {
-			case !q.wants(e.Meta):
+			case !q.wants(l.Meta, l.Time):
 			case skip == 0:
-				going = ctx.Err() == nil && yield(e.line(text), nil)
-			case text != nil:
+				going = ctx.Err() == nil && yield(l, nil)
+			case l.ends():
 				skip--
 			}
 			return going
@@ -122,6 +122,9 @@ func (h history) lines(ctx context.Context, q Query, yield func(Line, error) boo
 	}
 	return going, err
 }
+
+// ends: it counts as a line. Of one that comes in pieces it is the last that does.
+func (l Line) ends() bool { return l.Text != nil && !l.Part }
 
 // enough counts from the latest file back until there are as many lines as are
 // wanted. It returns where to begin, and how many there are too many.
@@ -132,20 +135,26 @@ func (h history) enough(ctx context.Context, q Query) (oldest int, skip uint64) 
 	var have, want uint64 = 0, uint64(q.N)
 	for i := 0; i < len(h.files) && have < want; i++ {
 		oldest = i
-		h.files[i].scan(func(e entry, text []byte) bool {
-			if text != nil && q.wants(e.Meta) {
-				have++
+		open := false // a piece is the last
+		h.files[i].scan(func(l Line) bool {
+			if q.wants(l.Meta, l.Time) && l.Text != nil {
+				if open = l.Part; !open {
+					have++
+				}
 			}
 			return ctx.Err() == nil
 		}) // an error is met again when the lines are read
+		if open && i == 0 {
+			have++
+		}
 	}
 	return oldest, have - min(have, want)
 }
 
 func (h history) fromMemory(q Query, yield func(Line, error) bool) bool {
-	wanted := slices.DeleteFunc(h.memory, func(l Line) bool { return !q.wants(l.Meta) })
+	wanted := slices.DeleteFunc(h.memory, func(l Line) bool { return !q.wants(l.Meta, l.Time) })
 	if q.N >= 0 {
-		wanted = wanted[len(wanted)-min(len(wanted), q.N):]
+		wanted = lastLines(wanted, q.N)
 	}
 	for _, l := range wanted {
 		if !yield(l, nil) {
@@ -155,9 +164,34 @@ func (h history) fromMemory(q Query, yield func(Line, error) bool) bool {
 	return true
 }
 
-// scan emits each line of a file with the record that holds for it, and a record
-// alone where lines are missing. It ends when emit says so.
-func (f pastFile) scan(emit func(e entry, text []byte) bool) error {
+// knows says whether an index tells of an invocation.
+func (h history) knows(t Tag) bool {
+	for _, f := range h.files {
+		for m := f.marker(); m.more; m.advance() {
+			if m.next.Tag == t {
+				return true
+			}
+		}
+	}
+	return slices.ContainsFunc(h.memory, func(l Line) bool { return l.Tag == t })
+}
+
+// lastLines are the last n; pieces are none of their own.
+func lastLines(all []Line, n int) []Line {
+	i := len(all)
+	for ; i > 0; i-- {
+		if l := all[i-1]; l.ends() || i == len(all) {
+			if n--; n < 0 {
+				break
+			}
+		}
+	}
+	return all[i:]
+}
+
+// scan emits each line of a file, and what is missing between them. It ends when emit
+// says so.
+func (f pastFile) scan(emit func(Line) bool) error {
 	log, err := f.open()
 	if err != nil {
 		return err
@@ -165,15 +199,15 @@ func (f pastFile) scan(emit func(e entry, text []byte) bool) error {
 	return f.fault(scan(log, f.marker(), emit))
 }
 
-func scan(log io.Reader, marks *marker, emit func(e entry, text []byte) bool) error {
+func scan(log io.Reader, marks *marker, emit func(Line) bool) error {
 	r := bufio.NewReaderSize(log, 4*MaxLine)
 	for at := int64(0); ; {
 		b, err := r.Peek(MaxLine + 1)
 		if len(b) == 0 {
 			return err
 		}
-		line, rest := cutLine(b)
-		if !marks.goTo(at, func(e entry) bool { return emit(e, nil) }) || !emit(marks.at, line) {
+		text, rest, whole := cutLine(b)
+		if !marks.goTo(at, func(e entry) bool { return emit(e.missing()) }) || !emit(marks.at.line(text, whole)) {
 			return nil
 		}
 		n, _ := r.Discard(len(b) - len(rest))
@@ -204,9 +238,8 @@ func (f pastFile) marker() *marker {
 	return newMarker(io.NewSectionReader(f.idx, 0, f.idxSize))
 }
 
-func (e entry) line(text []byte) Line {
-	if text == nil {
-		return Line{Time: e.time, Meta: e.Meta, Lost: uint64(e.lost)}
-	}
-	return Line{Time: e.time, Meta: e.Meta, Text: bytes.Clone(text)}
+func (e entry) line(text []byte, whole bool) Line {
+	return Line{Time: e.time, Meta: e.Meta, Text: append([]byte{}, text...), Part: !whole}
 }
+
+func (e entry) missing() Line { return Line{Time: e.time, Meta: e.Meta, Lost: uint64(e.lost)} }

@@ -20,7 +20,7 @@ import (
 //	28  instance
 //	32  pid of the main process
 //	36  lines that should be before this offset and are lost
-//	40  0
+//	40  the first four bytes of its $INVOCATION_ID
 //	44  CRC-32 (IEEE) of the 44 bytes before
 //
 // There is one wherever the writer changes, and where the last is [indexBytes]
@@ -57,7 +57,7 @@ func (e entry) append(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint32(b, uint32(e.Instance))
 	b = binary.LittleEndian.AppendUint32(b, uint32(e.PID))
 	b = binary.LittleEndian.AppendUint32(b, e.lost)
-	b = binary.LittleEndian.AppendUint32(b, 0)
+	b = binary.LittleEndian.AppendUint32(b, uint32(e.Tag))
 	return binary.LittleEndian.AppendUint32(b, crc32.ChecksumIEEE(b[start:]))
 }
 
@@ -73,6 +73,7 @@ func decodeEntry(b []byte) (e entry, ok bool) {
 	e.Instance = int(int32(binary.LittleEndian.Uint32(b[28:])))
 	e.PID = int(int32(binary.LittleEndian.Uint32(b[32:])))
 	e.lost = binary.LittleEndian.Uint32(b[36:])
+	e.Tag = Tag(binary.LittleEndian.Uint32(b[40:]))
 	return e, e.offset >= 0
 }
 

@@ -133,7 +133,7 @@ func (k *keeper) fit(text []byte) int {
 	case room > 0 && wholeLines(text[:room]) > 0:
 		return wholeLines(text[:room])
 	case used == 0:
-		line, _ := cutLine(text)
+		line, _, _ := cutLine(text)
 		return min(len(line)+1, len(text))
 	}
 	return 0

@@ -22,8 +22,8 @@ package logs
 
 import (
 	"fmt"
-	"io"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -50,24 +50,38 @@ const (
 // Meta says who wrote something.
 type Meta struct {
 	Invocation unit.Invocation
+	Tag        Tag
 	Generation unit.Generation
 	Instance   int
 	PID        int // of the main process
+}
+
+// A Tag is the beginning of an $INVOCATION_ID, enough to tell it from others in a log;
+// 0: not known.
+type Tag uint32
+
+// TagOf is the tag of an $INVOCATION_ID, or of the beginning of one: 8 hexadecimal digits
+// are enough.
+func TagOf(id string) (Tag, bool) {
+	n, err := strconv.ParseUint(id[:min(len(id), 8)], 16, 32)
+	return Tag(n), err == nil && len(id) >= 8
 }
 
 // A chunk is some lines of one stream. It does not change once it is made.
 type chunk struct {
 	from  *Stream
 	time  time.Time
-	text  []byte // whole lines; only the last chunk of a stream and pieces of long lines may lack a newline at the end
+	text  []byte // whole lines, and a piece of one at the end if that is long, late, or the last
 	lines int
+	last  bool // nothing comes after it
 }
 
 // A Sink takes the output of all invocations of one service. All methods are
 // safe for use by several goroutines.
 type Sink struct {
 	service string
-	term    io.Writer // nil: nothing is forwarded
+	to      Elsewhere
+	hold    time.Duration // maxWait
 	gone    chan struct{}
 
 	mu     sync.Mutex
@@ -86,10 +100,10 @@ type Sink struct {
 
 // Open makes the sink of a service. Files are made in dir when there is
 // something to write; dir is used until Close and not closed. Without dir there
-// are no files. Whole lines are copied to forward, if it is not nil, by one
+// are no files. What spec forwards goes elsewhere, if there is such a place, by one
 // goroutine at a time.
-func Open(dir *safepath.Dir, service string, spec unit.Log, forward io.Writer) *Sink {
-	s := &Sink{service: service, term: forward, gone: make(chan struct{})}
+func Open(dir *safepath.Dir, service string, spec unit.Log, to Elsewhere) *Sink {
+	s := &Sink{service: service, to: to, hold: maxWait, gone: make(chan struct{})}
 	s.keep = keeper{dir: newFolder(dir), name: service + ".log", now: time.Now, again: s.errand}
 	s.disk.init(&s.mu, maxQueued, s.work)
 	s.screen.init(&s.mu, maxForward, s.show)
@@ -101,7 +115,8 @@ func Open(dir *safepath.Dir, service string, spec unit.Log, forward io.Writer) *
 // set takes in a configuration. mu is held, or nobody else has s yet.
 func (s *Sink) set(spec unit.Log) {
 	spec.File = spec.File && s.keep.dir != nil
-	spec.Forward = spec.Forward && s.term != nil
+	spec.Forward = spec.Forward && s.to.Stdout != nil
+	spec.Journal = spec.Journal && s.to.Journal != nil
 	s.spec = spec
 }
 
@@ -167,6 +182,10 @@ func (s *Sink) accept(c chunk) {
 	shown := s.dress(c)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(c.text) == 0 {
+		s.forward(shown)
+		return
+	}
 	room := !s.spec.File || s.disk.wait(c.size())
 	// From here on mu is not released until the chunk is in the queue, in the
 	// tail and with the followers: who joins sees it either as past or as new.

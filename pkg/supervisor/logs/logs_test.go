@@ -118,8 +118,8 @@ func newSink(t testing.TB, spec unit.Log) (*Sink, string) {
 // openSink is a sink that waits for a disk for as long as it takes, so that no
 // line is lost where the machine is slow.
 func openSink(d *safepath.Dir, spec unit.Log) *Sink {
-	s := Open(d, "api", spec, nil)
-	s.disk.late = time.Hour
+	s := Open(d, "api", spec, Elsewhere{})
+	s.disk.late, s.hold = time.Hour, time.Hour
 	return s
 }
 
@@ -215,7 +215,7 @@ func TestStdoutAndStderrKeepTheirOrder(t *testing.T) {
 
 func TestLastLineWithoutEndIsKeptAndGetsOneBeforeTheNextWriter(t *testing.T) {
 	s, dir := newSink(t, plenty)
-	first := newStream(t, s, Meta{Invocation: 1})
+	first := newStream(t, s, Meta{Invocation: 1, Tag: 0x101})
 	unix.Write(first.WriteEnd(), []byte("ready\npanic: no"))
 	first.Finish()
 	settle(t, s)
@@ -224,7 +224,7 @@ func TestLastLineWithoutEndIsKeptAndGetsOneBeforeTheNextWriter(t *testing.T) {
 		t.Errorf("the tail is %q", got)
 	}
 
-	second := newStream(t, s, Meta{Invocation: 2})
+	second := newStream(t, s, Meta{Invocation: 2, Tag: 0x102})
 	unix.Write(second.WriteEnd(), []byte("hello\n"))
 	second.Finish()
 	settle(t, s)
@@ -232,8 +232,109 @@ func TestLastLineWithoutEndIsKeptAndGetsOneBeforeTheNextWriter(t *testing.T) {
 	if written, _, _ := s.Stats(); written != 3 {
 		t.Errorf("stats say %d lines", written)
 	}
-	wantLines(t, read(t, s, Query{N: -1, Invocation: 2}), "hello")
-	wantLines(t, read(t, s, Query{N: -1, Invocation: 1}), "ready", "panic: no")
+	wantLines(t, read(t, s, Query{N: -1, Tag: 0x102}), "hello")
+	wantLines(t, read(t, s, Query{N: -1, Tag: 0x101}), "ready", "panic: no")
+}
+
+// A prompt, or the last words of a program that hangs, are there although their line
+// has no end yet; and when it comes, the line is one.
+func TestLineWithoutEndIsThereSoon(t *testing.T) {
+	s, dir := newSink(t, plenty)
+	s.hold = time.Millisecond
+	st := newStream(t, s, Meta{Invocation: 1, Tag: 7})
+	unix.Write(st.WriteEnd(), []byte("Password: "))
+	var got []Line
+	follow(t, s, Query{N: -1, Follow: true}, func(l Line) bool {
+		if got = append(got, l); len(got) == 1 {
+			unix.Write(st.WriteEnd(), []byte("ok\nnext\n"))
+		}
+		return len(got) < 3
+	})
+	wantLines(t, got, "Password: ", "ok", "next")
+	if !got[0].Part || got[1].Part || got[2].Part {
+		t.Errorf("pieces: %+v", got)
+	}
+	settle(t, s)
+	wantFile(t, dir+"/api.log", "Password: ok\nnext\n")
+	wantLines(t, read(t, s, all), "Password: ok", "next")
+	if tail := string(st.Tail()); tail != "Password: ok\nnext\n" {
+		t.Errorf("the tail is %q", tail)
+	}
+}
+
+// A line in pieces counts as one, and its pieces are marked.
+func TestPiecesCountAsOneLine(t *testing.T) {
+	s, _ := newSink(t, plenty)
+	st := newStream(t, s, Meta{Invocation: 1})
+	long := strings.Repeat("a", MaxLine)
+	say(st, "first\n"+long+long+"b\nlast, and no end")
+	settle(t, s)
+	for n, want := range [][]string{{}, {"last, and no end"}, {long, long, "b", "last, and no end"}, {"first", long, long, "b", "last, and no end"}} {
+		got := read(t, s, Query{N: n})
+		wantLines(t, got, want...)
+		for _, l := range got {
+			if whole := len(l.Text) <= 5; l.Part == whole {
+				t.Errorf("%.10q: a piece: %v", l.Text, l.Part)
+			}
+		}
+	}
+}
+
+// What an invocation has printed is found by the beginning of its id when it has ended,
+// also by the next supervisord, and in files that were rotated or compressed.
+func TestInvocationsThatHaveEnded(t *testing.T) {
+	dir, _ := newDir(t)
+	spec := unit.Log{File: true, MaxSize: 1000, MaxFiles: 50, Compress: true}
+	s := openSink(dir, spec)
+	for n := range 30 {
+		say(newStream(t, s, Meta{Invocation: unit.Invocation(n + 1), Tag: Tag(n + 100)}), fmt.Sprintf("I am %d %s\n", n, strings.Repeat("x", 100)))
+	}
+	awaitCompression(s)
+	s.Close()
+	s = openSink(dir, spec)
+	defer s.Close()
+	for n := range 30 {
+		got := read(t, s, Query{N: 100, Tag: Tag(n + 100)})
+		if len(got) != 1 || !strings.HasPrefix(string(got[0].Text), fmt.Sprintf("I am %d ", n)) || !s.Knows(t.Context(), Tag(n+100)) {
+			t.Errorf("of the invocation %d: %q", n, texts(got))
+		}
+	}
+	if s.Knows(t.Context(), 99) {
+		t.Error("it knows who never was")
+	}
+	if _, ok := TagOf("0000006"); ok {
+		t.Error("seven digits are enough")
+	}
+	if tag, ok := TagOf("00000064aaaaaaaabbbbbbbbcccccccc"); !ok || tag != 100 {
+		t.Errorf("the tag is %v, %v", tag, ok)
+	}
+}
+
+// Lines of a time, from files and from memory.
+func TestLinesOfATime(t *testing.T) {
+	begin := time.Now().Truncate(time.Second)
+	for _, spec := range []unit.Log{plenty, {}} {
+		s, _ := newSink(t, spec)
+		st := newStream(t, s, Meta{Invocation: 1})
+		for n := range 10 {
+			text := fmt.Appendf(nil, "%d%s\n", n, strings.Repeat(" ", minMark))
+			st.sink.accept(chunk{from: st, time: begin.Add(time.Duration(n) * time.Minute), text: text, lines: 1})
+		}
+		settle(t, s)
+		for _, test := range []struct {
+			since, until time.Duration
+			n            int
+			want         string
+		}{{3, 5, -1, "345"}, {3, 5, 2, "45"}, {-1, 100, 1, "9"}, {20, 30, -1, ""}, {-9, -8, -1, ""}} {
+			var got string
+			for _, l := range read(t, s, Query{N: test.n, Since: begin.Add(test.since * time.Minute), Until: begin.Add(test.until * time.Minute)}) {
+				got += strings.TrimSpace(string(l.Text))
+			}
+			if got != test.want {
+				t.Errorf("file %v, from %d to %d, the last %d: %q, want %q", spec.File, test.since, test.until, test.n, got, test.want)
+			}
+		}
+	}
 }
 
 // A line that is too long to be held back is written as it comes. Another
@@ -279,7 +380,7 @@ func follow(t testing.TB, s *Sink, q Query, more func(Line) bool) {
 }
 
 func TestTailIsTheLastWholeLines(t *testing.T) {
-	s := Open(nil, "api", unit.Log{}, nil)
+	s := Open(nil, "api", unit.Log{}, Elsewhere{})
 	defer s.Close()
 	st := newStream(t, s, Meta{Invocation: 1})
 	for i := range 1000 {
@@ -306,7 +407,7 @@ func TestTailIsTheLastWholeLines(t *testing.T) {
 }
 
 func TestWithoutFilesThePastIsReadFromTails(t *testing.T) {
-	s := Open(nil, "api", plenty, nil)
+	s := Open(nil, "api", plenty, Elsewhere{})
 	defer s.Close()
 	for i := 1; i <= keptTails+2; i++ {
 		st := newStream(t, s, Meta{Invocation: unit.Invocation(i), Generation: unit.Generation(i % 2)})

@@ -15,20 +15,25 @@ type Query struct {
 	N          int             // the last N of the past; negative: all of it
 	Follow     bool            // and then those that come
 	Generation unit.Generation // of this one only; 0: of any
-	Invocation unit.Invocation // of this one only; 0: of any
+	Tag        Tag             // of this invocation only; 0: of any
+	Since      time.Time       // not those before that, or whose time is not known; zero: all
+	Until      time.Time       // not those after that, or whose time is not known; zero: all
 }
 
 // A Line is one line of output, or the news that some are missing.
 type Line struct {
 	Time time.Time // when it was read, to the second; zero: not known
 	Meta           // zero: not known
-	Text []byte    // as it was written, without the newline; at most MaxLine bytes, longer lines come in pieces
+	Text []byte    // as it was written, without the newline; at most MaxLine bytes
+	Part bool      // its end has not come: what the same process writes next goes on with it
 	Lost uint64    // that many lines are missing here: they could not be written, or who follows was too slow. Text is nil
 }
 
-func (q Query) wants(m Meta) bool {
+func (q Query) wants(m Meta, at time.Time) bool {
 	return (q.Generation == 0 || q.Generation == m.Generation) &&
-		(q.Invocation == 0 || q.Invocation == m.Invocation)
+		(q.Tag == 0 || q.Tag == m.Tag) &&
+		(q.Since.IsZero() || !at.Before(q.Since)) &&
+		(q.Until.IsZero() || !at.IsZero() && !at.After(q.Until))
 }
 
 // Read goes through the output of the service: the past from the files, or from
@@ -83,6 +88,13 @@ func (s *Sink) enter(ctx context.Context, q Query) (past history, at place) {
 	}
 }
 
+// Knows says whether there is something of an invocation in what can be read.
+func (s *Sink) Knows(ctx context.Context, t Tag) bool {
+	past, _ := s.enter(ctx, Query{N: -1})
+	defer past.close()
+	return past.knows(t)
+}
+
 func (s *Sink) part() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,11 +138,11 @@ func (s *Sink) follow(ctx context.Context, q Query, at place, yield func(Line, e
 }
 
 func (c chunk) yield(q Query, yield func(Line, error) bool) bool {
-	if !q.wants(c.from.meta) {
+	if !q.wants(c.from.meta, c.time) {
 		return true
 	}
-	for text := range lines(c.text) {
-		if !yield(Line{Time: c.time, Meta: c.from.meta, Text: text}, nil) {
+	for text, whole := range lines(c.text) {
+		if !yield(Line{Time: c.time, Meta: c.from.meta, Text: text, Part: !whole}, nil) {
 			return false
 		}
 	}

@@ -17,7 +17,7 @@ import (
 func TestLastLinesOverRotatedFiles(t *testing.T) {
 	for _, compress := range []bool{false, true} {
 		s, _ := newSink(t, unit.Log{File: true, MaxSize: 1000, MaxFiles: 5, Compress: compress})
-		st := newStream(t, s, Meta{Invocation: 1})
+		st := newStream(t, s, Meta{Invocation: 1, Tag: 1})
 		for i := range 60 {
 			say(st, burst(i))
 		}
@@ -42,7 +42,7 @@ func TestLastLinesOverRotatedFiles(t *testing.T) {
 func TestFollowingJoinsWithoutGapOrDouble(t *testing.T) {
 	s, _ := newSink(t, unit.Log{File: true, MaxSize: 5000, MaxFiles: maxPast})
 	const n = 3000
-	st := newStream(t, s, Meta{Invocation: 1})
+	st := newStream(t, s, Meta{Invocation: 1, Tag: 1})
 	joined := make(chan struct{}, n)
 	said := make(chan struct{})
 	go func() {
@@ -86,9 +86,9 @@ func TestFollowingOneGeneration(t *testing.T) {
 
 // Who takes lines too slowly holds up nobody, and learns how many he missed.
 func TestSlowFollowerLosesLinesAndIsTold(t *testing.T) {
-	s := Open(nil, "api", unit.Log{}, nil)
+	s := Open(nil, "api", unit.Log{}, Elsewhere{})
 	defer s.Close()
-	st := newStream(t, s, Meta{Invocation: 1})
+	st := newStream(t, s, Meta{Invocation: 1, Tag: 1})
 	const n = 3 * maxRecent / 100
 	var seen, lost int
 	say(st, burst(0))
@@ -117,7 +117,7 @@ func TestSlowFollowerLosesLinesAndIsTold(t *testing.T) {
 }
 
 func TestFollowingEndsWithItsContextAndWithTheSink(t *testing.T) {
-	s := Open(nil, "api", unit.Log{}, nil)
+	s := Open(nil, "api", unit.Log{}, Elsewhere{})
 	st := newStream(t, s, Meta{})
 	say(st, "hello\n")
 	ctx, cancel := context.WithCancel(context.Background())
@@ -134,7 +134,7 @@ func TestFollowingEndsWithItsContextAndWithTheSink(t *testing.T) {
 // A file that cannot be read to its end costs its lines, and is named.
 func TestDamagedFileDoesNotHideTheOthers(t *testing.T) {
 	s, dir := newSink(t, unit.Log{File: true, MaxSize: 1000, MaxFiles: 5, Compress: true})
-	st := newStream(t, s, Meta{Invocation: 1})
+	st := newStream(t, s, Meta{Invocation: 1, Tag: 1})
 	for i := range 25 {
 		say(st, burst(i))
 	}
@@ -163,7 +163,7 @@ func TestDamagedFileDoesNotHideTheOthers(t *testing.T) {
 
 func TestIndexHasARecordWhereTheWriterChanges(t *testing.T) {
 	s, dir := newSink(t, plenty)
-	a, b := newStream(t, s, Meta{Invocation: 1}), newStream(t, s, Meta{Invocation: 2})
+	a, b := newStream(t, s, Meta{Invocation: 1, Tag: 1}), newStream(t, s, Meta{Invocation: 2})
 	for range 10 {
 		say(a, "a\n")
 		say(a, "a\n")
@@ -177,7 +177,7 @@ func TestIndexHasARecordWhereTheWriterChanges(t *testing.T) {
 	if n := st.Size() / recordSize; n < 21 || n > 50 {
 		t.Errorf("there are %d records", n)
 	}
-	if got := read(t, s, Query{N: -1, Invocation: 1}); len(got) != 20 {
+	if got := read(t, s, Query{N: -1, Tag: 1}); len(got) != 20 {
 		t.Errorf("got %d lines", len(got))
 	}
 }
@@ -205,8 +205,8 @@ func TestHistoryWithoutUsableIndex(t *testing.T) {
 			s = openSink(d, plenty)
 			defer s.Close()
 			wantLines(t, read(t, s, all), "line 0", "line 1", "line 2")
-			say(newStream(t, s, Meta{Invocation: 9}), "new\n")
-			wantLines(t, read(t, s, Query{N: -1, Invocation: 9}), "new")
+			say(newStream(t, s, Meta{Invocation: 9, Tag: 9}), "new\n")
+			wantLines(t, read(t, s, Query{N: -1, Tag: 9}), "new")
 			wantLines(t, read(t, s, all), "line 0", "line 1", "line 2", "new")
 		})
 	}
@@ -226,9 +226,9 @@ func FuzzIndex(f *testing.F) {
 	f.Add(append(good, good...), text)
 	f.Fuzz(func(t *testing.T, idx, text []byte) {
 		var got, want []string
-		err := scan(bytes.NewReader(text), newMarker(bytes.NewReader(idx)), func(_ entry, text []byte) bool {
-			if text != nil {
-				got = append(got, string(text))
+		err := scan(bytes.NewReader(text), newMarker(bytes.NewReader(idx)), func(l Line) bool {
+			if l.Text != nil {
+				got = append(got, string(l.Text))
 			}
 			return true
 		})

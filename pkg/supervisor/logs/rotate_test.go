@@ -101,7 +101,7 @@ func awaitCompression(s *Sink) {
 
 func TestOldFilesGo(t *testing.T) {
 	s, dir := newSink(t, unit.Log{File: true, MaxSize: 1000, MaxFiles: 3})
-	st := newStream(t, s, Meta{Invocation: 1})
+	st := newStream(t, s, Meta{Invocation: 1, Tag: 1})
 	for i := range 95 {
 		say(st, burst(i))
 	}
@@ -163,7 +163,7 @@ func TestFilesOutliveTheSink(t *testing.T) {
 
 func TestReopenAfterTheFileWasMoved(t *testing.T) {
 	s, dir := newSink(t, plenty)
-	st := newStream(t, s, Meta{Invocation: 1})
+	st := newStream(t, s, Meta{Invocation: 1, Tag: 1})
 	say(st, "one\n")
 	settle(t, s)
 	must(t, os.Rename(dir+"/api.log", dir+"/api.log.old"))
@@ -173,36 +173,36 @@ func TestReopenAfterTheFileWasMoved(t *testing.T) {
 	settle(t, s)
 	wantFile(t, dir+"/api.log.old", "one\ntwo\n")
 	wantFile(t, dir+"/api.log", "three\n")
-	wantLines(t, read(t, s, Query{N: -1, Invocation: 1}), "three")
+	wantLines(t, read(t, s, Query{N: -1, Tag: 1}), "three")
 }
 
 func TestDeletedFileComesBackByItself(t *testing.T) {
 	s, dir := newSink(t, plenty)
-	st := newStream(t, s, Meta{Invocation: 1})
+	st := newStream(t, s, Meta{Invocation: 1, Tag: 1})
 	say(st, "one\n")
 	settle(t, s)
 	must(t, os.Remove(dir+"/api.log"))
 	say(st, "two\n")
 	settle(t, s)
 	wantFile(t, dir+"/api.log", "two\n")
-	wantLines(t, read(t, s, Query{N: -1, Invocation: 1}), "two")
+	wantLines(t, read(t, s, Query{N: -1, Tag: 1}), "two")
 }
 
 func TestFileTruncatedByOthers(t *testing.T) {
 	s, dir := newSink(t, plenty)
-	st := newStream(t, s, Meta{Invocation: 1})
+	st := newStream(t, s, Meta{Invocation: 1, Tag: 1})
 	say(st, "a long line that goes\n")
 	settle(t, s)
 	must(t, os.Truncate(dir+"/api.log", 0))
 	say(st, "two\n")
 	settle(t, s)
 	wantFile(t, dir+"/api.log", "two\n")
-	wantLines(t, read(t, s, Query{N: -1, Invocation: 1}), "two")
+	wantLines(t, read(t, s, Query{N: -1, Tag: 1}), "two")
 }
 
 func TestLogDirectoryIsMadeAgain(t *testing.T) {
 	s, dir := newSink(t, plenty)
-	st := newStream(t, s, Meta{Invocation: 1})
+	st := newStream(t, s, Meta{Invocation: 1, Tag: 1})
 	say(st, "one\n")
 	settle(t, s)
 	must(t, os.RemoveAll(dir))
@@ -224,7 +224,7 @@ func TestRotationThatCannotBe(t *testing.T) {
 	s.keep.now = func() time.Time { return now }
 	must(t, os.MkdirAll(dir+"/api.log.1/not-empty", 0o700))
 	must(t, os.MkdirAll(dir+"/api.log.2/not-empty", 0o700))
-	st := newStream(t, s, Meta{Invocation: 1})
+	st := newStream(t, s, Meta{Invocation: 1, Tag: 1})
 	for i := range 30 {
 		say(st, burst(i))
 	}

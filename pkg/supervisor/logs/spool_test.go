@@ -132,10 +132,16 @@ func (s *screen) Write(b []byte) (int, error) {
 func TestForwardShowsWholeLinesWithTheirOrigin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		term := new(screen)
-		s := Open(nil, "api", unit.Log{Forward: true}, term)
+		s := Open(nil, "api", unit.Log{Forward: true}, Elsewhere{Stdout: term})
 		st := &Stream{sink: s, meta: Meta{Instance: 2}}
 		say(st, "one\n\ntwo\n")
-		say(st, "no end")
+		say(st, "no")
+		synctest.Wait()
+		if strings.Contains(term.shown.String(), "no") {
+			t.Errorf("what is no line yet is shown: %q", term.shown.String())
+		}
+		say(st, " end")
+		st.flush(true)
 		synctest.Wait()
 		if want := "api[2] | one\napi[2] | \napi[2] | two\napi[2] | no end\n"; term.shown.String() != want {
 			t.Errorf("shown: %q\nwant   %q", term.shown.String(), want)
@@ -156,7 +162,7 @@ func TestForwardShowsWholeLinesWithTheirOrigin(t *testing.T) {
 func TestForwardToATerminalThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		term := &hanging{release: make(chan struct{})}
-		s := Open(nil, "api", unit.Log{Forward: true}, term)
+		s := Open(nil, "api", unit.Log{Forward: true}, Elsewhere{Stdout: term})
 		st := &Stream{sink: s}
 		start := time.Now()
 		for i := range 10 * maxForward / 100 {

@@ -2,6 +2,7 @@ package logs
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -24,11 +25,16 @@ type Stream struct {
 	stop  sync.Once
 	leave atomic.Bool // what is in the pipe stays there
 
-	mu  sync.Mutex
-	end int // the write end; -1: closed
+	mu    sync.Mutex
+	end   int  // the write end; -1: closed
+	ended bool // by Finish
 
-	partial []byte // of its goroutine: the beginning of a line
-	tail    tail   // guarded by sink.mu
+	// Of its goroutine:
+	partial []byte // the beginning of a line
+	late    bool   // partial is passed on when the read deadline has come
+	held    []byte // the same as it is to be shown, where only lines are
+
+	tail tail // guarded by sink.mu
 }
 
 // Stream makes the pipe of an invocation and begins to read it. The pipe
@@ -91,8 +97,24 @@ func (st *Stream) Tail() []byte {
 // is full.
 func (st *Stream) Finish() {
 	st.CloseWriteEnd()
-	st.stop.Do(func() { st.file.SetReadDeadline(time.Unix(1, 0)) })
+	st.stop.Do(func() {
+		st.mu.Lock()
+		defer st.mu.Unlock()
+		st.ended = true
+		st.file.SetReadDeadline(time.Unix(1, 0))
+	})
 	<-st.done
+}
+
+// wake has the goroutine look up at a time; zero: not before there is something to
+// read. It says whether the stream is over, which the goroutine finds out anyway.
+func (st *Stream) wake(t time.Time) (ended bool) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if !st.ended {
+		st.file.SetReadDeadline(t)
+	}
+	return st.ended
 }
 
 // abandon ends the stream and leaves in the pipe what is there.
@@ -116,6 +138,10 @@ func (st *Stream) copy() {
 			got, n, err = st.read(int(fd))
 			return err != unix.EAGAIN
 		})
+		if errors.Is(gone, os.ErrDeadlineExceeded) && !st.wake(time.Time{}) {
+			st.flush(false)
+			continue
+		}
 		if gone != nil || err != nil || n == 0 {
 			break
 		}
@@ -124,7 +150,7 @@ func (st *Stream) copy() {
 	if !st.leave.Load() {
 		st.drain()
 	}
-	st.flush()
+	st.flush(true)
 	st.file.Close()
 	st.sink.end(st)
 }
@@ -146,6 +172,10 @@ func (st *Stream) read(fd int) (b *[64 << 10]byte, n int, err error) {
 	return b, n, err
 }
 
+// maxWait is how long a line is held back that has no end yet: it may be a prompt, or
+// the last words of a program that hangs.
+const maxWait = time.Second
+
 // feed passes whole lines on, and a partial one when it is too long to wait for
 // its end.
 func (st *Stream) feed(b *[64 << 10]byte, n int) {
@@ -158,13 +188,27 @@ func (st *Stream) feed(b *[64 << 10]byte, n int) {
 	if len(st.partial) == 0 {
 		st.partial = nil
 	}
-	st.pass(bytes.Clone(text[:cut]))
+	st.hurry(cut > 0)
+	st.pass(bytes.Clone(text[:cut]), false)
 	buffers.Put(b)
 }
 
-func (st *Stream) pass(text []byte) {
-	if len(text) > 0 {
-		st.sink.accept(chunk{from: st, time: time.Now(), text: text, lines: countLines(text)})
+// hurry sees to it that a partial line does not wait for ever; anew says that it is
+// another than before.
+func (st *Stream) hurry(anew bool) {
+	switch {
+	case st.partial == nil && st.late:
+		st.late = false
+		st.wake(time.Time{})
+	case st.partial != nil && (anew || !st.late):
+		st.late = true
+		st.wake(time.Now().Add(st.sink.hold))
+	}
+}
+
+func (st *Stream) pass(text []byte, last bool) {
+	if len(text) > 0 || last {
+		st.sink.accept(chunk{from: st, time: time.Now(), text: text, lines: countLines(text), last: last})
 	}
 }
 
@@ -185,8 +229,8 @@ func (st *Stream) drain() {
 	})
 }
 
-// flush passes a last line on that has no end.
-func (st *Stream) flush() {
-	st.pass(st.partial)
-	st.partial = nil
+// flush passes a line on that has no end yet; last: nor will it have one.
+func (st *Stream) flush(last bool) {
+	st.pass(st.partial, last)
+	st.partial, st.late = nil, false
 }

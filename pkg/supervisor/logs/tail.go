@@ -71,11 +71,11 @@ func (t *tail) lines(m Meta) []Line {
 	var all []Line
 	text := t.bytes()
 	at, next := t.total-int64(len(text)), 0
-	for line := range lines(text) {
+	for line, whole := range lines(text) {
 		for next < len(t.marks) && t.marks[next].at <= at {
 			next++
 		}
-		l := Line{Meta: m, Text: line}
+		l := Line{Meta: m, Text: line, Part: !whole}
 		if next > 0 {
 			l.Time = t.marks[next-1].time
 		}

@@ -160,7 +160,19 @@ type Log struct {
 	MaxFiles int   // rotated files that are kept
 	Compress bool  // gzip of what was rotated
 	Forward  bool  // a copy of each line on supervisord's own stdout
+	Journal  bool  // a copy of each line in systemd's journal
+	Prefix   Prefix
 }
+
+// Prefix says whether lines on supervisord's stdout have the name of their service
+// before them.
+type Prefix string
+
+const (
+	PrefixAuto   Prefix = "" // where there is more than one service or instance
+	PrefixAlways Prefix = "always"
+	PrefixNever  Prefix = "never"
+)
 
 // Secrets is a list of strings that must not be printed. It is stored whole:
 // the store's files are for supervisord alone.
