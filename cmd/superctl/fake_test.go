@@ -243,7 +243,8 @@ func (f *fake) Logs(ctx context.Context, r ipc.LogRequest) (iter.Seq[ipc.LogLine
 		if err := json.Unmarshal([]byte(line), &l); err != nil {
 			return nil, err
 		}
-		if len(r.Units) == 0 || slices.Contains(r.Units, l.Unit) {
+		late := l.Time == nil || !l.Time.Before(r.Since) && (r.Until.IsZero() || !l.Time.After(r.Until))
+		if late && (len(r.Units) == 0 || slices.Contains(r.Units, l.Unit)) {
 			lines = append(lines, l)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -12,35 +13,52 @@ import (
 
 func logsCommand(s *session) *cobra.Command {
 	var q ipc.LogRequest
-	var raw bool
+	var since, until instant
+	var raw, times bool
 	c := &cobra.Command{
 		Use:   "logs [SERVICE...]",
-		Short: "show what services have written",
-		Long: `logs shows the last lines that services wrote to stdout and stderr; of several
-services, or of all, each line begins with the service's name. What could do
-something to a terminal is shown as \x1b; colours stay on a terminal, and are
-left out elsewhere. --raw writes the bytes as they are.`,
+		Short: "show the output of services",
+		Long: `logs shows the last lines that services wrote to stdout and stderr. With several
+services, or without a name, each line begins with the service's name.
+
+Anything that could control a terminal is shown as \x1b. Colours stay on a terminal
+and are left out elsewhere; --raw writes the bytes as they are.
+
+--since and --until take a time ("2026-01-31 15:04", "15:04", or what --time
+prints) or how long ago ("1h", "90s", "2d"). With --since, all lines since then are
+shown unless --lines says how many.`,
 		Args:              checkUnits,
 		ValidArgsFunction: s.completeUnits,
 	}
 	f := c.Flags()
-	f.BoolVarP(&q.Follow, "follow", "f", false, "go on with what comes")
-	f.IntVarP(&q.N, "lines", "n", 100, fmt.Sprintf("how `many` lines of the past, at most %d", ipc.MaxLines))
-	f.Uint32Var(&q.Generation, "generation", 0, "only of this `generation`")
-	f.StringVar(&q.Invocation, "invocation", "", "only of the process with this INVOCATION_`ID`")
+	f.BoolVarP(&q.Follow, "follow", "f", false, "keep printing new lines")
+	f.IntVarP(&q.N, "lines", "n", 100, fmt.Sprintf("`number` of past lines, at most %d", ipc.MaxLines))
+	f.BoolVarP(&times, "time", "t", false, "print when each line was written")
+	f.Var(&since, "since", "only lines since this `time`")
+	f.Var(&until, "until", "only lines until this `time`")
+	f.Uint32Var(&q.Generation, "generation", 0, "only lines of this `generation`")
+	f.StringVar(&q.Invocation, "invocation", "", "only lines of the process with this INVOCATION_`ID`, or the first 8 digits of it")
 	f.BoolVar(&raw, "raw", false, "write the bytes as they are")
 	s.outputFlag(c, "text")
+	c.MarkFlagsMutuallyExclusive("follow", "until")
+	c.MarkFlagsMutuallyExclusive("raw", "time")
 	c.RunE = func(c *cobra.Command, names []string) error {
-		q.Units = names
-		return s.showLogs(c.Context(), q, raw)
+		q.Units, q.Since, q.Until = names, since.Time, until.Time
+		if !q.Since.IsZero() && !c.Flags().Changed("lines") {
+			q.N = ipc.MaxLines
+		}
+		return s.showLogs(c.Context(), q, &lineWriter{console: s.out, several: len(names) != 1, raw: raw, times: times})
 	}
 	return c
 }
 
-func (s *session) showLogs(ctx context.Context, q ipc.LogRequest, raw bool) error {
-	several := len(q.Units) != 1
+func (s *session) showLogs(ctx context.Context, q ipc.LogRequest, w *lineWriter) error {
+	ctx, stop := s.out.whileRead(ctx)
+	defer stop()
 	for l, err := range s.client().Logs(ctx, q) {
 		switch {
+		case context.Cause(ctx) == errNobodyReads:
+			return nil
 		case err != nil:
 			return err
 		case s.json:
@@ -48,18 +66,83 @@ func (s *session) showLogs(ctx context.Context, q ipc.LogRequest, raw bool) erro
 				return err
 			}
 		case l.Lost > 0:
+			w.end()
 			s.note(fmt.Sprintf("%d lines of %s are missing here", l.Lost, l.Unit))
 		case l.Type == "error":
+			w.end()
 			s.note(l.Text)
-		case raw:
-			s.out.raw(append(bytesOf(l), '\n'))
-		case several:
-			s.out.print("%s %s\n", s.out.paint(colorOf(l.Unit), l.Unit+" |"), s.out.logText(string(bytesOf(l))))
 		default:
-			s.out.print("%s\n", s.out.logText(string(bytesOf(l))))
+			w.line(l)
+		}
+		if s.out.lost != nil {
+			return nil // as is told at the end
 		}
 	}
+	if !s.json {
+		w.end()
+	}
 	return nil
+}
+
+// A lineWriter prints lines of services. One may come in pieces, with those of others
+// between them.
+type lineWriter struct {
+	*console
+	several, raw, times bool
+
+	open *ipc.LogLine // the last piece, whose line has no end yet
+}
+
+func (w *lineWriter) line(l ipc.LogLine) {
+	if w.open == nil || !same(*w.open, l) {
+		w.end()
+		w.begin(l)
+	}
+	w.text(l)
+	w.open = nil
+	if l.Part {
+		w.open = &l
+		return
+	}
+	w.console.raw([]byte("\n"))
+}
+
+// same says whether two lines are of one process.
+func same(a, b ipc.LogLine) bool {
+	return a.Unit == b.Unit && a.Instance == b.Instance && a.Generation == b.Generation && a.PID == b.PID
+}
+
+// end ends a line whose own end has not come. Raw bytes are what was written, so there
+// it ends only before another's.
+func (w *lineWriter) end() {
+	if w.open != nil {
+		w.console.raw([]byte("\n"))
+		w.open = nil
+	}
+}
+
+func (w *lineWriter) begin(l ipc.LogLine) {
+	if w.raw {
+		return
+	}
+	if w.times {
+		at := "-"
+		if l.Time != nil {
+			at = l.Time.Local().Format(time.RFC3339)
+		}
+		w.print("%s ", w.paint(faint, at))
+	}
+	if w.several {
+		w.print("%s ", w.paint(colorOf(l.Unit), l.Unit+" |"))
+	}
+}
+
+func (w *lineWriter) text(l ipc.LogLine) {
+	if w.raw {
+		w.console.raw(bytesOf(l))
+		return
+	}
+	w.print("%s", w.logText(string(bytesOf(l))))
 }
 
 func bytesOf(l ipc.LogLine) []byte {

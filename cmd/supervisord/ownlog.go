@@ -59,12 +59,28 @@ func (o *output) log(level string) (zerolog.Logger, error) {
 	return logger(o.own, term.IsTerminal(int(os.Stderr.Fd()))).Level(l), nil
 }
 
-// logger writes lines for people on a terminal, else JSON.
+// logger writes lines for people on a terminal, else JSON; for systemd's journal with
+// the level before it.
 func logger(w io.Writer, terminal bool) zerolog.Logger {
-	if terminal {
+	switch {
+	case terminal:
 		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly, NoColor: os.Getenv("NO_COLOR") != ""}
+	case isJournal(os.Getenv("JOURNAL_STREAM"), int(os.Stderr.Fd())):
+		w = leveled{w}
 	}
 	return zerolog.New(w).With().Timestamp().Logger()
+}
+
+// journal is where the output of services goes that are to have it there.
+func (o *output) journal() *journal {
+	return &journal{path: journalSocket, told: func(err error) {
+		l := logger(o.own, term.IsTerminal(int(os.Stderr.Fd())))
+		if err != nil {
+			l.Warn().Msgf("lines of services with forward = \"journal\" are lost: %v", err)
+			return
+		}
+		l.Info().Msg("the journal takes lines of services again")
+	}}
 }
 
 // forward is where the output of services goes that are to show it.

@@ -108,7 +108,7 @@ func (d *assembly) build() (err error) {
 		return err
 	}
 	d.manager, err = supervisor.New(supervisor.Options{
-		Config: c, Store: d.store, Table: d.table, State: d.state, Logs: d.logs, Forward: d.out.forward(), Log: d.log, Version: version(), Sole: true,
+		Config: c, Store: d.store, Table: d.table, State: d.state, Logs: d.logs, Forward: d.out.forward(), Journal: d.out.journal().send, Log: d.log, Version: version(), Sole: true,
 		Reload: func() (*config.Config, []config.Problem) { return load(c.Path) },
 	})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
@@ -84,14 +85,14 @@ func checkJob(id string) error {
 	return nil
 }
 
-var invocation = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{0,32}$`) })
+var invocation = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([0-9a-f]{8,32})?$`) })
 
 func (r *LogRequest) check() error {
 	if r.N < 0 || r.N > MaxLines {
 		return usage("cannot show the last %d lines: 0 to %d", r.N, MaxLines)
 	}
 	if !invocation().MatchString(r.Invocation) {
-		return usage("%.80q cannot be an invocation: 32 hexadecimal digits", r.Invocation)
+		return usage("%.80q cannot be an invocation: write 32 hexadecimal digits, or the first 8 of them and more", r.Invocation)
 	}
 	for _, u := range r.Units {
 		if err := CheckUnit(u); err != nil {
@@ -112,6 +113,11 @@ func (r *LogRequest) query() url.Values {
 	}
 	if r.Invocation != "" {
 		q.Set("invocation", r.Invocation)
+	}
+	for name, t := range map[string]time.Time{"since": r.Since, "until": r.Until} {
+		if !t.IsZero() {
+			q.Set(name, t.Format(time.RFC3339Nano))
+		}
 	}
 	return q
 }
@@ -136,7 +142,24 @@ func parseLogRequest(q url.Values) (*LogRequest, error) {
 		return nil, err
 	}
 	r.Generation = uint32(g)
+	if r.Since, err = moment(q, "since"); err != nil {
+		return nil, err
+	}
+	if r.Until, err = moment(q, "until"); err != nil {
+		return nil, err
+	}
 	return r, r.check()
+}
+
+func moment(q url.Values, name string) (time.Time, error) {
+	if !q.Has(name) {
+		return time.Time{}, nil
+	}
+	t, err := time.Parse(time.RFC3339Nano, q.Get(name))
+	if err != nil {
+		return t, usage("%s=%.40q must be a time like 2006-01-02T15:04:05Z", name, q.Get(name))
+	}
+	return t, nil
 }
 
 func (r *HistoryRequest) check() error {

@@ -159,7 +159,7 @@ func TestRequestsNameNoPaths(t *testing.T) {
 	}
 	want := []string{
 		"JobRequest.Verb", "JobRequest.Unit", "JobRequest.Size", "UnitRequest.Unit", "KillRequest.Unit", "KillRequest.Signal", "KillRequest.Whom",
-		"LogRequest.Units", "LogRequest.N", "LogRequest.Follow", "LogRequest.Generation", "LogRequest.Invocation",
+		"LogRequest.Units", "LogRequest.N", "LogRequest.Follow", "LogRequest.Generation", "LogRequest.Invocation", "LogRequest.Since", "LogRequest.Until",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("a request has another field: is it a path that supervisord opens? Then not so. Is it checked?\n%s", diff)

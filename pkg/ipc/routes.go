@@ -123,7 +123,7 @@ func postDaemonReload(s Supervisor, r *request) (any, error) {
 }
 
 func getLogs(ctx context.Context, s Supervisor, r *request) (iter.Seq[any], error) {
-	if err := only(r.query, "unit", "n", "follow", "generation", "invocation"); err != nil {
+	if err := only(r.query, "unit", "n", "follow", "generation", "invocation", "since", "until"); err != nil {
 		return nil, err
 	}
 	q, err := parseLogRequest(r.query)

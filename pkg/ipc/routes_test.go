@@ -17,7 +17,7 @@ var example = map[string]string{
 	"GET /v1/info":             get("/v1/info"),
 	"GET /v1/status":           get("/v1/status?unit=api&unit=http.socket"),
 	"GET /v1/events":           get("/v1/events?since=e-3"),
-	"GET /v1/logs":             get("/v1/logs?unit=api&n=3&generation=2&invocation=00ff"),
+	"GET /v1/logs":             get("/v1/logs?unit=api&n=3&generation=2&invocation=00ff00ff&since=2026-01-31T15:04:05Z&until=2026-01-31T16:04:05.5%2B01:00"),
 	"GET /v1/history":          get("/v1/history?unit=api&unit=web&n=3"),
 	"POST /v1/jobs":            post("/v1/jobs", `{"verb":"reload","unit":"api"}`),
 	"GET /v1/jobs/{id}":        get("/v1/jobs/e-7"),

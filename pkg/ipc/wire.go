@@ -240,8 +240,10 @@ type LogRequest struct {
 	Units      []string
 	N          int // the last N lines; at most 100,000
 	Follow     bool
-	Generation uint32 // 0: any
-	Invocation string // "": any
+	Generation uint32    // 0: any
+	Invocation string    // $INVOCATION_ID, or 8 digits and more of its beginning; "": any
+	Since      time.Time // not lines from before that; zero: all
+	Until      time.Time // not lines from after that; zero: all
 }
 
 // LogLine is one line of output, or how many were lost.
@@ -254,6 +256,7 @@ type LogLine struct {
 	PID        int        `json:"pid,omitempty"`
 	Text       string     `json:"text,omitempty"` // invalid UTF-8 as U+FFFD
 	Raw        []byte     `json:"raw,omitempty"`  // the bytes, where Text is not they
+	Part       bool       `json:"part,omitempty"` // the line is not over: what the same process writes next goes on with it
 	Lost       uint64     `json:"lost,omitempty"`
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 	"sync"
 	"unicode/utf8"
 
@@ -17,6 +18,9 @@ import (
 // Logs yields what services have written.
 func (m *Manager) Logs(ctx context.Context, r ipc.LogRequest) (iter.Seq[ipc.LogLine], error) {
 	names := r.Units
+	if r.Follow && !r.Until.IsZero() {
+		return nil, &ipc.Error{Code: ipc.Usage, Message: "cannot follow logs until a time that has a name: follow, or say until when"}
+	}
 	if len(names) == 0 {
 		for _, e := range m.list() {
 			names = append(names, e.Name())
@@ -28,15 +32,20 @@ func (m *Manager) Logs(ctx context.Context, r ipc.LogRequest) (iter.Seq[ipc.LogL
 		if e.Actor == nil {
 			return nil, m.noSuchUnit("show the logs of", name)
 		}
-		q := logs.Query{N: r.N, Follow: r.Follow, Generation: unit.Generation(r.Generation)}
+		s := source{name, m.sinks.read(e.logSpec()), logs.Query{N: r.N, Follow: r.Follow, Generation: unit.Generation(r.Generation), Since: r.Since, Until: r.Until}}
 		if r.Invocation != "" {
-			id, ok := e.View().Find(r.Invocation)
-			if !ok {
-				return nil, &ipc.Error{Code: ipc.Usage, Message: fmt.Sprintf("cannot show the logs of %s: it has no invocation %s", name, r.Invocation)}
+			s.query.Tag, _ = logs.TagOf(r.Invocation)
+			if !e.View().Has(r.Invocation) && !s.sink.Knows(ctx, s.query.Tag) {
+				continue
 			}
-			q.Invocation = id
 		}
-		sources = append(sources, source{name, m.sinks.read(e.logSpec()), q})
+		sources = append(sources, s)
+	}
+	if len(sources) == 0 && r.Invocation != "" {
+		return nil, &ipc.Error{
+			Code: ipc.Usage, Message: fmt.Sprintf("cannot show the logs of %s: there is no output of an invocation %s", strings.Join(names, ", "), r.Invocation),
+			Notes: []string{"what is older than log.max_files allows is gone"},
+		}
 	}
 	return merge(ctx, sources, r.N), nil
 }
@@ -141,7 +150,7 @@ func (s source) line(l logs.Line) ipc.LogLine {
 	if l.Lost > 0 {
 		return ipc.LogLine{Type: "lost", Unit: s.name, Lost: l.Lost}
 	}
-	x := ipc.LogLine{Type: "line", Unit: s.name, Instance: l.Instance, Generation: uint32(l.Generation), PID: l.PID, Text: string(l.Text)}
+	x := ipc.LogLine{Type: "line", Unit: s.name, Part: l.Part, Instance: l.Instance, Generation: uint32(l.Generation), PID: l.PID, Text: string(l.Text)}
 	if !l.Time.IsZero() {
 		x.Time = &l.Time
 	}

@@ -37,6 +37,7 @@ type Options struct {
 	State   *safepath.Dir // state_directory
 	Logs    *safepath.Dir // log_directory; nil: there is none
 	Forward io.Writer     // gets the output of services that are to forward it; nil: none
+	Journal logs.Journal  // the same for systemd's journal
 	Log     zerolog.Logger
 	// Reload reads the configuration's files anew.
 	Reload  func() (*config.Config, []config.Problem)

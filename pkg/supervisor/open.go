@@ -31,9 +31,10 @@ import (
 // runs yet, and no socket is bound. Processes that a former supervisord left
 // running are an [*AliveError].
 func New(o Options) (*Manager, error) {
+	r := newRoster(o.Config)
 	m := &Manager{
 		o: o, log: o.Log, epoch: newEpoch(), began: time.Now(),
-		quit: make(chan struct{}), roster: newRoster(o.Config), sinks: newSinks(o.Logs, o.Forward),
+		quit: make(chan struct{}), roster: r, sinks: newSinks(o.Logs, elsewhere(o, r)),
 	}
 	m.doors = doors.New(o.Table, m.doorFault)
 	m.metrics = metrics.NewServer(m.snapshot, o.Log)

@@ -24,6 +24,14 @@ func newSinks(dir *safepath.Dir, to logs.Elsewhere) sinks {
 	return sinks{dir: dir, to: to, mu: &sync.Mutex{}, open: map[string]*logs.Sink{}}
 }
 
+// elsewhere is where lines go besides the files.
+func elsewhere(o Options, r *roster) logs.Elsewhere {
+	return logs.Elsewhere{Stdout: o.Forward, Journal: o.Journal, Bare: func() bool {
+		all := r.configuration().Services
+		return len(all) == 1 && all[0].Life.Instances == 1
+	}}
+}
+
 // of is the sink of a service, which keeps what is written from now on as spec
 // says, by which its process is started.
 func (s sinks) of(spec *unit.Spec) *logs.Sink {

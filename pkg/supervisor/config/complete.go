@@ -154,11 +154,24 @@ func (s *service) complete(o Options) {
 	s.setTimes(o)
 	s.setReload()
 	s.checkNotify()
+	s.setForward(o)
+	slices.SortFunc(s.Program.Limits, func(a, b unit.Limit) int { return a.Resource - b.Resource })
+	s.check(o)
+}
+
+func (s *service) setForward(o Options) {
+	s.Log.Forward, s.Log.Journal = s.forward == toStdout, s.forward == toJournal
 	if !s.set.has("log.forward") {
 		s.Log.Forward = o.PID1 || o.Terminal
 	}
-	slices.SortFunc(s.Program.Limits, func(a, b unit.Limit) int { return a.Resource - b.Resource })
-	s.check(o)
+	switch {
+	case !s.set.has("log.forward_prefix") && !o.Terminal:
+		s.Log.Prefix = unit.PrefixAuto
+	case s.prefix, !s.set.has("log.forward_prefix"):
+		s.Log.Prefix = unit.PrefixAlways
+	default:
+		s.Log.Prefix = unit.PrefixNever
+	}
 }
 
 func (s *service) setDirectory(o Options) {

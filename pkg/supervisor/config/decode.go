@@ -64,6 +64,8 @@ type service struct {
 	set         set
 	start, mode string
 	sockets     []string // names of socket units
+	forward     forwards
+	prefix      bool
 }
 
 // A set has the keys that were written, by their names from the unit's table on:

@@ -381,8 +381,12 @@ var keys = []key{
 		says: "Compress them with gzip.",
 	},
 	{
-		in: "service.log", name: "forward", eg: `true`, is: into(boolean, func(t *target) *bool { return &t.u.Log.Forward }),
-		when: "true as PID 1 or on a terminal", says: "Print its lines on supervisord's own stdout as well.",
+		in: "service.log", name: "forward", eg: `true`, is: into(forward, func(t *target) *forwards { return &t.u.forward }),
+		when: "true as PID 1 or on a terminal", says: "Copy its lines: `true` to supervisord's own stdout, `\"journal\"` to systemd's journal, with the service's name and the priority that a line begins with (`<3>`).",
+	},
+	{
+		in: "service.log", name: "forward_prefix", eg: `false`, is: into(boolean, func(t *target) *bool { return &t.u.prefix }),
+		when: "true on a terminal, and with more than one service or instance", says: "Write the service's name and instance before each line on stdout.",
 	},
 
 	{in: "service", name: "probe", says: "A table: how to find out whether it is healthy."},

@@ -39,6 +39,7 @@ var (
 // shapes are the schemas of kinds, by their names.
 var shapes = map[string]schema{
 	"boolean":              {"type": "boolean"},
+	"boolean, or journal":  schema{"type": "boolean"}.or(schema{"enum": []string{"journal"}}),
 	"integer":              {"type": "integer"},
 	"string":               anyString,
 	"name":                 anyString,

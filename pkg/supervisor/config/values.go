@@ -67,6 +67,28 @@ func readText(c cursor) string {
 	return s
 }
 
+// forwards is where lines are copied to.
+type forwards string
+
+const (
+	toStdout  forwards = "stdout"
+	toJournal forwards = "journal"
+)
+
+// forward is true, false or "journal".
+var forward = kind[forwards]{"boolean, or journal", func(c cursor) forwards {
+	switch c.value {
+	case true:
+		return toStdout
+	case "journal":
+		return toJournal
+	case false:
+	default:
+		c.wrong("%s is not true, false or \"journal\"", show(c.value))
+	}
+	return ""
+}}
+
 func readBool(c cursor) bool {
 	b, ok := c.value.(bool)
 	if !ok {

@@ -157,7 +157,8 @@ func (i *Invocation) prepare(ctx context.Context) (t process.Task, err error) {
 		return t, err
 	}
 	sink := i.r.Sink(o.Spec)
-	if i.output, err = sink.Stream(logs.Meta{Invocation: o.ID, Generation: o.Gen, Instance: o.Inst}, int(account.UID), int(account.GID)); err != nil {
+	tag, _ := logs.TagOf(i.id)
+	if i.output, err = sink.Stream(logs.Meta{Invocation: o.ID, Tag: tag, Generation: o.Gen, Instance: o.Inst}, int(account.UID), int(account.GID)); err != nil {
 		closePair(t.Handover)
 		return t, err
 	}

@@ -22,9 +22,12 @@ type Elsewhere struct {
 	// service with one instance. It must not wait. Nil: a name is.
 	Bare func() bool
 
-	// Journal gets one line, without its newline. An error means that it is lost.
-	Journal func(service string, m Meta, line []byte) error
+	Journal Journal
 }
+
+// A Journal takes one line, without its newline. An error means that it is lost. It
+// waits for no longer than seconds.
+type Journal func(service string, m Meta, line []byte) error
 
 // A forward is some lines as they are shown.
 type forward struct {
@@ -91,15 +94,16 @@ func (s *Sink) prefixed(text []byte, m Meta, n int, bare bool) []byte {
 // forwards says where to, and whether without a name before each line.
 func (s *Sink) forwards() (stdout, journal, bare bool) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch s.spec.Prefix {
+	spec := s.spec
+	several := slices.ContainsFunc(s.live, func(st *Stream) bool { return st.meta.Instance > 0 })
+	s.mu.Unlock()
+	switch spec.Prefix {
 	case unit.PrefixNever:
 		bare = true
 	case unit.PrefixAuto:
-		several := slices.ContainsFunc(s.live, func(st *Stream) bool { return st.meta.Instance > 0 })
 		bare = !several && s.to.Bare != nil && s.to.Bare()
 	}
-	return s.spec.Forward, s.spec.Journal, bare
+	return spec.Forward, spec.Journal, bare
 }
 
 // forward queues what is shown. mu is held, and may be released meanwhile.

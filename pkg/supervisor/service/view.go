@@ -3,6 +3,7 @@ package service
 import (
 	"encoding/json"
 	"maps"
+	"strings"
 	"sync/atomic"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
@@ -64,12 +65,12 @@ func (v *View) Draining() bool {
 	return false
 }
 
-// Find returns the invocation that has an $INVOCATION_ID.
-func (v *View) Find(invocation string) (unit.Invocation, bool) {
-	for n, r := range v.Runs {
-		if r.Handle != nil && r.Handle.InvocationID() == invocation {
-			return n, true
+// Has says whether an invocation with this $INVOCATION_ID, or one that begins so, is among its processes.
+func (v *View) Has(invocation string) bool {
+	for _, r := range v.Runs {
+		if r.Handle != nil && strings.HasPrefix(r.Handle.InvocationID(), invocation) {
+			return true
 		}
 	}
-	return 0, false
+	return false
 }
