@@ -18,7 +18,7 @@ import (
 func TestReadingLogsChangesNothing(t *testing.T) {
 	h := keepHouse(t, t.TempDir(), "[service.api]\nexec_start = [\"/bin/sleep\", \"1\"]\nstart = \"manual\"\n")
 	out := make(logLines, 10)
-	h.sinks = newSinks(nil, out)
+	h.sinks = newSinks(nil, logs.Elsewhere{Stdout: out})
 	k := h.sinks.of(&unit.Spec{Name: "api", Log: unit.Log{Forward: true}})
 	defer k.Close()
 	if _, err := h.Logs(t.Context(), ipc.LogRequest{Units: []string{"api"}}); err != nil { // by the files, which say nothing of it
