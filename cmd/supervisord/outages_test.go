@@ -197,6 +197,33 @@ func TestAReloadThatFailsKeepsTheAddress(t *testing.T) {
 	r.stop()
 }
 
+// A program that removes the path of its socket whenever it leaves, as php-fpm does,
+// costs its successor nothing.
+func TestAPathThatIsRemovedIsPutBack(t *testing.T) {
+	t.Parallel()
+	r := serving(t, in(t, single, "old"))
+	for range 2 {
+		r.ctl(0, "reload", "--wait=drained", "api")
+		pid := r.pid("api")
+		if err := os.Remove(r.path("old.sock")); err != nil {
+			t.Fatal(err)
+		}
+		for { // it is told the first time alone
+			if _, err := whoAnswers("unix", r.path("old.sock")); err == nil || t.Context().Err() != nil {
+				break
+			}
+		}
+		r.served(r.path("old.sock"), 5, pid)
+		r.ctl(0, "reload", "--wait=drained", "api")
+		r.served(r.path("old.sock"), 5, r.pid("api"))
+	}
+	r.line("removed its path; it is put back")
+	if text := r.ctl(0, "status", "api"); strings.Contains(text, "refuses") {
+		t.Errorf("it says\n%s", text)
+	}
+	r.stop()
+}
+
 // A rollout that fails half way, with an instance at each of two addresses, goes
 // back to the old one, and no client of it notices anything.
 func TestHalfARolloutKeepsTheAddress(t *testing.T) {

@@ -1,7 +1,6 @@
 package doors
 
 import (
-	"os"
 	"testing"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/socket"
@@ -23,7 +22,7 @@ func TestTwoServicesHaveAProcessOfOneNumber(t *testing.T) {
 		cookies[service] = files[0].Cookie
 	}
 	h.Free(Process{"web", 1}, []*unit.Socket{a})
-	if err := os.Remove(h.dir + "/a"); err != nil {
+	if err := lose(h.dir + "/a"); err != nil {
 		t.Fatal(err)
 	}
 	found := h.table.Audit("web")

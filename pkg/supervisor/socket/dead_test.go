@@ -16,15 +16,17 @@ import (
 // ends are ways in which a unix listener at DIR/run/x becomes of no use to its holders.
 var ends = map[string]func(dir string, fd int) error{
 	"shutdown": func(_ string, fd int) error { return unix.Shutdown(fd, unix.SHUT_RDWR) },
-	"remove":   func(dir string, _ int) error { return os.Remove(dir + "/run/x") },
-	"rename":   func(dir string, _ int) error { return os.Rename(dir+"/run/x", dir+"/run/y") },
+	"remove":   func(dir string, _ int) error { return lose(dir + "/run/x") },
+	"rename": func(dir string, _ int) error {
+		return errors.Join(os.Remove(dir+"/run/x.spare"), os.Rename(dir+"/run/x", dir+"/run/y"))
+	},
 	"replace": func(dir string, _ int) error {
 		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err == nil {
 			err = unix.Bind(fd, &unix.SockaddrUnix{Name: dir + "/run/z"})
 			unix.Close(fd) // nobody serves there
 		}
-		return errors.Join(err, os.Rename(dir+"/run/z", dir+"/run/x"))
+		return errors.Join(err, os.Remove(dir+"/run/x.spare"), os.Rename(dir+"/run/z", dir+"/run/x"))
 	},
 	"move the directory": func(dir string, _ int) error { return os.Rename(dir+"/run", dir+"/away") },
 	"remove the directory": func(dir string, _ int) (err error) {
@@ -158,7 +160,7 @@ func TestNobodyHasIt(t *testing.T) {
 // its processes are served nowhere else. When it is gone the path is ours again.
 func TestLivingServerInOurPlace(t *testing.T) {
 	dir := shortDir(t)
-	table, found, old := begunAt(t, file(dir+"/x"))
+	table, found, _ := begunAt(t, file(dir+"/x"))
 	server := role("listen", "unix", dir+"/y")
 	begin(t, server)
 	must(t, os.Rename(dir+"/y", dir+"/x"))
@@ -173,9 +175,10 @@ func TestLivingServerInOurPlace(t *testing.T) {
 	c.Close()
 	server.Process.Kill()
 	server.Wait()
-	if f := table.Audit("http"); len(f) != 1 || f[0].Dead != old.Cookie || f[0].Err != nil {
+	if f := table.Audit("http"); len(f) != 1 || f[0].Dead != 0 || f[0].Mended == "" || f[0].Err != nil {
 		t.Errorf("afterwards: %v", f)
 	}
+	served(t, table)
 }
 
 // TestBusyDirectory: what others do beside the path wakes nobody.
@@ -237,7 +240,7 @@ func TestMarksBeginLate(t *testing.T) {
 	must(t, table.Listen("http"))
 	must2(t, table, 1)
 	found := watching(t, table)
-	must(t, os.Remove(at))
+	must(t, lose(at))
 	if f := <-found; f.Dead == 0 {
 		t.Errorf("%+v", f)
 	}
@@ -250,7 +253,7 @@ func TestFormerAddressDies(t *testing.T) {
 	former := spec("http", file(dir+"/a"))
 	must(t, table.Bind(spec("http", file(dir+"/b"))))
 	must(t, table.Listen("http"))
-	must(t, os.Remove(dir+"/a"))
+	must(t, lose(dir+"/a"))
 	if f := <-found; f.Dead != old.Cookie {
 		t.Errorf("told: %+v", f)
 	}
@@ -306,7 +309,7 @@ func TestPathThatCannotBeWatched(t *testing.T) {
 	if !strings.Contains(st[0].Note, "nobody notices at once") || st[1].Note != "" {
 		t.Errorf("%+v", st)
 	}
-	must(t, os.Remove(at))
+	must(t, lose(at))
 	must(t, table.Listen("http"))
 	served(t, table)
 }
@@ -316,7 +319,7 @@ func TestPathThatCannotBeWatched(t *testing.T) {
 func TestStartThatFails(t *testing.T) {
 	at := shortDir(t) + "/x"
 	table, found, old := begunAt(t, file(at))
-	must(t, os.Remove(at))
+	must(t, lose(at))
 	<-found
 	for id := range unit.Invocation(3) {
 		must(t, table.Listen("http"))
@@ -352,7 +355,7 @@ func TestOpenedForNobody(t *testing.T) {
 	must(t, table.Bind(spec("http", file(at))))
 	must(t, table.Listen("http"))
 	must2(t, table, 1)
-	must(t, os.Remove(at))
+	must(t, lose(at))
 	table.Audit("http")
 	must(t, table.Listen("http"))
 	<-audits

@@ -148,6 +148,12 @@ func (l *listener) displaced(to destination) Finding {
 	f := Finding{Address: l.where().String(), What: "or another removed its path"}
 	if to == elsewhere {
 		f.What = "or another put something else at its path"
+	}
+	if l.restored() {
+		f.Mended = "it is put back"
+		return f
+	}
+	if to == elsewhere {
 		if err := l.taken(); err != nil { // what is bound here is all that its processes have
 			f.Err = bindError(l.spec.Name, l.addr, err)
 			return f

@@ -168,7 +168,7 @@ func (l *listener) listen() error {
 	if l.serving() {
 		return nil
 	}
-	if l.lost() {
+	if l.lost() && !l.restored() {
 		l.shut()
 	}
 	if l.fd < 0 {

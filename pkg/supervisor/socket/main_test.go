@@ -2,6 +2,7 @@ package socket
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -211,3 +212,6 @@ func bindAndWait(args []string) {
 	fmt.Println(err)
 	wait()
 }
+
+// lose takes both names from the socket at a path, so that nothing can put it back.
+func lose(at string) error { return errors.Join(os.Remove(at+".spare"), os.Remove(at)) }

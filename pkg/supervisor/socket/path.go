@@ -130,6 +130,7 @@ func (p *place) bind(s *unit.Socket) (int, error) {
 		closeFD(fd)
 		return -1, errors.Join(err, p.unbind())
 	}
+	p.keepSpare()
 	return fd, nil
 }
 
@@ -147,23 +148,17 @@ func (p *place) clear() error {
 	if err := p.unbind(); err != nil { // ours, from before
 		return err
 	}
-	node, err := p.look()
-	if errors.Is(err, unix.ENOENT) {
-		return nil
-	}
-	if err != nil {
+	if err := p.clearName(); !errors.Is(err, unix.ENOENT) {
 		return err
 	}
-	defer unix.Close(node)
-	if err := vacant(node); err != nil {
-		return err
-	}
-	return p.remove(node)
+	return nil
 }
 
 // look opens the entry itself, whatever it is.
-func (p *place) look() (int, error) {
-	return unix.Openat(p.dir.FD(), p.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+func (p *place) look() (int, error) { return p.lookAt(p.name) }
+
+func (p *place) lookAt(name string) (int, error) {
+	return unix.Openat(p.dir.FD(), name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 }
 
 // leads says what the path stands for by now. What cannot be found out is taken
@@ -269,12 +264,14 @@ func knock(node int) (holder, error) {
 }
 
 // remove unlinks the name if it still stands for this inode.
-func (p *place) remove(node int) error {
+func (p *place) remove(node int) error { return p.removeAt(p.name, node) }
+
+func (p *place) removeAt(name string, node int) error {
 	var was, is unix.Stat_t
 	if err := unix.Fstat(node, &was); err != nil {
 		return err
 	}
-	err := unix.Fstatat(p.dir.FD(), p.name, &is, unix.AT_SYMLINK_NOFOLLOW)
+	err := unix.Fstatat(p.dir.FD(), name, &is, unix.AT_SYMLINK_NOFOLLOW)
 	switch {
 	case err == unix.ENOENT:
 		return nil
@@ -283,16 +280,17 @@ func (p *place) remove(node int) error {
 	case !safepath.SameFile(was, is):
 		return &occupiedError{what: "something else was put there meanwhile", holder: nobody}
 	}
-	return p.dir.Remove(p.name)
+	return p.dir.Remove(name)
 }
 
-// unbind removes the name that was bound here. What others have put in its place
+// unbind removes the names that were bound here. What others have put in their place
 // is not ours to remove.
 func (p *place) unbind() error {
 	if p.node < 0 {
 		return nil
 	}
 	err := p.remove(p.node)
+	p.removeAt(p.spare(), p.node) // the next bind removes what is left
 	unix.Close(p.node)
 	p.node = -1
 	if occupied := (*occupiedError)(nil); errors.As(err, &occupied) {

@@ -373,6 +373,7 @@ func TestInodeOfTheSocket(t *testing.T) {
 	fd, err := p.bind(&unit.Socket{Name: "http", Mode: 0o666, Listen: []unit.Address{file(p.path)}})
 	must(t, err)
 	defer unix.Close(fd)
+	must(t, os.Remove(dir+"/x.sock.spare"))
 	var st unix.Stat_t
 	must(t, unix.Fstat(p.node, &st))
 	if newborn(st) {

@@ -243,14 +243,7 @@ func reoccupy(at string, node Node) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	fd, err := p.look()
-	if err == nil {
-		p.node = fd
-		if is := p.identity(); is == nil || *is != node {
-			p.node, err = -1, errors.New("something else was put there meanwhile")
-			unix.Close(fd)
-		}
-	}
+	err = p.find(node)
 	if err != nil {
 		return nil, errors.Join(err, p.leave())
 	}

@@ -972,7 +972,7 @@ func TestKeptFromBindToClose(t *testing.T) {
 // removed takes a path away from its socket.
 func removed(a unit.Address) error {
 	if strings.HasPrefix(a.Path, "/") {
-		return os.Remove(a.Path)
+		return lose(a.Path)
 	}
 	return nil
 }
