@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -142,7 +143,7 @@ func (w *lineWriter) text(l ipc.LogLine) {
 		w.console.raw(bytesOf(l))
 		return
 	}
-	w.print("%s", w.logText(string(bytesOf(l))))
+	w.print("%s", w.logText(textOf(l)))
 }
 
 func bytesOf(l ipc.LogLine) []byte {
@@ -151,6 +152,10 @@ func bytesOf(l ipc.LogLine) []byte {
 	}
 	return []byte(l.Text)
 }
+
+// textOf is a line without the carriage return that programs end it with for the sake
+// of a terminal, as sshd does.
+func textOf(l ipc.LogLine) string { return strings.TrimRight(string(bytesOf(l)), "\r") }
 
 // colorOf is a unit's own colour, the same each time.
 func colorOf(name string) style {
