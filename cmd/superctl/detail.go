@@ -207,8 +207,10 @@ func socketFacts(y ipc.Socket) string {
 	if y.Given {
 		facts = append(facts, "given by systemd")
 	}
-	if y.Last != "" {
-		facts = append(facts, y.Last)
+	for _, note := range []string{y.Note, y.Last} {
+		if note != "" {
+			facts = append(facts, note)
+		}
 	}
 	return strings.Join(facts, ", ")
 }
