@@ -216,3 +216,30 @@ func TestAJobThatTheEndCancels(t *testing.T) {
 		}
 	}
 }
+
+func TestNotesOfSeveralInstances(t *testing.T) {
+	failed := unit.Finish{Jobs: []unit.JobID{1}, Result: unit.Failed, Why: unit.WhyExited}
+	comes, serves := unit.Instance{Main: unit.Proc{ID: 1, Phase: unit.Starting}}, unit.Instance{Main: unit.Proc{ID: 2, PID: 7, Gen: 1, Phase: unit.Serving}}
+	many := make([]unit.Instance, 100)
+	for i := range many {
+		many[i] = comes
+	}
+	for _, c := range []struct {
+		inst []unit.Instance
+		want []string
+	}{
+		{[]unit.Instance{comes}, []string{"nothing serves: it is being started again"}},
+		{[]unit.Instance{comes, comes, comes}, []string{"nothing serves: it is being started again"}},
+		{[]unit.Instance{{Due: 2e9}, {Due: 1e9}}, []string{"nothing serves: it is started again in 1s"}},
+		{[]unit.Instance{serves, comes, {Due: 1e9}}, []string{"instance 1: it is being started again", "instance 2: it is started again in 1s"}},
+	} {
+		v := &service.View{State: unit.Service{Inst: c.inst}}
+		if diff := cmp.Diff(c.want, notes(v, unit.Start, failed)); diff != "" {
+			t.Error(diff)
+		}
+	}
+	v := &service.View{State: unit.Service{Inst: append(many, serves)}}
+	if n := len(notes(v, unit.Start, failed)); n != mostNotes {
+		t.Errorf("%d notes", n)
+	}
+}
