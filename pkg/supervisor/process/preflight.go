@@ -158,7 +158,7 @@ func checkInterpreter(path string, head []byte, depth int) error {
 	}
 	var e *StartError
 	if errors.As(err, &e) {
-		return startError(stage.Exec, e.Errno, path, strings.TrimSuffix("its interpreter is "+interpreter+": "+e.cause()+"; "+e.hint, "; "))
+		return startError(stage.Exec, e.Errno, path, strings.TrimSuffix("its interpreter is "+interpreter+": "+e.Cause()+"; "+e.hint, "; "))
 	}
 	return nil
 }

@@ -198,6 +198,8 @@ func TestBriefNotesCanBeUnderstood(t *testing.T) {
 	for want, e := range map[string]unit.Exit{
 		"cannot set nice to 0: permission denied":         {Kind: unit.NotRun, Step: "nice", Detail: "0", Errno: syscall.EACCES},
 		"/usr/bin/none: no such file or directory":        {Kind: unit.NotRun, Step: "exec", Detail: "/usr/bin/none", Errno: syscall.ENOENT},
+		"/etc/api.env: it is not a regular file":          {Kind: unit.NotRun, Step: "environment", Detail: "/etc/api.env", Errno: syscall.EINVAL},
+		"/etc/api.env:1: the line is not KEY=VALUE":       {Kind: unit.NotRun, Step: "environment", Detail: "/etc/api.env:1", Errno: syscall.EBADMSG},
 		"cannot become user www: operation not permitted": {Kind: unit.NotRun, Step: "user", Detail: "www", Errno: syscall.EPERM},
 	} {
 		if got := brief(e); got != want {
@@ -241,5 +243,21 @@ func TestNotesOfSeveralInstances(t *testing.T) {
 	v := &service.View{State: unit.Service{Inst: append(many, serves)}}
 	if n := len(notes(v, unit.Start, failed)); n != mostNotes {
 		t.Errorf("%d notes", n)
+	}
+}
+
+func TestWhatWasNotRunHasNoLogs(t *testing.T) {
+	for _, c := range []struct {
+		exit unit.Exit
+		want []string
+	}{
+		{unit.Exit{Kind: unit.ByStatus, Code: 1}, []string{"superctl logs api", "superctl reload api starts what is at the path now, at once"}},
+		{unit.Exit{Kind: unit.NotRun, Step: "exec", Errno: syscall.EACCES, Detail: "/srv/api", Hint: "chmod +x /srv/api"}, []string{"chmod +x /srv/api", "superctl reload api starts what is at the path now, at once"}},
+		{unit.Exit{Kind: unit.NotRun, Step: "chdir", Errno: syscall.ENOENT, Detail: "/srv"}, []string{"superctl reload api starts what is at the path now, at once"}},
+	} {
+		v := &service.View{Name: "api", State: unit.Service{Want: unit.Up, Inst: []unit.Instance{{Due: 1e9, Result: unit.Resources, Exit: c.exit}}}}
+		if diff := cmp.Diff(c.want, nextSteps(v, Facts{})); diff != "" {
+			t.Error(diff)
+		}
 	}
 }
