@@ -77,6 +77,14 @@ func parse(args []string) (f flags, err error) {
 	if set.NArg() > 0 {
 		return f, fmt.Errorf("unexpected argument %q", set.Arg(0))
 	}
+	set.Visit(func(x *flag.Flag) {
+		if x.Value.String() == "" {
+			err = fmt.Errorf("-%s is empty: name a file, or leave it out", x.Name)
+		}
+	})
+	if err != nil {
+		return f, err
+	}
 	if f.demo && f.config != "" {
 		return f, errors.New("--demo brings its own configuration: leave -c out")
 	}
