@@ -94,6 +94,20 @@ func misuse(c *cobra.Command, format string, args ...any) *ipc.Error {
 	return &ipc.Error{Code: ipc.Usage, Message: fmt.Sprintf(format, args...), Hints: []string{c.CommandPath() + " --help"}}
 }
 
+// plainly is what is wrong with a flag, without the names of Go's functions.
+func plainly(err error) string {
+	text := err.Error()
+	for _, w := range []struct{ theirs, ours string }{
+		{`: strconv\.Parse.*: value out of range$`, ": it is too large"},
+		{`: strconv\.Parse.*$`, ": it must be a whole number"},
+		{`: time: missing unit .*$`, ": it needs a unit, like 5s"},
+		{`: time: .*$`, ": it must be a duration, like 1m30s"},
+	} {
+		text = regexp.MustCompile(w.theirs).ReplaceAllString(text, w.ours)
+	}
+	return text
+}
+
 // noSuchCommand is for words that name no command.
 func noSuchCommand(root *cobra.Command, args []string) error {
 	if len(args) == 0 {

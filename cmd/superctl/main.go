@@ -61,10 +61,33 @@ systemctl's reload it replaces the process. docs/reference has more.`,
 		PersistentPreRunE: func(*cobra.Command, []string) error { return s.settle() },
 		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return misuse(c, "%v", err) })
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return misuse(c, "%s", plainly(err)) })
 	s.flags(root.PersistentFlags())
 	for _, command := range commands {
 		root.AddCommand(command(s))
 	}
+	strict(root)
 	return root
+}
+
+// strict has cobra's own commands refuse words that they do not know: they print
+// their help and exit with 0.
+func strict(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "help":
+			c.Run, c.RunE = nil, func(_ *cobra.Command, args []string) error {
+				about, rest, err := root.Find(args)
+				if err != nil || len(rest) > 0 {
+					return noSuchCommand(root, args)
+				}
+				return about.Help()
+			}
+		case "completion":
+			c.Args = noSuchCommand
+			c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+		}
+	}
 }

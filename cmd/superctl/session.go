@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -37,11 +38,26 @@ func newSession(out, err io.Writer, env func(string) string) *session {
 
 // flags are those that every command has.
 func (s *session) flags(f *pflag.FlagSet) {
-	f.StringVar(&s.socket, "socket", "", "`path` of supervisord's control socket (else $SUPERVISORD_SOCKET, your own supervisord's, the system's)")
+	f.Var((*path)(&s.socket), "socket", "`path` of supervisord's control socket (else $SUPERVISORD_SOCKET, your own supervisord's, the system's)")
 	f.IntVar(&s.owner, "socket-owner", ipc.NoOwner, "trust a supervisord of this `uid`, besides root's and your own")
 	f.Lookup("socket-owner").DefValue = "0" // pflag's word for none
 	s.color = "auto"
 	f.Var(&choice{of: []string{"auto", "always", "never"}, is: &s.color}, "color", "when to use colour: on a terminal, always or never")
+}
+
+// A path is a flag that must not be empty: "$UNSET" would mean another supervisord
+// than the one that was meant.
+type path string
+
+func (p *path) String() string { return string(*p) }
+func (*path) Type() string     { return "string" }
+
+func (p *path) Set(text string) error {
+	if text == "" {
+		return errors.New("it must not be empty")
+	}
+	*p = path(text)
+	return nil
 }
 
 // outputFlag gives a command -o; form is what it is without json.

@@ -373,7 +373,7 @@ func TestUsage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{{"--bogus"}, {"stray"}, {"--demo", "-c", "x"}} {
+	for _, args := range [][]string{{"--bogus"}, {"stray"}, {"--demo", "-c", "x"}, {"-c", ""}} {
 		cmd := exec.Command(b.Supervisord(), args...)
 		out, _ := cmd.CombinedOutput()
 		if cmd.ProcessState.ExitCode() != 2 || !strings.HasPrefix(string(out), "supervisord: ") {

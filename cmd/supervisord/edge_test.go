@@ -368,3 +368,16 @@ func TestEntrypointsChildrenAreReaped(t *testing.T) {
 	}
 	r.stop()
 }
+
+// Too few descriptors to begin with: the limit is named, not only the file that it
+// hit.
+func TestTooFewDescriptorsToStart(t *testing.T) {
+	r := at(t, sleeper)
+	b, err := binaries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.run(exec.Command("/bin/sh", "-c", `ulimit -n 16; exec "$@"`, "sh", b.Supervisord(), "-c", r.path("supervisord.toml")))
+	r.has(r.line("hint: "), "ulimit -n")
+	r.end(1)
+}

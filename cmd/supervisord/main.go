@@ -6,6 +6,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/process"
 )
 
 // Exit statuses.
@@ -76,6 +78,14 @@ func parse(args []string) (f flags, err error) {
 	}
 	if set.NArg() > 0 {
 		return f, fmt.Errorf("unexpected argument %q", set.Arg(0))
+	}
+	set.Visit(func(x *flag.Flag) {
+		if x.Value.String() == "" {
+			err = fmt.Errorf("-%s is empty: name a file, or leave it out", x.Name)
+		}
+	})
+	if err != nil {
+		return f, err
 	}
 	if f.demo && f.config != "" {
 		return f, errors.New("--demo brings its own configuration: leave -c out")
@@ -145,8 +155,12 @@ func complain(w io.Writer, err error) {
 	}
 	fmt.Fprintf(w, "supervisord: %v\n", err)
 	var h interface{ Hint() string }
-	if errors.As(err, &h) && h.Hint() != "" {
-		fmt.Fprintf(w, "hint: %s\n", h.Hint())
+	hint := process.Shortage(err)
+	if errors.As(err, &h) {
+		hint = cmp.Or(h.Hint(), hint)
+	}
+	if hint != "" {
+		fmt.Fprintf(w, "hint: %s\n", hint)
 	}
 }
 

@@ -111,7 +111,8 @@ func TestNobodyAnswers(t *testing.T) {
 	write(t, file)
 	for path, want := range map[string]string{
 		dead:                          "nobody listens there",
-		file:                          "nobody listens there",
+		file:                          "it is not a socket",
+		dir:                           "it is not a socket",
 		filepath.Join(dir, "none"):    "no such file or directory",
 		filepath.Join(dir, "no", "x"): "no such file or directory",
 		file + "/x":                   "not a directory",

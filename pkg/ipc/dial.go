@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -78,6 +79,10 @@ func (d dialer) unreachable(err error) error {
 	case errors.Is(err, unix.ECONNREFUSED):
 		e.Message = fmt.Sprintf("cannot reach supervisord at %s: nobody listens there", d.path)
 		e.Hints = []string{"it has ended; start supervisord"}
+		if st, err := os.Stat(d.path); err == nil && st.Mode()&fs.ModeSocket == 0 {
+			e.Message = fmt.Sprintf("cannot reach supervisord at %s: it is not a socket", d.path)
+			e.Hints = []string{"supervisord prints its --socket when it starts"}
+		}
 	case errors.Is(err, unix.EAGAIN):
 		e.Message = fmt.Sprintf("cannot reach supervisord at %s: too many wait there to be answered", d.path)
 		e.Hints = []string{"it hangs or is stopped: ss -xlp shows its pid, and how many wait"}

@@ -1,6 +1,8 @@
 package supervisor
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"runtime"
 	"slices"
@@ -119,4 +121,21 @@ func descriptors(t *testing.T) (all []string) {
 	}
 	slices.Sort(all)
 	return all
+}
+
+// Who asks for a unit by another word than its name is told which it is.
+func TestUnitsByOtherWords(t *testing.T) {
+	h := keepHouse(t, t.TempDir(), strings.ReplaceAll(withSocket, "$PROGRAM", "/bin/sleep"))
+	for name, want := range map[string]string{
+		"http":        "it is a socket, and no service [superctl sockets http]",
+		"http.socket": "it is a socket, and no service [superctl sockets http]",
+		"api.service": "there is no such service [its name is api]",
+		"http.api":    "there is no such service [there is api]",
+	} {
+		err := h.noSuchUnit("reload", name)
+		var e *ipc.Error
+		if !errors.As(err, &e) || fmt.Sprintf("%s %v", e.Message, e.Hints) != "cannot reload "+name+": "+want {
+			t.Errorf("%s: %+v", name, e)
+		}
+	}
 }

@@ -166,10 +166,20 @@ func (r *roster) isEnding() bool {
 	return r.ending
 }
 
+func (r *roster) hasSocket(name string) bool {
+	return slices.ContainsFunc(r.configuration().Sockets, func(s *unit.Socket) bool { return s.Name == name })
+}
+
 func (r *roster) noSuchUnit(verb, name string) error {
 	e := &ipc.Error{Code: ipc.NoSuchUnit, Message: fmt.Sprintf("cannot %s %s: there is no such service", verb, name)}
-	if bare, ok := strings.CutSuffix(name, ".socket"); ok && verb != "show" {
-		e.Message = fmt.Sprintf("cannot %s %s: verbs are for services, and %s is a socket", verb, name, bare)
+	if socket := strings.TrimSuffix(name, ".socket"); r.hasSocket(socket) {
+		e.Message = fmt.Sprintf("cannot %s %s: it is a socket, and no service", verb, name)
+		e.Hints = []string{"superctl sockets " + socket}
+		return e
+	}
+	if bare := strings.TrimSuffix(name, ".service"); bare != name && r.find(bare).Actor != nil {
+		e.Hints = []string{"its name is " + bare}
+		return e
 	}
 	var names []string
 	for _, u := range r.list() {

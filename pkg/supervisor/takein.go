@@ -61,6 +61,7 @@ func (m *Manager) furnish() (err error) {
 func sortOut(problems []config.Problem) (errs, warnings []string) {
 	for _, p := range problems {
 		if p.Warning {
+			p.Warning = false // whoever shows it says so
 			warnings = append(warnings, p.String())
 		} else {
 			errs = append(errs, p.String())

@@ -106,4 +106,4 @@ func (found places) explain(message string) string {
 	return message
 }
 
-var ends = strings.NewReplacer(`'\n'`, "the end of the line", "end of file", "the end of the file")
+var ends = strings.NewReplacer(`'\n'`, "the end of the line", `'\x00'`, "the end of the file", "end of file", "the end of the file")

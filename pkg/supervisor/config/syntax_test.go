@@ -31,3 +31,17 @@ func TestMistakesInTOML(t *testing.T) {
 	}
 	golden(t, "testdata/mistakes.txt", []byte(b.String()))
 }
+
+// A file that an editor has written half of is not said to have characters in it
+// that are not there.
+func TestHalfAFile(t *testing.T) {
+	const whole = "# a\n[[service.a.b]]\n[service.'a']\nuser = \"x\\n\"\nx.y = { z = [1, 2.5, true], 'k' = 07:32:00 }\nt = \"\"\"x\"\"\"\nd = 2026-01-01T00:00:00Z\nn = 0x1f\n"
+	for n := range whole {
+		_, problems := Decode("x.toml", []byte(whole[:n]), Options{})
+		for _, p := range problems {
+			if strings.Contains(p.Message, "x00") || strings.Contains(p.Message, "NUL") {
+				t.Errorf("%q: %s", whole[:n], p.Message)
+			}
+		}
+	}
+}

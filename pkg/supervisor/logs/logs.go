@@ -247,4 +247,7 @@ func (s *Sink) end(st *Stream) {
 	if n := len(s.ended) - keptTails; n > 0 {
 		s.ended = slices.Delete(s.ended, 0, n)
 	}
+	if len(s.live) == 0 && s.spec.File && !s.closed {
+		s.disk.add(errand{do: s.keep.rest}, 0)
+	}
 }

@@ -246,3 +246,36 @@ func TestRotationThatCannotBe(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A log is removed to make room for others: of a service that has ended it must not
+// be kept.
+func TestNothingIsOpenOfWhatHasEnded(t *testing.T) {
+	dir := t.TempDir()
+	s := openSink(openDir(t, dir), plenty)
+	defer s.Close()
+	open := func() (n int) {
+		fds, _ := filepath.Glob("/proc/self/fd/*")
+		for _, fd := range fds {
+			if to, _ := os.Readlink(fd); strings.HasPrefix(to, dir+"/api.log") {
+				n++
+			}
+		}
+		return n
+	}
+	end := func(st *Stream) { st.Finish(); <-st.done }
+	st, other := newStream(t, s, Meta{Invocation: 1}), newStream(t, s, Meta{Invocation: 2})
+	say(other, "one\n")
+	end(other)
+	if settle(t, s); open() != 2 {
+		t.Errorf("%d files are open while another run goes on", open())
+	}
+	say(st, "two\nthr")
+	end(st)
+	if settle(t, s); open() != 0 {
+		t.Errorf("%d files are open when both have ended", open())
+	}
+	say(newStream(t, s, Meta{Invocation: 3, Generation: 7}), "four\n")
+	settle(t, s)
+	wantFile(t, dir+"/api.log", "one\ntwo\nthr\nfour\n")
+	wantLines(t, read(t, s, Query{N: -1, Generation: 7}), "four")
+}

@@ -60,16 +60,18 @@ func (e *StartError) Error() string {
 	if !ok {
 		action = "do step " + e.Step + " for"
 	}
-	return fmt.Sprintf("cannot %s: %s", strings.TrimSpace(action+" "+e.Detail), e.cause())
+	return fmt.Sprintf("cannot %s: %s", strings.TrimSpace(action+" "+e.Detail), e.Cause())
 }
 
-// cause is the error number in words that fit the step.
-func (e *StartError) cause() string {
+// Cause is the error number in words that fit the step.
+func (e *StartError) Cause() string {
 	switch {
 	case e.Step == stage.Environment.String() && e.Errno == syscall.EBADMSG:
 		return "the line is not KEY=VALUE"
 	case e.Step == stage.Environment.String() && e.Errno == syscall.EINVAL:
 		return "it is not a regular file"
+	case e.Step == stage.Environment.String() && e.Errno == syscall.EFBIG:
+		return "it is too large for an environment"
 	case e.Step == stepStage && e.Errno == syscall.ETIMEDOUT:
 		return "it took too long"
 	}

@@ -140,7 +140,7 @@ func (e *Executable) head() (head []byte, err error) {
 // checkInterpreter looks at the file that a script names in its first line.
 func checkInterpreter(path string, head []byte, depth int) error {
 	line, _, whole := bytes.Cut(head[2:], []byte("\n"))
-	fields := strings.Fields(string(line))
+	fields := strings.FieldsFunc(string(line), func(c rune) bool { return c == ' ' || c == '\t' }) // as the kernel does
 	if len(fields) == 0 {
 		return startError(stage.Exec, syscall.ENOEXEC, path, "its #! line names no interpreter")
 	}
@@ -148,6 +148,12 @@ func checkInterpreter(path string, head []byte, depth int) error {
 		return nil
 	}
 	interpreter := fields[0]
+	if strings.HasSuffix(interpreter, "\r") {
+		return startError(stage.Exec, syscall.ENOENT, path, "its lines end as those of Windows do (CR LF); take the CRs out")
+	}
+	if interpreter == path {
+		return startError(stage.Exec, syscall.ELOOP, path, "its #! line names the file itself")
+	}
 	if !filepath.IsAbs(interpreter) {
 		return nil // relative to the working directory, which is not ours
 	}
@@ -158,7 +164,7 @@ func checkInterpreter(path string, head []byte, depth int) error {
 	}
 	var e *StartError
 	if errors.As(err, &e) {
-		return startError(stage.Exec, e.Errno, path, strings.TrimSuffix("its interpreter is "+interpreter+": "+e.cause()+"; "+e.hint, "; "))
+		return startError(stage.Exec, e.Errno, path, strings.TrimSuffix("its interpreter is "+interpreter+": "+e.Cause()+"; "+e.hint, "; "))
 	}
 	return nil
 }

@@ -36,6 +36,9 @@ func answersAreTrue(s Service, e Event, to Service, effects []Effect) string {
 		if !ok {
 			continue
 		}
+		if f.Result == Failed && slices.ContainsFunc(effects, f.blamesAnother) {
+			return fmt.Sprintf("who shares a failure is told of the same process: job %d %s", f.Jobs, f.Why)
+		}
 		for _, id := range f.Jobs {
 			if why := untrue(s, e, to, id, f.Result); why != "" {
 				return fmt.Sprintf("%s: %s of job %d", why, id.verb(), id)
@@ -43,6 +46,11 @@ func answersAreTrue(s Service, e Event, to Service, effects []Effect) string {
 		}
 	}
 	return ""
+}
+
+func (f Finish) blamesAnother(e Effect) bool {
+	g, ok := e.(Finish)
+	return ok && g.Result == f.Result && g.Why == f.Why && g.Proc != f.Proc
 }
 
 func untrue(s Service, e Event, to Service, id JobID, r JobResult) string {

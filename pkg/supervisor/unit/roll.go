@@ -140,7 +140,7 @@ func (t *turn) judgeRoll() bool {
 // endRoll: who asked for a start meanwhile gets the same answer if it is true for
 // them, and else waits for the instances that the reload has added.
 func (t *turn) endRoll(r JobResult, why Reason) bool {
-	starts := t.Job.Starts
+	starts, who := t.Job.Starts, t.Job.Who
 	t.Job.Starts = nil
 	t.Target, t.Roll = 0, Forward
 	t.finish(r, why)
@@ -150,7 +150,7 @@ func (t *turn) endRoll(r JobResult, why Reason) bool {
 	case r == Done, t.up():
 		t.Job = Job{ID: starts[0], Verb: Start, Gen: t.Current, Also: starts[1:]}
 	default:
-		t.do(Finish{Jobs: starts, Result: r, Why: why})
+		t.do(Finish{starts, r, why, who})
 	}
 	return true
 }

@@ -2,6 +2,7 @@ package words
 
 import (
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
@@ -140,22 +141,59 @@ func notes(v *service.View, verb unit.Verb, f unit.Finish) (notes []string) {
 			}
 		}
 	}
-	down := "nothing serves: "
-	if Life(v, f.Proc).Type == unit.Oneshot {
-		down = "" // it never does
+	notes = append(notes, comingBack(v, f)...)
+	if len(notes) == 0 && f.Result == unit.Failed && !serving(v) && verb != unit.Stop && verb != unit.End {
+		notes = append(notes, down(v, f)+"it is not started again")
 	}
-	for _, in := range v.State.Inst {
+	return few(notes)
+}
+
+// comingBack says what is being started again: of which instance, where others
+// serve. Where none does it matters only which is there first.
+func comingBack(v *service.View, f unit.Finish) (notes []string) {
+	first := unit.Time(math.MaxInt64)
+	for i, in := range v.State.Inst {
+		due := in.Due
 		switch {
-		case in.Main.ID == 0 && in.Due > v.At:
-			notes = append(notes, fmt.Sprintf("%sit is started again in %s", down, until(in.Due, v.At)))
-		case in.Main.ID == 0 && in.Due != 0, in.Main.ID != 0 && in.Main.Phase < unit.Baking:
-			notes = append(notes, down+"it is being started again")
+		case in.Main.ID != 0 && in.Main.Phase < unit.Baking:
+			due = v.At
+		case in.Main.ID != 0 || due == 0:
+			continue
+		}
+		first = min(first, due)
+		if len(v.State.Inst) > 1 && serving(v) {
+			notes = append(notes, fmt.Sprintf("instance %d: %s", i, again(due, v.At)))
 		}
 	}
-	if len(notes) == 0 && f.Result == unit.Failed && !serving(v) && verb != unit.Stop && verb != unit.End {
-		notes = append(notes, down+"it is not started again")
+	if len(notes) == 0 && first != math.MaxInt64 {
+		notes = append(notes, down(v, f)+again(first, v.At))
 	}
 	return notes
+}
+
+func again(due, now unit.Time) string {
+	if due > now {
+		return "it is started again in " + until(due, now)
+	}
+	return "it is being started again"
+}
+
+func down(v *service.View, f unit.Finish) string {
+	if serving(v) || Life(v, f.Proc).Type == unit.Oneshot { // which never does
+		return ""
+	}
+	return "nothing serves: "
+}
+
+// mostNotes is what people read.
+const mostNotes = 8
+
+func few(notes []string) []string {
+	if len(notes) <= mostNotes {
+		return notes
+	}
+	rest := len(notes) - mostNotes + 1
+	return append(notes[:mostNotes-1:mostNotes-1], fmt.Sprintf("and %d more instances", rest))
 }
 
 // stillServes is what a failed reload did to who serves: nothing, unless the

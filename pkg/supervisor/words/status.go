@@ -2,6 +2,7 @@ package words
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -239,7 +240,7 @@ func brief(e unit.Exit) string {
 		return SignalName(int(e.Signal))
 	case unit.NotRun:
 		if e.Errno != 0 && strings.HasPrefix(e.Detail, "/") { // what else it can be needs the verb
-			return e.Detail + ": " + e.Errno.Error()
+			return e.Detail + ": " + startError(e).Cause()
 		}
 		return startError(e).Error()
 	}
@@ -266,14 +267,29 @@ func nextSteps(v *service.View, f Facts) (hints []string) {
 	case "dead":
 		hints = append(hints, "superctl start "+v.Name)
 	case "failed":
-		hints = append(hints, "superctl logs "+v.Name, "superctl start "+v.Name+" tries again")
+		hints = append(whatFailed(v), "superctl start "+v.Name+" tries again")
 	case "auto-restart":
-		hints = append(hints, "superctl logs "+v.Name, "superctl reload "+v.Name+" starts what is at the path now, at once")
+		hints = append(whatFailed(v), "superctl reload "+v.Name+" starts what is at the path now, at once")
 	}
 	if fileDiffers(v, f) {
 		hints = append(hints, "superctl reload "+v.Name+" takes the file on disk")
 	}
 	return hints
+}
+
+// whatFailed is where to look first. What was not run has written nothing.
+func whatFailed(v *service.View) (hints []string) {
+	logs := "superctl logs " + v.Name
+	for _, in := range v.State.Inst {
+		h := logs
+		if in.Exit.Kind == unit.NotRun {
+			h = startError(in.Exit).Hint()
+		}
+		if h != "" && !slices.Contains(hints, h) {
+			hints = append(hints, h)
+		}
+	}
+	return few(hints)
 }
 
 // invocationID is $INVOCATION_ID of a process that has been made.

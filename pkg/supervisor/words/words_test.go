@@ -198,6 +198,8 @@ func TestBriefNotesCanBeUnderstood(t *testing.T) {
 	for want, e := range map[string]unit.Exit{
 		"cannot set nice to 0: permission denied":         {Kind: unit.NotRun, Step: "nice", Detail: "0", Errno: syscall.EACCES},
 		"/usr/bin/none: no such file or directory":        {Kind: unit.NotRun, Step: "exec", Detail: "/usr/bin/none", Errno: syscall.ENOENT},
+		"/etc/api.env: it is not a regular file":          {Kind: unit.NotRun, Step: "environment", Detail: "/etc/api.env", Errno: syscall.EINVAL},
+		"/etc/api.env:1: the line is not KEY=VALUE":       {Kind: unit.NotRun, Step: "environment", Detail: "/etc/api.env:1", Errno: syscall.EBADMSG},
 		"cannot become user www: operation not permitted": {Kind: unit.NotRun, Step: "user", Detail: "www", Errno: syscall.EPERM},
 	} {
 		if got := brief(e); got != want {
@@ -213,6 +215,49 @@ func TestAJobThatTheEndCancels(t *testing.T) {
 	for why, want := range map[unit.Reason]ipc.Code{unit.WhyEnding: ipc.Ending, unit.WhyStop: ipc.Canceled} {
 		if got := code(v, unit.Finish{Result: unit.Canceled, Why: why}); got != want {
 			t.Errorf("%s: code %s, want %s", why, got, want)
+		}
+	}
+}
+
+func TestNotesOfSeveralInstances(t *testing.T) {
+	failed := unit.Finish{Jobs: []unit.JobID{1}, Result: unit.Failed, Why: unit.WhyExited}
+	comes, serves := unit.Instance{Main: unit.Proc{ID: 1, Phase: unit.Starting}}, unit.Instance{Main: unit.Proc{ID: 2, PID: 7, Gen: 1, Phase: unit.Serving}}
+	many := make([]unit.Instance, 100)
+	for i := range many {
+		many[i] = comes
+	}
+	for _, c := range []struct {
+		inst []unit.Instance
+		want []string
+	}{
+		{[]unit.Instance{comes}, []string{"nothing serves: it is being started again"}},
+		{[]unit.Instance{comes, comes, comes}, []string{"nothing serves: it is being started again"}},
+		{[]unit.Instance{{Due: 2e9}, {Due: 1e9}}, []string{"nothing serves: it is started again in 1s"}},
+		{[]unit.Instance{serves, comes, {Due: 1e9}}, []string{"instance 1: it is being started again", "instance 2: it is started again in 1s"}},
+	} {
+		v := &service.View{State: unit.Service{Inst: c.inst}}
+		if diff := cmp.Diff(c.want, notes(v, unit.Start, failed)); diff != "" {
+			t.Error(diff)
+		}
+	}
+	v := &service.View{State: unit.Service{Inst: append(many, serves)}}
+	if n := len(notes(v, unit.Start, failed)); n != mostNotes {
+		t.Errorf("%d notes", n)
+	}
+}
+
+func TestWhatWasNotRunHasNoLogs(t *testing.T) {
+	for _, c := range []struct {
+		exit unit.Exit
+		want []string
+	}{
+		{unit.Exit{Kind: unit.ByStatus, Code: 1}, []string{"superctl logs api", "superctl reload api starts what is at the path now, at once"}},
+		{unit.Exit{Kind: unit.NotRun, Step: "exec", Errno: syscall.EACCES, Detail: "/srv/api", Hint: "chmod +x /srv/api"}, []string{"chmod +x /srv/api", "superctl reload api starts what is at the path now, at once"}},
+		{unit.Exit{Kind: unit.NotRun, Step: "chdir", Errno: syscall.ENOENT, Detail: "/srv"}, []string{"superctl reload api starts what is at the path now, at once"}},
+	} {
+		v := &service.View{Name: "api", State: unit.Service{Want: unit.Up, Inst: []unit.Instance{{Due: 1e9, Result: unit.Resources, Exit: c.exit}}}}
+		if diff := cmp.Diff(c.want, nextSteps(v, Facts{})); diff != "" {
+			t.Error(diff)
 		}
 	}
 }
