@@ -70,6 +70,8 @@ func (e *StartError) cause() string {
 		return "the line is not KEY=VALUE"
 	case e.Step == stage.Environment.String() && e.Errno == syscall.EINVAL:
 		return "it is not a regular file"
+	case e.Step == stage.Environment.String() && e.Errno == syscall.EFBIG:
+		return fmt.Sprintf("it is larger than %d bytes", stage.MaxFile)
 	case e.Step == stepStage && e.Errno == syscall.ETIMEDOUT:
 		return "it took too long"
 	}
