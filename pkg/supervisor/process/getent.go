@@ -252,8 +252,9 @@ func startGetent(argv []string, output int) (p *pidfd, pid int, err error) {
 		return nil, 0, err
 	}
 	if p, err = newPidfd(fd); err != nil {
-		(&birth{pid: pid, pidfd: fd}).discard()
+		p.discard()
 		own.reaped(pid)
+		return nil, 0, err
 	}
-	return p, pid, err
+	return p, pid, nil
 }
