@@ -113,14 +113,27 @@ func (s *Socket) bind() (*port, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %s: %w", s.Path(), err)
 	}
-	p.file = os.NewFile(uintptr(fd), s.Path())
-	if p.raw, err = p.file.SyscallConn(); err != nil {
-		p.file.Close()
+	if err := p.take(os.NewFile(uintptr(fd), s.Path())); err != nil {
 		s.dir.Remove(s.name)
 		return nil, fmt.Errorf("cannot listen on %s: %w", s.Path(), err)
 	}
 	return p, nil
 }
+
+// take takes the file over, or closes it.
+func (p *port) take(file *os.File) (err error) {
+	if p.raw, err = file.SyscallConn(); err == nil && file.SetReadDeadline(time.Time{}) != nil {
+		err = errUnwatched // nobody would learn of a message
+	}
+	if err != nil {
+		file.Close()
+		return err
+	}
+	p.file = file
+	return nil
+}
+
+var errUnwatched = errors.New("the kernel watches no more files for us (fs.epoll.max_user_watches)")
 
 // bindFD makes the socket. Its inode is born with mode 0 and gets group and mode
 // by a descriptor, so nobody can connect before it is as it should be.
