@@ -84,6 +84,9 @@ func (l *listener) notes() (all []string) {
 	if err := l.watch.unwatched(l.fd); err != nil {
 		all = append(all, "nobody notices at once if its path is removed: "+err.Error())
 	}
+	if err := l.watch.unheard(l.fd); err != nil {
+		all = append(all, "nobody notices at once if a process shuts it down: "+err.Error())
+	}
 	if l.spec.Steer && l.addr.Network != "unix" && !l.given {
 		all = append(all, "shared by all processes until supervisord binds it anew; only then is it steered")
 	}
