@@ -117,7 +117,7 @@ func (s *Sink) wait(ctx context.Context, ready chan history) (h history, err err
 
 // Knows says whether there is something of an invocation in what can be read.
 func (s *Sink) Knows(ctx context.Context, t Tag) bool {
-	past, _ := s.enter(ctx, Query{N: -1})
+	past, _, _ := s.enter(ctx, Query{N: -1})
 	defer past.close()
 	return past.knows(t)
 }
