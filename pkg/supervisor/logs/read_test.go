@@ -248,7 +248,7 @@ func FuzzIndex(f *testing.F) {
 func TestReadersOfADiskThatHangs(t *testing.T) {
 	d := openDir(t, t.TempDir())
 	synctest.Test(t, func(t *testing.T) {
-		s := Open(d, "api", plenty, nil)
+		s := Open(d, "api", plenty, Elsewhere{})
 		defer s.Close()
 		st := &Stream{sink: s, meta: Meta{Invocation: 1}}
 		s.end(st)
