@@ -205,6 +205,56 @@ func TestInheritedDescriptorsAreClosed(t *testing.T) {
 	r.stop()
 }
 
+// One that hangs in close(2) keeps no other open.
+func TestInheritedDescriptorThatCannotBeClosed(t *testing.T) {
+	var fds []int
+	for range closers - 1 {
+		fds = append(fds, lingering(t))
+	}
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		t.Fatal(err)
+	}
+	pr := os.NewFile(uintptr(pipe[0]), "pipe")
+	defer pr.Close()
+	go closeAll(append(fds, pipe[1]))
+	pr.SetReadDeadline(time.Now().Add(rig.Patience))
+	if n, err := pr.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Errorf("whoever waits for its end gets %d, %v", n, err)
+	}
+}
+
+// lingering is a socket whose close waits until the test is over: what was written to
+// it does not arrive.
+func lingering(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Connect(fd, &unix.SockaddrInet4{Port: l.Addr().(*net.TCPAddr).Port, Addr: [4]byte{127, 0, 0, 1}})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { peer.Close() })
+	unix.SetNonblock(fd, true)
+	for err == nil {
+		_, err = unix.Write(fd, make([]byte, 1<<16))
+	}
+	if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 600}); err != nil {
+		t.Fatal(err)
+	}
+	return fd
+}
+
 // A program with more rights than whoever starts it is refused.
 func TestFileCapabilitiesAreRefused(t *testing.T) {
 	if os.Geteuid() != 0 {

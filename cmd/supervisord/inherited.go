@@ -32,8 +32,7 @@ func harden() ([]socket.Given, error) {
 	if err := socket.CloexecRest(); err != nil {
 		return nil, err
 	}
-	// Beside us: to close a file whose server does not answer can take for ever.
-	go closeAll(rest)
+	closeAll(rest)
 	return given, nil
 }
 
@@ -66,10 +65,24 @@ func inherited() (fds []int, err error) {
 	return fds, nil
 }
 
-// closeAll closes descriptors that nobody else knows of. Their numbers are taken
-// until then, so no other file can have got one.
+// closers is how many descriptors are closed at once.
+const closers = 64
+
+// closeAll closes descriptors that nobody else knows of, beside us: to close a file
+// whose server does not answer can take for ever. One that hangs so holds a thread, and
+// up to closers of them do not keep the others open. Their numbers are taken until then,
+// so no other file can have got one.
 func closeAll(fds []int) {
+	todo := make(chan int, len(fds))
 	for _, fd := range fds {
-		unix.Close(fd)
+		todo <- fd
+	}
+	close(todo)
+	for range min(closers, len(fds)) {
+		go func() {
+			for fd := range todo {
+				unix.Close(fd)
+			}
+		}()
 	}
 }

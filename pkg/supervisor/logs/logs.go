@@ -21,6 +21,7 @@
 package logs
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -45,6 +46,9 @@ const (
 	// keptTails is how many streams that have ended can still be read from
 	// memory, where there are no files.
 	keptTails = 4
+
+	// maxAsking is how many readers may wait for the files of one service.
+	maxAsking = 64
 )
 
 // Meta says who wrote something.
@@ -91,6 +95,7 @@ type Sink struct {
 	screen spool[forward] // worked off by show
 	keep   keeper
 	hub    hub
+	asking int // readers that wait for keep
 	live   []*Stream
 	ended  []*Stream // the last keptTails of them
 
@@ -124,10 +129,13 @@ func (s *Sink) set(spec unit.Log) {
 func (s *Sink) Configure(spec unit.Log) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	before := s.spec
 	if s.closed {
 		return
 	}
-	s.set(spec)
+	if s.set(spec); s.spec == before { // each start says it again, however long the disk hangs
+		return
+	}
 	taken := s.spec
 	s.disk.add(errand{do: func() { s.keep.configure(taken) }}, 0)
 }
@@ -138,7 +146,7 @@ func (s *Sink) Configure(spec unit.Log) {
 func (s *Sink) Reopen() error {
 	var err error
 	if !s.await(func() { err = s.keep.reopen() }, nil) {
-		return fmt.Errorf("cannot reopen %s: the disk does not answer", s.keep.name)
+		return fmt.Errorf("cannot reopen %s: %w", s.keep.name, errSilent)
 	}
 	return err
 }
@@ -215,7 +223,7 @@ func (s *Sink) await(do func(), cancel <-chan struct{}) bool {
 	s.errand(func() { defer close(done); do() })
 	var late <-chan time.Time
 	if cancel == nil {
-		t := time.NewTimer(5 * s.disk.late)
+		t := time.NewTimer(s.answer())
 		defer t.Stop()
 		late = t.C
 	}
@@ -227,6 +235,11 @@ func (s *Sink) await(do func(), cancel <-chan struct{}) bool {
 	}
 	return false
 }
+
+// answer is how long the disk may take to answer whoever asks it.
+func (s *Sink) answer() time.Duration { return 5 * s.disk.late }
+
+var errSilent = errors.New("the disk does not answer")
 
 // begin and end are the sink's part in the life of a stream.
 func (s *Sink) begin(st *Stream) error {

@@ -3,6 +3,7 @@ package logs
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -136,5 +137,17 @@ func TestPipeIsKnownByItsInode(t *testing.T) {
 	must(t, err)
 	if flags&unix.O_NONBLOCK != 0 || flags&unix.O_ACCMODE != unix.O_RDWR {
 		t.Errorf("the write end has flags %#o", flags)
+	}
+}
+
+// A pipe that cannot be watched is refused: nobody would read it, and who writes to it
+// waits for ever.
+func TestPipeThatCannotBeWatched(t *testing.T) {
+	f, err := os.Open("/proc/self/exe") // like a pipe that is one too many
+	must(t, err)
+	defer f.Close()
+	st := &Stream{sink: &Sink{service: "api"}}
+	if err := st.take(f); !errors.Is(err, errUnwatched) {
+		t.Errorf("it says %v", err)
 	}
 }

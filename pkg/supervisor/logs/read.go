@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"iter"
@@ -47,13 +48,13 @@ func (q Query) wants(m Meta, at time.Time) bool {
 // waits for him, a Line with Lost says how many lines of the service he missed.
 func (s *Sink) Read(ctx context.Context, q Query) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
-		past, at := s.enter(ctx, q)
+		past, at, late := s.enter(ctx, q)
 		if q.Follow {
 			defer s.part()
 		}
 		defer past.close()
 		going, err := past.lines(ctx, q, yield)
-		if going && err != nil {
+		if err = cmp.Or(late, err); going && err != nil {
 			going = yield(Line{}, fmt.Errorf("cannot read all of the log of %s: %w", s.service, err))
 		}
 		if going && q.Follow {
@@ -63,34 +64,60 @@ func (s *Sink) Read(ctx context.Context, q Query) iter.Seq2[Line, error] {
 }
 
 // enter fixes the line between past and future.
-func (s *Sink) enter(ctx context.Context, q Query) (past history, at place) {
-	ready := make(chan history, 1)
+func (s *Sink) enter(ctx context.Context, q Query) (past history, at place, err error) {
 	s.mu.Lock()
 	if q.Follow {
 		at = s.hub.join()
 	}
 	past.memory = s.tails()
 	files := s.spec.File && !s.closed && q.N != 0
-	if files {
-		s.disk.add(errand{do: func() { ready <- s.keep.history() }}, 0)
+	var ready chan history
+	if files && s.asking < maxAsking {
+		ready = s.ask()
 	}
 	s.mu.Unlock()
-	if !files {
-		return past, at
+	switch {
+	case !files:
+		return past, at, nil
+	case ready == nil:
+		return past, at, errSilent
 	}
+	got, err := s.wait(ctx, ready)
+	past.files = got.files
+	return past, at, err
+}
+
+// ask has the keeper open what there is, when all before is written. mu is held.
+func (s *Sink) ask() chan history {
+	ready := make(chan history, 1)
+	s.asking++
+	s.disk.add(errand{do: func() {
+		ready <- s.keep.history()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.asking--
+	}}, 0)
+	return ready
+}
+
+// wait takes the answer. One that comes too late is closed.
+func (s *Sink) wait(ctx context.Context, ready chan history) (h history, err error) {
+	late := time.NewTimer(s.answer())
+	defer late.Stop()
 	select {
-	case got := <-ready:
-		got.memory = past.memory
-		return got, at
+	case h = <-ready:
+		return h, nil
 	case <-ctx.Done():
-		go func() { h := <-ready; h.close() }()
-		return past, at
+	case <-late.C:
+		err = errSilent
 	}
+	go func() { h := <-ready; h.close() }()
+	return history{}, err
 }
 
 // Knows says whether there is something of an invocation in what can be read.
 func (s *Sink) Knows(ctx context.Context, t Tag) bool {
-	past, _ := s.enter(ctx, Query{N: -1})
+	past, _, _ := s.enter(ctx, Query{N: -1})
 	defer past.close()
 	return past.knows(t)
 }

@@ -3,12 +3,14 @@ package logs
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
@@ -238,5 +240,48 @@ func FuzzIndex(f *testing.F) {
 		if err != io.EOF || !slices.Equal(got, want) {
 			t.Errorf("got %q, %v\nwant %q", got, err, want)
 		}
+	})
+}
+
+// A disk that hangs holds up no reader for ever, and those that come and go leave
+// nothing that grows.
+func TestReadersOfADiskThatHangs(t *testing.T) {
+	d := openDir(t, t.TempDir())
+	synctest.Test(t, func(t *testing.T) {
+		s := Open(d, "api", plenty, Elsewhere{})
+		defer s.Close()
+		st := &Stream{sink: s, meta: Meta{Invocation: 1}}
+		s.end(st)
+		say(st, "said\n")
+		settle(t, s)
+		stuck := make(chan struct{})
+		s.errand(func() { <-stuck })
+
+		var lines []string
+		var failed error
+		for l, err := range s.Read(t.Context(), all) {
+			if failed = err; err == nil {
+				lines = append(lines, string(l.Text))
+			}
+		}
+		if !slices.Equal(lines, []string{"said"}) || !errors.Is(failed, errSilent) {
+			t.Errorf("it reads %q, %v", lines, failed)
+		}
+
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		for range 10 * maxAsking {
+			for range s.Read(gone, all) {
+			}
+			s.Configure(plenty)
+		}
+		s.mu.Lock()
+		if n := len(s.disk.queue); n > maxAsking {
+			t.Errorf("%d errands wait", n)
+		}
+		s.mu.Unlock()
+		close(stuck)
+		settle(t, s)
+		wantLines(t, read(t, s, all), "said")
 	})
 }

@@ -47,8 +47,8 @@ func (s *Sink) Stream(m Meta, uid, gid int) (*Stream, error) {
 		return nil, fmt.Errorf("cannot make the output pipe of %s: %w", s.service, err)
 	}
 	st := &Stream{sink: s, meta: m, end: w, done: make(chan struct{})}
-	st.file = os.NewFile(uintptr(r), "output of "+s.service)
-	if st.raw, err = st.file.SyscallConn(); err == nil {
+	err = st.take(os.NewFile(uintptr(r), "output of "+s.service))
+	if err == nil {
 		st.inode, err = inode(w)
 	}
 	if err == nil {
@@ -62,6 +62,20 @@ func (s *Sink) Stream(m Meta, uid, gid int) (*Stream, error) {
 	go st.copy()
 	return st, nil
 }
+
+// take makes a file the read end.
+func (st *Stream) take(file *os.File) (err error) {
+	st.file = file
+	if st.raw, err = file.SyscallConn(); err == nil && file.SetReadDeadline(time.Time{}) != nil {
+		err = errUnwatched // nobody would learn that there is something to read
+	}
+	if err != nil {
+		return fmt.Errorf("cannot read the output pipe of %s: %w", st.sink.service, err)
+	}
+	return nil
+}
+
+var errUnwatched = errors.New("the kernel watches no more files for us (fs.epoll.max_user_watches)")
 
 // WriteEnd is a descriptor for the worker's stdout and stderr. It stays ours.
 func (st *Stream) WriteEnd() int {

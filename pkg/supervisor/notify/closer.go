@@ -20,9 +20,10 @@ import (
 // more than maxClosing are in close(2), and only those hold a thread.
 //
 // A socket that every user can write to would be silenced by anybody's stuck
-// descriptors. So it takes no more of them from then on, from nobody (Linux
-// 6.16), and goes on with those that are queued; a BARRIER=1 is refused with the
-// rest.
+// descriptors. So it takes no more of them from then on, from nobody, and goes on with
+// those that are queued; a BARRIER=1 is refused with the rest. Before Linux 6.16 that
+// cannot be had: there the path is bound anew for root and the main process's user.
+// What is queued is still read, unless that alone brings manyFDs.
 const (
 	fewFDs     = 8
 	manyFDs    = 512 // for Drain, which does not come back later, and for what is queued
@@ -100,17 +101,39 @@ func (s *Socket) room() bool {
 }
 
 // takeNoMore lets nobody send descriptors any more to a socket that everybody
-// can write to.
+// can write to. If it has to do so again, what is queued brings too many, and is not
+// read. It is for the reader.
 func (s *Socket) takeNoMore() {
-	if !s.o.Open {
-		return
+	switch {
+	case !s.o.Open || s.fresh:
+	case !s.deaf.Load():
+		s.deaf.Store(true)
+		if s.refuseRights() != nil {
+			s.shut.Store(true)
+			s.rebind()
+		}
+		s.most = manyFDs
+	default:
+		s.fresh = true
+		s.rebind()
+		s.forget()
+		s.most = s.closer.pending() + fewFDs
 	}
-	s.deaf.Store(true)
+}
+
+// refuseRights has the kernel refuse descriptors (Linux 6.16).
+func (s *Socket) refuseRights() (err error) {
 	for _, p := range s.ports() {
-		p.raw.Control(func(fd uintptr) {
-			if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 0) == nil {
-				s.most = manyFDs
-			}
-		})
+		p.raw.Control(func(fd uintptr) { err = passRights(int(fd), false) })
 	}
+	return err
+}
+
+// passRights is SO_PASSRIGHTS, which tests take away.
+var passRights = func(fd int, on bool) error {
+	value := 0
+	if on {
+		value = 1
+	}
+	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSRIGHTS, value)
 }

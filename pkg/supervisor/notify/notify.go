@@ -82,13 +82,15 @@ type Socket struct {
 	// turn is held by who reads a message and delivers it. It is a channel, so
 	// that nobody has to wait for it.
 	turn   chan struct{}
-	budget budget // of the reader, as is most
+	budget budget // of the reader, as what follows
 	most   int    // with how many unclosed descriptors it reads on
+	fresh  bool   // what was queued was forgotten, see takeNoMore
 
 	main   atomic.Int64
 	member Member // set by Start, before the reader begins
 
 	deaf     atomic.Bool // no more descriptors are taken, see takeNoMore
+	shut     atomic.Bool // only root and the main process's user can write to it
 	renewing sync.Mutex  // held while the path is looked at, and bound
 
 	mu       sync.Mutex // held for moments

@@ -45,6 +45,33 @@ func (s *Socket) Renew() (renewed bool, err error) {
 	return true, nil
 }
 
+// rebind binds the path anew, wherever it leads now.
+func (s *Socket) rebind() {
+	s.renewing.Lock()
+	defer s.renewing.Unlock()
+	p, err := s.bind()
+	if err != nil {
+		return // it stays as it is, and is looked at again by Renew
+	}
+	if !s.become(p) {
+		s.dir.Remove(s.name)
+		p.close()
+	}
+}
+
+// forget lets go of former ports with all that is queued there.
+func (s *Socket) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed { // Close does it
+		return
+	}
+	for _, p := range s.former {
+		p.close()
+	}
+	s.former = nil
+}
+
 // isThere says that nothing is to be done. What cannot be found out is taken for good.
 func (s *Socket) isThere() bool {
 	s.mu.Lock()
@@ -113,14 +140,27 @@ func (s *Socket) bind() (*port, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %s: %w", s.Path(), err)
 	}
-	p.file = os.NewFile(uintptr(fd), s.Path())
-	if p.raw, err = p.file.SyscallConn(); err != nil {
-		p.file.Close()
+	if err := p.take(os.NewFile(uintptr(fd), s.Path())); err != nil {
 		s.dir.Remove(s.name)
 		return nil, fmt.Errorf("cannot listen on %s: %w", s.Path(), err)
 	}
 	return p, nil
 }
+
+// take takes the file over, or closes it.
+func (p *port) take(file *os.File) (err error) {
+	if p.raw, err = file.SyscallConn(); err == nil && file.SetReadDeadline(time.Time{}) != nil {
+		err = errUnwatched // nobody would learn of a message
+	}
+	if err != nil {
+		file.Close()
+		return err
+	}
+	p.file = file
+	return nil
+}
+
+var errUnwatched = errors.New("the kernel watches no more files for us (fs.epoll.max_user_watches)")
 
 // bindFD makes the socket. Its inode is born with mode 0 and gets group and mode
 // by a descriptor, so nobody can connect before it is as it should be.
@@ -133,7 +173,7 @@ func (s *Socket) bindFD(p *port) (int, error) {
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSPIDFD, 1) // fails before Linux 6.5: see belongs
 	}
 	if s.deaf.Load() {
-		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 0)
+		passRights(fd, false) // fails before Linux 6.16
 	}
 	err = errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1), unix.Fchmod(fd, 0))
 	if err == nil {
@@ -175,7 +215,13 @@ func (s *Socket) open(p *port) error {
 	if err := unix.Fstat(fd, &p.node); err != nil {
 		return err
 	}
-	if s.o.Open {
+	switch {
+	case s.shut.Load():
+		if err := safepath.Chown(fd, userOf(s.main.Load()), -1); err != nil {
+			return err
+		}
+		return safepath.Chmod(fd, 0o600)
+	case s.o.Open:
 		return safepath.Chmod(fd, 0o666)
 	}
 	if s.o.GID < 0 {

@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"sync"
@@ -122,5 +123,19 @@ func TestRenewAndClose(t *testing.T) {
 		if _, err := os.Lstat(h.Path()); !os.IsNotExist(err) {
 			t.Fatal("it is there after Close: ", err)
 		}
+	}
+}
+
+// A socket that cannot be watched is refused: its reader would go round in circles.
+func TestPortThatCannotBeWatched(t *testing.T) {
+	f, err := os.Open("/proc/self/exe") // like a socket that is one too many
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := new(port).take(f); !errors.Is(err, errUnwatched) {
+		t.Errorf("it says %v", err)
+	}
+	if err := f.Close(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("it is still open: %v", err)
 	}
 }

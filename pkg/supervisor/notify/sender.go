@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -38,6 +39,20 @@ func (s *Socket) may(from sender) error {
 		return foreignUser
 	}
 	return s.belongs(from)
+}
+
+// userOf is the real user of a process now; -1: not known.
+func userOf(pid int64) int {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	for line := range strings.Lines(string(text)) {
+		if ids, ok := strings.CutPrefix(line, "Uid:"); ok {
+			var uid int
+			if _, err := fmt.Sscan(ids, &uid); err == nil {
+				return uid
+			}
+		}
+	}
+	return -1
 }
 
 // belongs asks whether a sender of another user is a process of the invocation.

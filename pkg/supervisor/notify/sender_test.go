@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -176,5 +177,90 @@ func TestStrangersStuckDescriptorsDoNotSilence(t *testing.T) {
 	}
 	for range maxClosing {
 		<-closing
+	}
+}
+
+// The same before Linux 6.16: the socket is closed to all but root and the user of the
+// main process.
+func TestStrangersStuckDescriptorsOnAnOlderKernel(t *testing.T) {
+	needsRoot(t)
+	defer func(was func(int, bool) error) { passRights = was }(passRights)
+	passRights = func(int, bool) error { return unix.ENOPROTOOPT }
+	h := bound(t, Options{GID: -1, Access: unit.NotifyAll, Open: true})
+	main := staysAs(t, 65534, h.Path(), "STATUS=main")
+	h.Start(main, func(_, pid int) bool { return pid == main })
+	<-h.messages
+	free := stuckClosers()
+	defer free()
+	file, err := os.Open("/proc/self/exe")
+	must(t, err)
+	defer file.Close()
+	for range fewFDs {
+		must(t, send(h.Path(), "STATUS=x", int(file.Fd())))
+		<-h.messages
+	}
+	must(t, send(h.Path(), "READY=1"))
+	if m := <-h.messages; !m.Notice.Ready { // it was queued
+		t.Errorf("got %+v", m)
+	}
+	var st unix.Stat_t
+	must(t, unix.Lstat(h.Path(), &st))
+	if st.Mode&0o777 != 0o600 || st.Uid != 65534 {
+		t.Errorf("its mode is %o, its user %d", st.Mode&0o777, st.Uid)
+	}
+	must(t, send(h.Path(), "STOPPING=1"))
+	if m := <-h.messages; !m.Notice.Stopping {
+		t.Errorf("got %+v", m)
+	}
+}
+
+// Nor do as many as can be queued.
+func TestQueueOfStuckDescriptorsDoesNotSilence(t *testing.T) {
+	defer func(was func(int, bool) error) { passRights = was }(passRights)
+	for name, pass := range map[string]func(int, bool) error{
+		"now": passRights, "before Linux 6.16": func(int, bool) error { return unix.ENOPROTOOPT },
+	} {
+		t.Run(name, func(t *testing.T) {
+			passRights = pass
+			h := bound(t, Options{GID: -1, Access: unit.NotifyAll, Open: true})
+			free := stuckClosers()
+			defer free()
+			file, err := os.Open("/proc/self/exe")
+			must(t, err)
+			defer file.Close()
+			for range 6 {
+				must(t, send(h.Path(), "STATUS=x", slices.Repeat([]int{int(file.Fd())}, maxFDs)...))
+			}
+			h.Start(1, nil)
+			ready := make(chan struct{})
+			go func() {
+				defer close(ready)
+				for m := range h.messages {
+					if m.Notice.Ready {
+						return
+					}
+				}
+			}()
+			for heard := false; !heard; {
+				send(h.Path(), "READY=1") // until it comes to a socket that is read
+				select {
+				case <-ready:
+					heard = true
+				default:
+				}
+			}
+		})
+	}
+}
+
+// stuckClosers is as if all closers were stuck, until free is called.
+func stuckClosers() (free func()) {
+	for range maxClosing {
+		closing <- struct{}{}
+	}
+	return func() {
+		for range maxClosing {
+			<-closing
+		}
 	}
 }

@@ -30,7 +30,7 @@ type Account struct {
 // least of all to our own account. It waits for getent until ctx ends, and no
 // longer than five seconds a question. The error is a *StartError.
 func ResolveAccount(ctx context.Context, p *unit.Program) (Account, error) {
-	return (&directory{ask: askGetent}).resolve(ctx, p)
+	return (&directory{ask: askGetent, local: localGroups}).resolve(ctx, p)
 }
 
 func (d *directory) resolve(ctx context.Context, p *unit.Program) (Account, error) {

@@ -71,7 +71,7 @@ func (e *StartError) Cause() string {
 	case e.Step == stage.Environment.String() && e.Errno == syscall.EINVAL:
 		return "it is not a regular file"
 	case e.Step == stage.Environment.String() && e.Errno == syscall.EFBIG:
-		return "it is too large for an environment"
+		return fmt.Sprintf("it is larger than %d bytes", stage.MaxFile)
 	case e.Step == stepStage && e.Errno == syscall.ETIMEDOUT:
 		return "it took too long"
 	}

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/supervisord-go/supervisord/pkg/supervisor/process/stage"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
@@ -39,6 +40,8 @@ func TestWhatFailsIsNamedExactly(t *testing.T) {
 	os.WriteFile(filepath.Join(dir, "cut"), []byte("\x7fELF\x02\x01\x01"), 0o755)
 	os.Mkdir(filepath.Join(dir, "folder"), 0o755)
 	unix.Mkfifo(filepath.Join(dir, "fifo"), 0o755)
+	os.WriteFile(filepath.Join(dir, "large"), make([]byte, stage.MaxFile+1), 0o644)
+	os.WriteFile(filepath.Join(dir, "half"), []byte("A="+strings.Repeat("x", stage.MaxFile/2)), 0o644)
 	foreign := []byte("\x7fELF\x02\x01\x01" + strings.Repeat("\x00", 9) + "\x02\x00\x08\x00" + strings.Repeat("\x00", 44)) // MIPS
 	os.WriteFile(filepath.Join(dir, "mips"), foreign, 0o755)
 	low := -50
@@ -76,6 +79,8 @@ func TestWhatFailsIsNamedExactly(t *testing.T) {
 		{"bad oom", func(p *unit.Program) { n := 5000; p.OOMScoreAdj = &n }, "oom-adjust", 206, syscall.EINVAL, "cannot set oom_score_adj to 5000: invalid argument", ""},
 		{"no such file", func(p *unit.Program) { p.EnvironmentFiles = []string{"-/no/such", dir + "/env"} }, "environment", 255, syscall.ENOENT, "cannot read environment file DIR/env: no such file or directory", ""},
 		{"a FIFO as file", func(p *unit.Program) { p.EnvironmentFiles = []string{dir + "/fifo"} }, "environment", 255, syscall.EINVAL, "cannot read environment file DIR/fifo: it is not a regular file", ""},
+		{"a large file", func(p *unit.Program) { p.EnvironmentFiles = []string{dir + "/large"} }, "environment", 255, syscall.EFBIG, "cannot read environment file DIR/large: it is larger than 1048576 bytes", ""},
+		{"large together", func(p *unit.Program) { p.EnvironmentFiles = []string{dir + "/half", dir + "/half"} }, "exec", 203, syscall.E2BIG, "cannot execute /bin/sh: argument list too long", "together they may have 1048576 bytes"},
 		{"low nice is for root", func(p *unit.Program) { p.Nice = &low }, "nice", 201, syscall.EACCES, "cannot set nice to -50: permission denied", "may not raise"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

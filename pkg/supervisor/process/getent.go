@@ -24,11 +24,14 @@ type directory struct {
 	// ask returns what getent(1) prints for a key of a database; errUnknown if it
 	// has none, errNoGetent if there is no such program.
 	ask func(ctx context.Context, database, key string) (string, error)
+	// local are the groups that the local files have a user in.
+	local func(passwd) ([]uint32, error)
 }
 
 var (
 	errAnswer = errors.New("getent answers something else than was asked")
 	errRoot   = errors.New("a directory says that it has root's number; only /etc/passwd and /etc/group may")
+	errRoots  = errors.New("a directory says that it is in root's group; only /etc/group may")
 )
 
 func (d *directory) user(ctx context.Context, name string) (passwd, error) {
@@ -65,7 +68,8 @@ func (d *directory) groupID(ctx context.Context, name string) (uint32, error) {
 	return g.gid, nil
 }
 
-// groups asks for "NAME GID GID …", blanks between them.
+// groups asks for "NAME GID GID …", blanks between them. What the local files say is
+// among them.
 func (d *directory) groups(ctx context.Context, u passwd) ([]uint32, error) {
 	line, err := d.line(ctx, "initgroups", u.name)
 	if err != nil {
@@ -81,13 +85,19 @@ func (d *directory) groups(ctx context.Context, u passwd) ([]uint32, error) {
 		switch {
 		case err != nil:
 			return nil, errAnswer
-		case gid == 0:
-			return nil, errRoot
+		case gid == 0 && !d.inRootsGroup(u):
+			return nil, errRoots
 		case !slices.Contains(gids, gid):
 			gids = append(gids, gid)
 		}
 	}
 	return gids, nil
+}
+
+// inRootsGroup says whether /etc/group has a user of a directory in root's group.
+func (d *directory) inRootsGroup(u passwd) bool {
+	gids, err := d.local(u)
+	return err == nil && slices.Contains(gids, 0)
 }
 
 // line is an answer of one line.
@@ -116,7 +126,16 @@ var getents = make(chan struct{}, getentAtOnce)
 // A getentError is getent's own failure.
 type getentError struct{ err error }
 
-func (e *getentError) Error() string { return "getent fails: " + e.err.Error() }
+func (e *getentError) Error() string {
+	switch {
+	case errors.Is(e.err, context.DeadlineExceeded):
+		return "getent does not answer"
+	case errors.Is(e.err, context.Canceled):
+		return "getent is not waited for any longer"
+	}
+	return "getent fails: " + e.err.Error()
+}
+
 func (e *getentError) Unwrap() error { return e.err }
 
 func askGetent(ctx context.Context, database, key string) (string, error) {
@@ -233,8 +252,9 @@ func startGetent(argv []string, output int) (p *pidfd, pid int, err error) {
 		return nil, 0, err
 	}
 	if p, err = newPidfd(fd); err != nil {
-		(&birth{pid: pid, pidfd: fd}).discard()
+		p.discard()
 		own.reaped(pid)
+		return nil, 0, err
 	}
-	return p, pid, err
+	return p, pid, nil
 }

@@ -10,19 +10,21 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
 // answers is a directory that says what it is told to, by database and key.
 func answers(says map[string]string) *directory {
-	return &directory{ask: func(_ context.Context, database, key string) (string, error) {
+	ask := func(_ context.Context, database, key string) (string, error) {
 		text, ok := says[database+" "+key]
 		if !ok {
 			return "", errUnknown
 		}
 		return text, nil
-	}}
+	}
+	return &directory{ask: ask, local: func(u passwd) ([]uint32, error) { return []uint32{u.gid}, nil }}
 }
 
 func TestUserOfADirectory(t *testing.T) {
@@ -101,13 +103,42 @@ func TestHostileDirectory(t *testing.T) {
 	}
 }
 
+// Who is in root's group is for /etc/group to say, of a directory's users too.
+func TestUserOfADirectoryInRootsGroup(t *testing.T) {
+	d := answers(map[string]string{"passwd u": "u:*:70001:70002::/home/u:/bin/sh\n", "initgroups u": "u 70002 0\n"})
+	_, err := d.resolve(t.Context(), &unit.Program{User: "u"})
+	const want = `cannot use user "u": its groups cannot be looked up: a directory says that it is in root's group; only /etc/group may`
+	if err == nil || err.Error() != want {
+		t.Errorf("it says %v", err)
+	}
+	d.local = func(u passwd) ([]uint32, error) { return []uint32{u.gid, 0}, nil }
+	a, err := d.resolve(t.Context(), &unit.Program{User: "u"})
+	if diff := cmp.Diff([]uint32{70002, 0}, a.Groups); err != nil || diff != "" {
+		t.Errorf("%v, want (-), got (+):\n%s", err, diff)
+	}
+}
+
+// An error is in words, not in those of a library.
+func TestGetentErrors(t *testing.T) {
+	for err, want := range map[error]string{
+		context.DeadlineExceeded: "getent does not answer",
+		context.Canceled:         "getent is not waited for any longer",
+		unix.EMFILE:              "getent fails: too many open files",
+	} {
+		if got := (&getentError{err}).Error(); got != want {
+			t.Errorf("%v: it says %q", err, got)
+		}
+	}
+}
+
 func TestHintsOfAccounts(t *testing.T) {
 	for want, ask := range map[string]error{
 		"give a numeric user and group":                                  errUnknown,
 		"need getent(1), which is not installed":                         errNoGetent,
 		"try getent passwd ldapuser; a numeric user and group need no d": &getentError{context.DeadlineExceeded},
 	} {
-		d := &directory{ask: func(context.Context, string, string) (string, error) { return "", ask }}
+		d := answers(nil)
+		d.ask = func(context.Context, string, string) (string, error) { return "", ask }
 		_, err := d.resolve(t.Context(), &unit.Program{User: "ldapuser"})
 		if e := mustFail(t, err, "user", 217, 0); !strings.Contains(e.Hint(), want) {
 			t.Errorf("%v: hint is %q", ask, e.Hint())

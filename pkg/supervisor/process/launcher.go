@@ -199,7 +199,8 @@ func (t *Task) ready() (r ready) {
 	order, err := t.order(r.path, r.file != nil)
 	if err == nil {
 		if r.message = stage.Encode(order); len(r.message) > stage.MaxTask {
-			err = startError(stage.Exec, syscall.E2BIG, r.path, "")
+			err = startError(stage.Exec, syscall.E2BIG, r.path, fmt.Sprintf(
+				"arguments, environment and environment files are too long: together they may have %d bytes", stage.MaxTask))
 		}
 	}
 	if err != nil {

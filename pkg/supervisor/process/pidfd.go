@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -19,15 +20,23 @@ type pidfd struct {
 	conn syscall.RawConn
 }
 
-// newPidfd takes fd over, unless it fails.
+// newPidfd takes fd over. After an error the pidfd is good for all but to wait.
 func newPidfd(fd int) (*pidfd, error) {
-	if err := unix.SetNonblock(fd, true); err != nil { // or os.NewFile leaves the poller out
-		return nil, fmt.Errorf("cannot watch a process: %w", err)
-	}
+	err := unix.SetNonblock(fd, true) // or os.NewFile leaves the poller out
 	file := os.NewFile(uintptr(fd), "pidfd")
-	conn, err := file.SyscallConn()
-	return &pidfd{file, conn}, err // fails for no file at all
+	conn, noFile := file.SyscallConn()
+	err = errors.Join(err, noFile)
+	if err == nil && file.SetReadDeadline(time.Time{}) != nil { // the poller did not take it
+		err = errUnwatched
+	}
+	if err != nil {
+		err = fmt.Errorf("cannot watch a process: %w", err)
+	}
+	return &pidfd{file, conn}, err
 }
+
+// errUnwatched is of a process whose end nobody would notice.
+var errUnwatched = errors.New("the kernel watches no more files for us (fs.epoll.max_user_watches)")
 
 // openPidfd returns os.ErrProcessDone if there is no such process. Who opens by
 // number must look afterwards whether it is the right one.
@@ -41,9 +50,22 @@ func openPidfd(pid int) (*pidfd, error) {
 	}
 	p, err := newPidfd(fd)
 	if err != nil {
-		unix.Close(fd)
+		p.close()
+		return nil, err
 	}
-	return p, err
+	return p, nil
+}
+
+// discard ends a child that nobody watches.
+func (p *pidfd) discard() {
+	p.conn.Control(func(fd uintptr) { endChild(int(fd)) })
+	p.close()
+}
+
+func endChild(pidfd int) {
+	unix.SetNonblock(pidfd, false) // or waitid(2) does not wait
+	unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
+	retry(func() (int, error) { return 0, unix.Waitid(unix.P_PIDFD, pidfd, nil, unix.WEXITED, nil) })
 }
 
 func (p *pidfd) close() { p.file.Close() }

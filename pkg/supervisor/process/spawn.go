@@ -209,8 +209,7 @@ func (b *birth) startAndMove(t *cgroupTree) error {
 
 // discard ends a stage that nobody watches.
 func (b *birth) discard() {
-	unix.PidfdSendSignal(b.pidfd, unix.SIGKILL, nil, 0)
-	retry(func() (int, error) { return 0, unix.Waitid(unix.P_PIDFD, b.pidfd, nil, unix.WEXITED, nil) })
+	endChild(b.pidfd)
 	unix.Close(b.pidfd)
 	b.pid = 0
 }
@@ -236,15 +235,23 @@ func (b *birth) clone(cgroup int) (err error) {
 	return err
 }
 
+// unwatched is the error of a start whose process cannot be followed.
+func unwatched(err error) *StartError {
+	e := &StartError{Step: stepSpawn, Detail: err.Error()}
+	if errors.Is(err, errUnwatched) {
+		e.hint = "raise fs.epoll.max_user_watches (sysctl)"
+	}
+	return e
+}
+
 // adopt makes the stage a Process and begins to watch it.
 func adopt(ctx context.Context, b *birth, t *Task, file *Executable) (*Process, error) {
 	pidfd, err := newPidfd(b.pidfd)
 	if err != nil {
-		pid := b.pid
-		b.discard()
-		own.reaped(pid)
+		pidfd.discard()
+		own.reaped(b.pid)
 		b.tree.remove()
-		return nil, err
+		return nil, unwatched(err)
 	}
 	p := &Process{
 		id: t.ID, service: t.Service, pidfd: pidfd, tree: b.tree, pinned: file != nil,

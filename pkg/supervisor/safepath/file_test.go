@@ -276,3 +276,16 @@ func TestChmodByProc(t *testing.T) {
 		}
 	}
 }
+
+// TestBecomeThatFails: whoever gives a directory away has nothing left to close.
+func TestBecomeThatFails(t *testing.T) {
+	d, err := OpenDir(scratch(t))
+	must(t, err)
+	gone := &Dir{path: "/gone", fd: -1}
+	if err := gone.Become(d); !errors.Is(err, unix.EBADF) {
+		t.Fatalf("it says %v", err)
+	}
+	if err := d.Close(); !errors.Is(err, unix.EBADF) {
+		t.Errorf("the other one is still open: %v", err)
+	}
+}

@@ -27,14 +27,15 @@ func (d *Dir) has(name string, fd int) bool {
 	return err == nil && retry(func() error { return unix.Fstatat(d.fd, name, &there, unix.AT_SYMLINK_NOFOLLOW) }) == nil && SameFile(st, there)
 }
 
-// Become makes d the directory that by is, for all who have it, and closes by.
-// Calls on d that are in progress work on the one or on the other.
+// Become makes d the directory that by is, for all who have it, and closes by, also if
+// it fails. Calls on d that are in progress work on the one or on the other.
 func (d *Dir) Become(by *Dir) error {
+	defer unix.Close(by.fd)
 	err := retry(func() error { return unix.Dup3(by.fd, d.fd, unix.O_CLOEXEC) })
 	if err != nil {
 		return fmt.Errorf("cannot open %s again: %w", d.path, err)
 	}
-	return by.Close()
+	return nil
 }
 
 // IsIn says whether the lock's file still is where others look for it in d.
@@ -122,11 +123,9 @@ func (d *Dir) Again() error {
 	if err != nil {
 		return err
 	}
-	if err = by.Assume(was); err == nil {
-		err = d.Become(by)
-	}
-	if err != nil {
+	if err := by.Assume(was); err != nil {
 		by.Close()
+		return err
 	}
-	return err
+	return d.Become(by)
 }

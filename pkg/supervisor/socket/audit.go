@@ -95,6 +95,7 @@ func blame(found []Finding, seats []seat) {
 func (l *listener) audit() (found []Finding) {
 	defer func() { l.remember(found) }()
 	l.mark()
+	l.watch.retry(l.fd)
 	if to := l.leads(); to != here {
 		found = append(found, l.displaced(to))
 	} else {
@@ -175,6 +176,7 @@ func (r *ring) audit() (found []Finding) {
 }
 
 func (r *ring) auditShard(s *shard) []Finding {
+	r.watch.retry(s.fd)
 	found := optionFindings(r.where(), s.base, s.fd)
 	want := s.base.nonblocking(r.spec.NonBlocking)
 	if is, known := nonblocking(s.fd); known && is != want && !r.hands.have(s.cookie) {

@@ -88,7 +88,7 @@ func TestFrozenFileSystem(t *testing.T) {
 func TestOneAuditAtATime(t *testing.T) {
 	began, hold := make(chan bool, 100), make(chan bool)
 	w := newWatch(func(string) { began <- true; <-hold })
-	w.fds[1] = watched{name: "http"}
+	w.fds[1] = &watched{name: "http"}
 	for range 50 {
 		w.stir(1)
 	}

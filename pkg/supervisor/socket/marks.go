@@ -57,7 +57,12 @@ func (w *watch) startMarks() {
 		return
 	}
 	file := os.NewFile(uintptr(fd), "inotify")
-	w.marks.fd, w.marks.file = fd, file
+	if err := pollable(file); err != nil {
+		file.Close()
+		w.marks.err = fmt.Errorf("cannot use inotify: %w", err)
+		return
+	}
+	w.marks.fd, w.marks.file, w.marks.err = fd, file, nil
 	w.work.Go(func() { w.listenToMarks(file) })
 	for _, m := range w.marks.of {
 		w.soon(m.name, pause)

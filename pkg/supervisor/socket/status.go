@@ -3,6 +3,7 @@ package socket
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -24,6 +25,36 @@ type Status struct {
 	Err       error  // why it is not what it should be
 
 	Last *Finding // what a process last did to it; nil: nothing
+}
+
+// Status describes the sockets of a unit, in the order of its addresses. It changes
+// nothing and waits for nobody: what a Bind in progress is about to open is listed too.
+func (t *Table) Status(name string) (all []Status) {
+	g := t.find(name)
+	if g == nil {
+		return nil
+	}
+	g.mu.Lock()
+	seats, unsaved, up, opening := len(g.seats), g.unsaved, g.up, g.opening
+	g.mu.Unlock()
+	for _, e := range g.snapshot() {
+		s := e.status()
+		s.Queues = s.Listening && !up
+		if s.Given && s.Queues {
+			s.note("systemd owns it: clients wait until the next start")
+		}
+		if seats > 0 && !s.Steered && s.Note == "" {
+			s.note("not steered: all processes share it")
+		}
+		s.Err = one(errors.Join(s.Err, unsaved))
+		all = append(all, s)
+	}
+	for _, a := range opening {
+		if !slices.ContainsFunc(all, func(s Status) bool { return s.Address == a.String() }) {
+			all = append(all, Status{Address: a.String(), Queue: -1, Limit: -1, Note: "supervisord is binding it"})
+		}
+	}
+	return all
 }
 
 func (l *listener) status() Status {
@@ -83,6 +114,9 @@ func (l *listener) notes() (all []string) {
 	}
 	if err := l.watch.unwatched(l.fd); err != nil {
 		all = append(all, "nobody notices at once if its path is removed: "+err.Error())
+	}
+	if err := l.watch.unheard(l.fd); err != nil {
+		all = append(all, "nobody notices at once if a process shuts it down: "+err.Error())
 	}
 	if l.spec.Steer && l.addr.Network != "unix" && !l.given {
 		all = append(all, "shared by all processes until supervisord binds it anew; only then is it steered")

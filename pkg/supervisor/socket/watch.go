@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -28,7 +29,7 @@ type watch struct {
 	lately repeats  // and what was
 	at     bool     // somebody is telling
 	file   *os.File // the epoll instance; nil: nobody has asked yet
-	fds    map[int]watched
+	fds    map[int]*watched
 	marks  marks
 	audits map[string]*audit
 	ended  bool
@@ -38,6 +39,8 @@ type watch struct {
 type watched struct {
 	name   string
 	events uint32
+	begun  bool  // the instance has it
+	err    error // why it does not, or not for these events
 }
 
 // An audit is what goes on for one unit.
@@ -62,7 +65,7 @@ const pause = 100 * time.Millisecond
 const maxNews = 1000
 
 func newWatch(audits func(name string)) *watch {
-	return &watch{audit: audits, fds: map[int]watched{}, audits: map[string]*audit{}, marks: newMarks(), lately: repeats{}}
+	return &watch{audit: audits, fds: map[int]*watched{}, audits: map[string]*audit{}, marks: newMarks(), lately: repeats{}}
 }
 
 // Watch makes tell be called with each thing that a process did to a socket, once
@@ -141,18 +144,29 @@ func (w *watch) start(tell func(string, Finding)) error {
 	}
 	file := os.NewFile(uintptr(fd), "epoll")
 	conn, err := file.SyscallConn()
+	if err == nil {
+		err = pollable(file)
+	}
 	if err != nil {
 		file.Close()
 		return err
 	}
 	w.file = file
 	for fd, at := range w.fds {
-		if failed := w.control(unix.EPOLL_CTL_ADD, fd, at.events); failed != nil && err == nil {
+		if failed := w.put(fd, at); failed != nil && err == nil {
 			err = failed // the others are worth it
 		}
 	}
 	w.work.Go(func() { w.run(conn) })
 	return err
+}
+
+// pollable says why the runtime's poller does not wake who reads a file.
+func pollable(f *os.File) error {
+	if f.SetReadDeadline(time.Time{}) != nil {
+		return errors.New("the kernel watches no more files for us (fs.epoll.max_user_watches)")
+	}
+	return nil
 }
 
 // run ends when the epoll instance is closed.
@@ -237,16 +251,47 @@ func (w *watch) forget() {
 func (w *watch) add(name string, fd int, events uint32) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	before, ok := w.fds[fd]
-	w.fds[fd] = watched{name, events}
-	if w.file == nil || ok && before.events == events {
-		return
+	at := w.fds[fd]
+	if at == nil {
+		at = &watched{}
+		w.fds[fd] = at
 	}
+	changed := at.events != events
+	at.name, at.events = name, events
+	if w.file != nil && (changed || !at.begun) {
+		w.put(fd, at) // else events tell, and a status says so
+	}
+}
+
+// put has the instance watch what at says. It needs mu.
+func (w *watch) put(fd int, at *watched) error {
 	op := unix.EPOLL_CTL_ADD
-	if ok {
+	if at.begun {
 		op = unix.EPOLL_CTL_MOD
 	}
-	w.control(op, fd, events) // without it the next audit notices
+	at.err = w.control(op, fd, at.events)
+	at.begun = at.begun || at.err == nil
+	return at.err
+}
+
+// retry is for a descriptor that could not be watched before.
+func (w *watch) retry(fd int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if at := w.fds[fd]; at != nil && at.err != nil && w.file != nil {
+		w.put(fd, at)
+	}
+}
+
+// unheard says why nothing is heard of what becomes of a descriptor; nil: it is.
+func (w *watch) unheard(fd int) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	at := w.fds[fd]
+	if at == nil || at.err == nil {
+		return nil
+	}
+	return fmt.Errorf("cannot use epoll: %w", at.err)
 }
 
 // drop must come before close(2): an epoll instance keeps what another process
@@ -255,11 +300,9 @@ func (w *watch) drop(fd int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.marks.drop(fd)
-	if _, ok := w.fds[fd]; !ok {
-		return
-	}
+	at := w.fds[fd]
 	delete(w.fds, fd)
-	if w.file != nil {
+	if at != nil && at.begun && w.file != nil {
 		w.control(unix.EPOLL_CTL_DEL, fd, 0)
 	}
 }

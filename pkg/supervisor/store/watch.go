@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -60,11 +61,19 @@ func (s *Store) Watch(lost func()) (stop func(), err error) {
 	}
 	w := &watch{s: s, file: os.NewFile(uintptr(fd), "inotify"), fd: fd, over: make(chan struct{}), at: map[int]place{}}
 	s.watch.Store(w)
-	if err = w.arm(); err != nil {
+	if err = cmp.Or(pollable(w.file), w.arm()); err != nil {
 		err = fmt.Errorf("cannot watch %s: %w", s.runtime.Path(), err)
 	}
 	go w.read(lost)
 	return w.stop, err
+}
+
+// pollable says why nobody would learn of what can be read.
+func pollable(f *os.File) error {
+	if f.SetReadDeadline(time.Time{}) != nil {
+		return errors.New("the kernel watches no more files for us (fs.epoll.max_user_watches)")
+	}
+	return nil
 }
 
 func (w *watch) stop() {
@@ -130,8 +139,7 @@ func (w *watch) armAbove(add func(string, place, uint32) error) (err error) {
 
 func inode(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
-// read tells lost of what was removed, when it has been quiet for a while or the
-// time of grace is over.
+// read tells lost of what was removed, when the time of grace is over.
 func (w *watch) read(lost func()) {
 	defer close(w.over)
 	var events [4096]byte

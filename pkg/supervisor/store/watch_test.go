@@ -76,3 +76,13 @@ func TestWatchSaysThatItCannot(t *testing.T) {
 		t.Errorf("it says %v, %s", err, out)
 	}
 }
+
+// Where the poller takes no more files, nothing would be heard of.
+func TestWatchThatCannotBePolled(t *testing.T) {
+	f, err := os.Open("/proc/self/exe") // like an instance that is one too many
+	must(t, err)
+	defer f.Close()
+	if pollable(f) == nil {
+		t.Error("it says nothing")
+	}
+}

@@ -1,0 +1,69 @@
+package socket
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
+)
+
+// An endpoint is what a unit has at one address: a [listener] that all its
+// processes share, or a [ring] of which each has a shard. It stays what it was
+// opened as. Its methods are called under the op lock of its group, but for
+// where, status, look and file.
+type endpoint interface {
+	open() error
+	configure(*unit.Socket)
+	listen() error
+	serving() bool
+	refuse() error
+	close() error
+	audit() []Finding
+	look() []fault
+	where() unit.Address
+	status() Status
+	file(seat int) (File, error)
+	record() (r SocketRecord, ok bool) // not ok: it has no socket at present
+}
+
+// A group is what one socket unit owns.
+type group struct {
+	op    sync.Mutex   // held by whoever changes it, however long that takes
+	spec  *unit.Socket // of the last Bind; needs op, as saved does
+	saved *Record      // as it was last saved
+	hands *hands
+	lost  map[unit.Address]uint64 // dead sockets that a former supervisord left with processes; needs op
+	fresh bool                    // taken over, and not told yet to listen or refuse; needs op
+	gone  bool                    // it has nothing any more and is not in the table; needs op
+
+	mu      sync.Mutex // held for moments, to read and to commit
+	all     map[unit.Address]endpoint
+	order   []endpoint     // as the last Bind named them
+	opening []unit.Address // by a Bind in progress
+	seats   []seat         // while there is a ring: one for each of its shards
+	up      bool           // Listen was called last, not Refuse
+
+	unsaved error // why saved is not what it should be
+}
+
+// each lists the endpoints of a unit: those of the last Bind in its order, then the
+// others.
+func (g *group) each() []endpoint {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	all := slices.Clone(g.order)
+	for _, a := range slices.SortedFunc(maps.Keys(g.all), func(a, b unit.Address) int { return cmp.Compare(a.String(), b.String()) }) {
+		if e := g.all[a]; !slices.Contains(all, e) {
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+func (g *group) snapshot() []endpoint {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.order)
+}
