@@ -59,7 +59,12 @@ func cause(v *service.View, f unit.Finish) string {
 		return fmt.Sprintf("%s sent no WATCHDOG=1 within watchdog_sec = %s", who(v, p), Short(Life(v, p).Watchdog))
 	case unit.WhyRuntime:
 		return fmt.Sprintf("%s ran for longer than runtime_max_sec = %s", who(v, p), Short(Life(v, p).Runtime))
-	case unit.WhyStopping, unit.WhyLeaving:
+	case unit.WhyStopping:
+		if p.Phase < unit.Baking {
+			return who(v, p) + " said STOPPING=1 before it was ready"
+		}
+		return fmt.Sprintf("%s said STOPPING=1 while it baked (bake = %s)", who(v, p), Short(Life(v, p).Bake))
+	case unit.WhyLeaving:
 		return fmt.Sprintf("%s %s", who(v, p), f.Why)
 	case unit.WhyCrashed:
 		return fmt.Sprintf("%s %s", who(v, p), Ended(p.Exit))
@@ -113,6 +118,9 @@ func tooMany(v *service.View) string {
 	limit := 0
 	for _, in := range v.State.Inst {
 		for _, p := range in.Old {
+			if in.Surplus {
+				break // a reload needs no place there
+			}
 			pids = append(pids, fmt.Sprintf("pid %d of generation %d", p.PID, p.Gen))
 			limit = Life(v, p).MaxDraining
 		}
@@ -141,10 +149,16 @@ func notes(v *service.View, verb unit.Verb, f unit.Finish) (notes []string) {
 		}
 	}
 	down := "nothing serves: "
-	if Life(v, f.Proc).Type == unit.Oneshot {
+	switch {
+	case Life(v, f.Proc).Type == unit.Oneshot:
 		down = "" // it never does
+	case serving(v):
+		down = "another process serves; "
 	}
-	for _, in := range v.State.Inst {
+	for i, in := range v.State.Inst {
+		if len(v.State.Inst) > 1 && serving(v) {
+			down = fmt.Sprintf("instance %d: ", i)
+		}
 		switch {
 		case in.Main.ID == 0 && in.Due > v.At:
 			notes = append(notes, fmt.Sprintf("%sit is started again in %s", down, until(in.Due, v.At)))
@@ -159,14 +173,18 @@ func notes(v *service.View, verb unit.Verb, f unit.Finish) (notes []string) {
 }
 
 // stillServes is what a failed reload did to who serves: nothing, unless the
-// two may not run side by side.
+// two may not run side by side, it was replaced before another instance failed, or
+// all of the rollout went well.
 func stillServes(v *service.View, f unit.Finish, i int, p unit.Proc) string {
 	who := fmt.Sprintf("generation %d (pid %d)", p.Gen, p.PID)
 	if len(v.State.Inst) > 1 {
 		who = fmt.Sprintf("instance %d: %s", i, who)
 	}
-	if !Life(v, p).Overlap && f.Result != unit.Refused {
+	switch {
+	case f.Proc.ID != 0 && p.ID > f.Proc.ID, !Life(v, p).Overlap && f.Result != unit.Refused:
 		return who + " serves again"
+	case f.Proc.Gen != 0 && f.Proc.Gen == v.State.Current:
+		return who + " serves: only what the reload adds has failed"
 	}
 	return who + " was never signalled and still serves"
 }
@@ -182,6 +200,8 @@ func hints(v *service.View, verb unit.Verb, f unit.Finish) (hints []string) {
 		hints = append(hints, "superctl start "+v.Name)
 	case unit.WhyRemoved:
 		hints = append(hints, "superctl daemon-reload once the configuration names it again")
+	case unit.WhyCrowded:
+		hints = append(hints, "superctl status "+v.Name+" says what they wait for")
 	case unit.WhySocket:
 		hints = append(hints, "superctl sockets says what was done to it, and by whom")
 	case unit.WhyDraining:
