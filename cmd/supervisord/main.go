@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/process"
 )
 
 // Exit statuses.
@@ -144,9 +145,8 @@ func complain(w io.Writer, err error) {
 		return
 	}
 	fmt.Fprintf(w, "supervisord: %v\n", err)
-	var h interface{ Hint() string }
-	if errors.As(err, &h) && h.Hint() != "" {
-		fmt.Fprintf(w, "hint: %s\n", h.Hint())
+	if hint := process.HintOf(err); hint != "" {
+		fmt.Fprintf(w, "hint: %s\n", hint)
 	}
 }
 
