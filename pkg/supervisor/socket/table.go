@@ -63,6 +63,7 @@ type endpoint interface {
 	refuse() error
 	close() error
 	audit() []Finding
+	forget() // what was done to it and is over
 	look() []fault
 	where() unit.Address
 	status() Status
@@ -319,6 +320,9 @@ func (t *Table) abandon(fresh map[unit.Address]endpoint, given map[unit.Address]
 // now: no client waits for a service that will not start.
 func (t *Table) Listen(name string) error {
 	g, end := t.begin(name)
+	for _, e := range g.each() {
+		e.forget() // a note of it ends with the next start
+	}
 	found := g.audit(g.seats)
 	err, late := g.listen()
 	end()
