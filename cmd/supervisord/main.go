@@ -6,7 +6,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -154,12 +153,7 @@ func complain(w io.Writer, err error) {
 		return
 	}
 	fmt.Fprintf(w, "supervisord: %v\n", err)
-	var h interface{ Hint() string }
-	hint := process.Shortage(err)
-	if errors.As(err, &h) {
-		hint = cmp.Or(h.Hint(), hint)
-	}
-	if hint != "" {
+	if hint := process.HintOf(err); hint != "" {
 		fmt.Fprintf(w, "hint: %s\n", hint)
 	}
 }

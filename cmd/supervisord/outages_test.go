@@ -407,6 +407,46 @@ func TestNumbersAreNotUsedAgain(t *testing.T) {
 	r.stop()
 }
 
+// A runtime directory that outlives a reboot has what the disk had by then, which may
+// be old: after a power failure it counts for nothing.
+func TestRecordsOfAnotherBootCountForNothing(t *testing.T) {
+	t.Parallel()
+	r := at(t, numbered)
+	r.start()
+	r.ctl(0, "start", "api")
+	record := r.path("run/state/service.api.json")
+	old, err := os.ReadFile(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		r.ctl(0, "restart", "api")
+	}
+	r.own()
+	generation, pid := r.status("api").Generation, r.pid("api")
+	r.signal(syscall.SIGKILL)
+	r.end(-1)
+	r.kill(pid, syscall.SIGKILL)
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := strings.Replace(string(old), strings.TrimSpace(string(boot)), "01234567-89ab-cdef-0123-456789abcdef", 1)
+	if before == string(old) {
+		t.Fatal("a record does not say of which boot it is")
+	}
+	if err := os.WriteFile(record, []byte(before), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	r.ctl(0, "start", "api")
+	if g := r.status("api").Generation; g <= generation {
+		t.Errorf("generation %d comes after %d", g, generation)
+	}
+	r.own()
+	r.stop()
+}
+
 // passing are a service and a socket that come and go.
 const passing = `
 [socket.n%[1]d]

@@ -206,9 +206,38 @@ func (d *assembly) report(ctx context.Context) {
 	if d.upward.addr == nil {
 		return
 	}
-	for e := range d.manager.Events(ctx, 0) {
+	say := newChore(ctx, atMostEvery(ctx, statusPause, changed(d.summary, func(s string) { d.upward.notify("STATUS=" + s) })))
+	events := d.manager.Events(ctx, 0)
+	say.ask() // for what has happened before
+	for e := range events {
 		if e.Kind == "state" {
-			d.upward.notify("STATUS=" + d.summary())
+			say.ask()
+		}
+	}
+}
+
+// statusPause is between two messages about how many services are active: of many that
+// change at once, systemd is told in one.
+const statusPause = 500 * time.Millisecond
+
+// atMostEvery is do with a pause after it, which ctx may cut short.
+func atMostEvery(ctx context.Context, pause time.Duration, do func()) func() {
+	return func() {
+		do()
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// changed says what text is, if that is not what it said last.
+func changed(text func() string, say func(string)) func() {
+	last := ""
+	return func() {
+		if now := text(); now != last {
+			last = now
+			say(now)
 		}
 	}
 }

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/supervisord-go/supervisord/pkg/ipc"
 )
 
 // A hanging has services that are down when they are told to.
@@ -135,4 +138,53 @@ func TestSignalsDuringTheBoot(t *testing.T) {
 			t.Errorf("%v, %t, %v", d, hup, err)
 		}
 	})
+}
+
+// told goes down when somebody writes to the pipe.
+const told = `
+[service.api]
+exec_start = ["/bin/sh", "-c", "trap 'read x < $DIR/pipe; exit 0' TERM; echo set; while :; do sleep 1 & wait; done"]
+[service.api.reload]
+bake = "1ms"
+`
+
+// Whoever follows a job when supervisord ends is told how it ended, and that this is
+// the end of the stream.
+func TestWhoFollowsAJobIsToldOfItsEnd(t *testing.T) {
+	t.Parallel()
+	r := at(t, told)
+	if err := unix.Mkfifo(r.path("pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	r.follow("set", "api")
+	c := r.client()
+	defer c.Close()
+	c.Patience = 0 // nobody is there to be asked again
+	j, err := c.Submit(t.Context(), ipc.JobRequest{Verb: "stop", Unit: "api"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last ipc.Event
+	var failed error
+	leaves, over := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(over)
+		for e, err := range c.JobEvents(t.Context(), j.ID, false) {
+			if last, failed = e, err; e.Kind == "leaving" {
+				close(leaves)
+			}
+		}
+	}()
+	<-leaves
+	r.signal(syscall.SIGTERM)
+	r.line(`"message":"stopping"`)
+	if err := os.WriteFile(r.path("pipe"), []byte("go\n"), 0); err != nil {
+		t.Error(err)
+	}
+	<-over
+	if failed != nil || last.State != ipc.JobDone {
+		t.Errorf("the last that it is told is %+v, %v", last, failed)
+	}
+	r.end(0)
 }

@@ -23,6 +23,7 @@ type limits struct {
 	idle      time.Duration // between two requests
 	heartbeat time.Duration // how often a stream says that it is alive
 	progress  time.Duration // how often a client is told that its answer takes longer
+	farewell  time.Duration // for a stream to come to its own end, when the server ends
 }
 
 // heartbeat is what clients go by: three of them missing, and nobody is there.
@@ -35,6 +36,7 @@ var usual = limits{
 	idle:      time.Minute,
 	heartbeat: heartbeat,
 	progress:  answerTime / 3,
+	farewell:  time.Second,
 }
 
 const maxHeader = 16 << 10
@@ -46,14 +48,17 @@ type Server struct {
 	role       func(Caller) Role
 	limits     limits
 	begin      sync.Once
-	ending     context.Context
+	ending     context.Context // done when streams are cut off
 	end        context.CancelFunc
+	closing    context.Context // done before that, when the end has begun
+	close      context.CancelFunc
 }
 
 // NewServer makes a server of s. Errors that no client can be told go to faults.
 func NewServer(s Supervisor, faults io.Writer) *Server {
 	srv := &Server{supervisor: s, role: newJudge().role, limits: usual}
 	srv.ending, srv.end = context.WithCancel(context.Background())
+	srv.closing, srv.close = context.WithCancel(srv.ending)
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	srv.http = &http.Server{
@@ -77,9 +82,13 @@ func (s *Server) Serve(l *net.UnixListener) error {
 }
 
 // Shutdown closes the listener, cuts streams off, and waits until all other
-// requests are answered or ctx is done. After it nothing of the server is left.
+// requests are answered or ctx is done. Streams of events have a moment to say what
+// they have yet to say, and that this is their end. After it nothing of the server is
+// left.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.end()
+	s.close()
+	defer time.AfterFunc(s.limits.farewell, s.end).Stop()
+	defer s.end()
 	if err := s.http.Shutdown(ctx); err != nil {
 		return errors.Join(err, s.http.Close())
 	}
@@ -136,7 +145,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	q := &request{caller: caller, query: query, id: id, body: body}
 	if route.stream != nil {
-		return s.stream(w, r, func(ctx context.Context) (items, error) { return route.stream(ctx, s.supervisor, q) })
+		return s.stream(w, r, route, func(ctx context.Context) (items, error) { return route.stream(ctx, s.supervisor, q) })
 	}
 	v, err := s.answer(w, func() (any, error) { return route.answer(s.supervisor, q) })
 	if err != nil {

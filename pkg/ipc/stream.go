@@ -25,10 +25,14 @@ const (
 // next as long as there is one at once; then all are flushed. When the source
 // ends, a line says so. When the client is gone, does not read, or the server
 // ends, the source's context is cancelled and the stream breaks off.
-func (s *Server) stream(w http.ResponseWriter, r *http.Request, open func(context.Context) (items, error)) error {
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, route *Route, open func(context.Context) (items, error)) error {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	defer context.AfterFunc(s.ending, cancel)()
+	end := s.ending
+	if route.endless {
+		end = s.closing
+	}
+	defer context.AfterFunc(end, cancel)()
 	opened, err := s.answer(w, func() (any, error) { return open(ctx) })
 	if err != nil {
 		return err

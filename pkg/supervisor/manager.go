@@ -64,6 +64,7 @@ type Manager struct {
 	metrics *metrics.Server
 	sinks   sinks
 	quit    chan struct{} // closed when all has ended
+	ended   sync.Once     // of which
 	closing sync.Once
 }
 
@@ -96,7 +97,8 @@ func (m *Manager) give(e entry, id unit.JobID, a unit.Asks) bool {
 }
 
 // Stop ends every service, and returns when all are down, or when what is left
-// cannot be ended. No verb starts one from then on.
+// cannot be ended. No verb starts one from then on. Who follows what happens is told
+// the rest of it, and that there is no more.
 func (m *Manager) Stop() {
 	m.roster.end()
 	var down sync.WaitGroup
@@ -104,7 +106,10 @@ func (m *Manager) Stop() {
 		down.Go(func() { m.endOne(e) })
 	}
 	down.Wait()
+	m.tellEnd()
 }
+
+func (m *Manager) tellEnd() { m.ended.Do(func() { close(m.quit) }) }
 
 func (m *Manager) endOne(e entry) {
 	id, ended := m.ledger.Asked(e.Name(), unit.End, nil)
@@ -125,7 +130,7 @@ func (m *Manager) Close() { m.closing.Do(m.close) }
 
 func (m *Manager) close() {
 	m.metrics.Close()
-	close(m.quit)
+	m.tellEnd()
 	for _, e := range m.list() {
 		e.Close()
 	}

@@ -219,19 +219,8 @@ func (m *Manager) doorFault(name string, err error) {
 // fail logs an error with what to do about it, if it knows that.
 func (m *Manager) fail(log zerolog.Logger, err error) {
 	l := log.Error()
-	if hint := hintOf(err); hint != "" {
+	if hint := process.HintOf(err); hint != "" {
 		l = l.Str("hint", hint)
 	}
 	l.Msg(err.Error())
-}
-
-// hintOf is what an error says to do about it.
-func hintOf(err error) string {
-	if e := (interface {
-		error
-		Hint() string
-	})(nil); errors.As(err, &e) {
-		return e.Hint()
-	}
-	return ""
 }

@@ -12,13 +12,8 @@
 package doors
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"reflect"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -38,34 +33,10 @@ type Doors struct {
 	table *socket.Table
 	fault func(socket string, err error)
 
-	mu         sync.Mutex // guards what follows, held for moments
-	each       map[string]*door
-	wanted     map[string]wishes       // by socket unit
-	of         map[string][]string     // by service: the socket units that it needs, in its order
-	configured map[string]*unit.Socket // by name, as of an instance
-	visits     visits
-}
-
-// wishes are what services want of one socket unit, those of each in its order.
-type wishes map[string][]unit.Door
-
-// A door is one socket unit, as of an instance. It is there as long as anybody
-// wants it, uses it or has something of it.
-type door struct {
-	turn  chan struct{} // has room for one: who changes its sockets
-	users int           // who have it in hand; guarded by Doors.mu
-	due   chan struct{} // closed when the change that waits for its turn is done; nil: none waits; guarded by Doors.mu
-	next  *division     // waits for its turn; nil: none does; guarded by Doors.mu
-
-	state sync.Mutex // guards what follows, held for moments
-	err   error      // why it is not what is wanted
-	has   map[Process]holder
-}
-
-// A holder is what a process was given.
-type holder struct {
-	ticket  unit.Invocation
-	cookies []uint64
+	mu     sync.Mutex // guards what follows, held for moments
+	each   map[string]*door
+	demand demand
+	visits visits
 }
 
 // New returns Doors to the sockets of a table. fault is told what could not be
@@ -73,8 +44,7 @@ type holder struct {
 func New(t *socket.Table, fault func(socket string, err error)) *Doors {
 	return &Doors{
 		table: t, fault: fault,
-		each: map[string]*door{}, wanted: map[string]wishes{}, of: map[string][]string{}, configured: map[string]*unit.Socket{},
-		visits: visits{of: map[unit.Invocation]Process{}},
+		each: map[string]*door{}, demand: newDemand(), visits: visits{of: map[unit.Invocation]Process{}},
 	}
 }
 
@@ -82,166 +52,96 @@ func New(t *socket.Table, fault func(socket string, err error)) *Doors {
 // that nobody else has their addresses; those that are no longer there are closed
 // when the last service that needs them says so.
 func (d *Doors) Configure(sockets []*unit.Socket) {
-	now := map[string]*unit.Socket{}
-	for _, s := range sockets {
-		now[s.Name] = s
-	}
 	d.mu.Lock()
-	before := d.configured
-	d.configured = now
-	var changed []string
-	for name := range d.union(before, now) {
-		if !reflect.DeepEqual(before[name], now[name]) || d.errOf(name) != nil {
-			changed = append(changed, name)
-		}
-	}
+	changed := d.demand.configure(sockets, func(name string) bool { return d.errOf(name) != nil })
 	d.mu.Unlock()
 	d.apply(changed)
-}
-
-func (d *Doors) union(a, b map[string]*unit.Socket) map[string]*unit.Socket {
-	all := maps.Clone(a)
-	maps.Copy(all, b)
-	return all
 }
 
 // Set says what a service needs from now on; nothing: it needs none. Shutting is
 // done when it returns, but where a file system hangs.
 func (d *Doors) Set(service string, wanted []unit.Door) {
-	d.apply(d.wish(service, wanted))
-}
-
-// wish notes what a service wants, and returns the names of what that changes.
-func (d *Doors) wish(service string, wanted []unit.Door) (changed []string) {
-	names, now := byName(wanted)
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, name := range d.of[service] {
-		if now[name] == nil {
-			changed = append(changed, name)
-			d.put(service, name, nil)
-		}
-	}
-	for _, name := range names {
-		if !reflect.DeepEqual(d.wanted[name][service], now[name]) {
-			changed = append(changed, name)
-			d.put(service, name, now[name])
-		}
-	}
-	if d.of[service] = names; len(names) == 0 {
-		delete(d.of, service)
-	}
-	return changed
+	changed := d.demand.set(service, wanted)
+	d.mu.Unlock()
+	d.apply(changed)
 }
 
-// byName are doors by the names of their units, and those names in order.
-func byName(doors []unit.Door) (names []string, all map[string][]unit.Door) {
-	all = map[string][]unit.Door{}
-	for _, w := range doors {
-		name := w.Socket.Name
-		if all[name] == nil {
-			names = append(names, name)
-		}
-		all[name] = append(all[name], w)
-	}
-	return names, all
-}
-
-// put needs d.mu.
-func (d *Doors) put(service, name string, doors []unit.Door) {
-	w := d.wanted[name]
-	switch {
-	case len(doors) > 0 && w == nil:
-		d.wanted[name] = wishes{service: doors}
-	case len(doors) > 0:
-		w[service] = doors
-	default:
-		if delete(w, service); len(w) == 0 {
-			delete(d.wanted, name)
-		}
-	}
-}
-
-// apply makes sockets what is wanted of them.
+// apply makes sockets what is wanted of them. It waits for nothing that somebody has
+// waited for in vain: a file system that hangs holds up each actor once.
 func (d *Doors) apply(names []string) {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
-	var all []<-chan struct{}
+	all := map[string]chan struct{}{}
 	for _, name := range names {
-		all = append(all, d.adjust(name))
+		if done, late := d.adjust(name); !late {
+			all[name] = done
+		}
 	}
-	for _, done := range all {
+	for name, done := range all {
 		select {
 		case <-done:
 		case <-timer.C:
-			d.fault(fmt.Sprint(names), errors.New("it takes long to open or close it: its file system does not answer"))
-			return
+			timer.Reset(0) // nor is the next one waited for
+			d.late(name, done)
 		}
+	}
+}
+
+// late says that a change takes too long, if it still does.
+func (d *Doors) late(name string, done chan struct{}) {
+	d.mu.Lock()
+	door := d.each[name]
+	select {
+	case <-done:
+		door = nil
+	default:
+		door.late = done
+	}
+	d.mu.Unlock()
+	if door != nil {
+		d.fault(name, errors.New("it takes long to open or close it: its file system does not answer"))
 	}
 }
 
 // adjust has one socket unit made what is wanted of it when its turn comes, and
-// returns what is closed then. What waits for that already does this as well.
-func (d *Doors) adjust(name string) <-chan struct{} {
+// returns what is closed then. What waits for that already does this as well. late: that
+// will take long.
+func (d *Doors) adjust(name string) (done chan struct{}, late bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	door := d.use(name)
 	if door.due != nil {
 		door.users--
-		return door.due
+		return door.due, door.late != nil
 	}
 	door.due = make(chan struct{})
 	go d.change(name, door, door.due)
-	return door.due
+	return door.due, door.late != nil
 }
 
 func (d *Doors) change(name string, door *door, done chan struct{}) {
-	defer close(done)
+	defer d.changed(door, done)
 	defer d.leave(name, door)
 	door.turn <- struct{}{}
 	defer func() { <-door.turn }()
 	d.mu.Lock()
 	door.due = nil // what is asked for from now on, this may not do
+	w := d.demand.of(name)
 	d.mu.Unlock()
-	err := d.make(name, d.want(name))
-	if door.note(err) && err != nil {
+	err := d.make(name, w)
+	if door.note(err) {
 		d.fault(name, err)
 	}
 }
 
-// note remembers why the door is not what is wanted, and says whether that is new.
-func (door *door) note(err error) bool {
-	door.state.Lock()
-	defer door.state.Unlock()
-	was := door.err
-	door.err = err
-	return err != nil && (was == nil || was.Error() != err.Error())
-}
-
-// A want is what all together want of a socket unit.
-type want struct {
-	keep []*unit.Socket // its definitions in use, the newest last
-	open bool
-}
-
-func (d *Doors) want(name string) (w want) {
+func (d *Doors) changed(door *door, done chan struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	add := func(s *unit.Socket) {
-		if !slices.ContainsFunc(w.keep, func(k *unit.Socket) bool { return reflect.DeepEqual(k, s) }) {
-			w.keep = append(w.keep, s)
-		}
+	if door.late == done {
+		door.late = nil
 	}
-	for _, service := range slices.Sorted(maps.Keys(d.wanted[name])) {
-		for _, x := range slices.Backward(d.wanted[name][service]) {
-			add(x.Socket)
-			w.open = w.open || x.Open
-		}
-	}
-	if s := d.configured[name]; s != nil && len(w.keep) == 0 {
-		add(s)
-	}
-	return w
+	close(done)
 }
 
 // make needs the door's lock.
@@ -272,246 +172,4 @@ func (d *Doors) bind(all []*unit.Socket) (err error) {
 		}
 	}
 	return err
-}
-
-// Enter returns what a process of a service that is about to start gets of the
-// sockets, in their order. An heir is to serve at once, and so gets the clients
-// that one before it has left. It waits for the file systems that they are in, no
-// longer than ctx says.
-func (d *Doors) Enter(ctx context.Context, who Process, heir bool, sockets []*unit.Socket) (files []socket.File, err error) {
-	for _, s := range sockets {
-		of, err := d.enterOne(ctx, who, heir, s)
-		if err != nil {
-			socket.Close(files)
-			return nil, err // those that are open are shut when the service is known to be down
-		}
-		files = append(files, of...)
-	}
-	return files, nil
-}
-
-// enterOne waits for its turn, and then for the file system. Who does not wait any
-// longer has nothing of it, also if it answers later.
-func (d *Doors) enterOne(ctx context.Context, who Process, heir bool, s *unit.Socket) ([]socket.File, error) {
-	type entered struct {
-		files []socket.File
-		err   error
-	}
-	d.mu.Lock()
-	door := d.use(s.Name)
-	d.mu.Unlock()
-	late := fmt.Errorf("cannot open socket %s: its file system does not answer", s.Name)
-	select {
-	case door.turn <- struct{}{}:
-	case <-ctx.Done():
-		d.leave(s.Name, door)
-		return nil, late
-	}
-	done := make(chan entered)
-	go func() {
-		defer d.leave(s.Name, door)
-		defer func() { <-door.turn }()
-		files, err := d.enter(door, who, heir, s)
-		select {
-		case done <- entered{files, err}:
-		case <-ctx.Done():
-			socket.Close(files)
-			d.Free(who, []*unit.Socket{s})
-		}
-	}()
-	select {
-	case e := <-done:
-		return e.files, e.err
-	case <-ctx.Done():
-		return nil, late
-	}
-}
-
-// enter needs the door's turn.
-func (d *Doors) enter(door *door, who Process, heir bool, s *unit.Socket) ([]socket.File, error) {
-	if !d.needs(who.Service, s.Name) {
-		return nil, ErrUnwanted
-	}
-	err := d.table.Bind(s)
-	if err == nil {
-		err = d.table.Listen(s.Name)
-	}
-	if door.note(err); err != nil {
-		return nil, err
-	}
-	ticket := d.admit(door, who)
-	if err := d.table.Seat(s.Name, ticket, heir); err != nil {
-		return nil, d.named(err)
-	}
-	files, err := d.table.Copies(s, ticket)
-	if err == nil {
-		door.give(who, holder{ticket, cookies(files)})
-	}
-	return files, err
-}
-
-func cookies(files []socket.File) (all []uint64) {
-	for _, f := range files {
-		all = append(all, f.Cookie)
-	}
-	return all
-}
-
-func (door *door) give(who Process, h holder) {
-	door.state.Lock()
-	defer door.state.Unlock()
-	door.has[who] = h
-}
-
-func (d *Doors) needs(service, name string) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.wanted[name][service] != nil
-}
-
-// Free takes back what a process that has ended had of the sockets. It is done when
-// it returns, but where a file system hangs.
-func (d *Doors) Free(who Process, sockets []*unit.Socket) {
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	for _, s := range sockets {
-		ticket := d.leaves(s.Name, who)
-		if ticket == 0 {
-			continue
-		}
-		done := make(chan struct{})
-		go func() { defer close(done); d.table.Free(s.Name, ticket) }()
-		select {
-		case <-done:
-		case <-timer.C:
-			timer.Reset(0) // nor is the next one waited for
-		}
-	}
-}
-
-// Leaving says that a process was told to end. It has its sockets until Free, and
-// may do to them what a server does that goes.
-func (d *Doors) Leaving(who Process, sockets []*unit.Socket) {
-	for _, s := range sockets {
-		d.table.Leaving(s.Name, d.ticket(s.Name, who))
-	}
-}
-
-// Pending: the configuration defines a socket unit otherwise than those who use it,
-// so it waits for the next of them to be started.
-func (d *Doors) Pending(name string) bool {
-	d.mu.Lock()
-	configured := d.configured[name]
-	d.mu.Unlock()
-	keep := d.want(name).keep
-	return configured != nil && len(keep) > 0 && !reflect.DeepEqual(configured, keep[len(keep)-1])
-}
-
-// Check has it looked, in the background, what the processes of a service did to
-// its sockets, and mended what can be. Most of that tells nobody by itself.
-func (d *Doors) Check(service string) {
-	for _, name := range d.Of(service) {
-		go d.table.Audit(name)
-	}
-}
-
-// Holders are the processes, by their services, that were given the socket with
-// this cookie and have not ended.
-func (d *Doors) Holders(name string, cookie uint64) map[string][]unit.Invocation {
-	all := map[string][]unit.Invocation{}
-	d.look(name, func(door *door) {
-		for who, h := range door.has {
-			if slices.Contains(h.cookies, cookie) {
-				all[who.Service] = append(all[who.Service], who.ID)
-			}
-		}
-	})
-	return all
-}
-
-// Err is why a socket unit is not what it should be, or nil.
-func (d *Doors) Err(name string) (err error) {
-	d.look(name, func(door *door) { err = door.err })
-	return err
-}
-
-// errOf needs d.mu.
-func (d *Doors) errOf(name string) error {
-	door := d.each[name]
-	if door == nil {
-		return nil
-	}
-	door.state.Lock()
-	defer door.state.Unlock()
-	return door.err
-}
-
-// Of lists the sockets that a service needs now, in the order in which it has them.
-func (d *Doors) Of(service string) []string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return slices.Clone(d.of[service])
-}
-
-// Parts are the names under which the sockets of a unit are kept: its own, or one
-// for each instance.
-func (d *Doors) Parts(unitName string) (parts []string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for name := range d.each {
-		if !strings.HasPrefix(name, unitName) {
-			continue
-		}
-		if of, _ := unit.SplitSocket(name); of == unitName {
-			parts = append(parts, name)
-		}
-	}
-	slices.SortFunc(parts, byInstance)
-	return parts
-}
-
-func byInstance(a, b string) int {
-	_, i := unit.SplitSocket(a)
-	_, k := unit.SplitSocket(b)
-	return i - k
-}
-
-// look lets f have a look at what is known of a door, if there is one, and forgets
-// it if it was the last that had something of it.
-func (d *Doors) look(name string, f func(*door)) {
-	d.mu.Lock()
-	door := d.each[name]
-	if door == nil {
-		d.mu.Unlock()
-		return
-	}
-	door.users++
-	d.mu.Unlock()
-	defer d.leave(name, door)
-	door.state.Lock()
-	defer door.state.Unlock()
-	f(door)
-}
-
-// use takes a door in hand until [Doors.leave]. It needs d.mu.
-func (d *Doors) use(name string) *door {
-	if d.each[name] == nil {
-		d.each[name] = &door{turn: make(chan struct{}, 1), has: map[Process]holder{}}
-	}
-	d.each[name].users++
-	return d.each[name]
-}
-
-// leave forgets a door that nobody uses, wants, or has something of.
-func (d *Doors) leave(name string, door *door) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if door.users--; door.users > 0 || d.configured[name] != nil || d.wanted[name] != nil {
-		return
-	}
-	door.state.Lock()
-	defer door.state.Unlock()
-	if door.err == nil && len(door.has) == 0 {
-		delete(d.each, name)
-	}
 }

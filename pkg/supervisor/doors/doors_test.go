@@ -209,6 +209,43 @@ func TestWhatHangsGathersNobody(t *testing.T) {
 	})
 }
 
+// A file system that hangs holds up a service once, not with each of its changes; what
+// it is said of is the socket that it is about. One that has answered is waited for
+// again.
+func TestWhatHangsHoldsNobodyUpTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := socket.NewTable(nil)
+		defer table.Close()
+		var said []string
+		d := New(table, func(name string, err error) { said = append(said, name) })
+		other := &unit.Socket{Name: "admin", Listen: []unit.Address{{Network: "tcp", Host: "127.0.0.1"}}, Backlog: 8, NonBlocking: true, WhenDown: unit.Refuse}
+		s := &unit.Socket{Name: "http", Listen: []unit.Address{{Network: "tcp", Host: "127.0.0.1"}}, Backlog: 8, NonBlocking: true, WhenDown: unit.Refuse}
+		for range 2 {
+			release := stuck(t, d, s)
+			for n := range 6 {
+				began := time.Now()
+				d.Set("api", []unit.Door{{Socket: other, Open: n%2 == 0}, {Socket: s, Open: n%2 == 1}})
+				if took, first := time.Since(began), n == 0; first != (took >= patience) {
+					t.Errorf("change %d waits for %v", n, took)
+				}
+				synctest.Wait() // the other is done by itself
+				if st := table.Status("admin"); len(st) != 1 || st[0].Listening != (n%2 == 0) {
+					t.Errorf("change %d: the other socket is %+v", n, st)
+				}
+			}
+			release()
+			synctest.Wait()
+			if st := table.Status("http"); len(st) != 1 || !st[0].Listening {
+				t.Errorf("it is %+v", st)
+			}
+		}
+		if fmt.Sprint(said) != "[http http]" {
+			t.Errorf("it is said of %q", said)
+		}
+		d.Set("api", nil)
+	})
+}
+
 // Sockets that come and go leave nothing.
 func TestDoorsThatComeAndGoLeaveNothing(t *testing.T) {
 	table := socket.NewTable(nil)
@@ -227,8 +264,8 @@ func TestDoorsThatComeAndGoLeaveNothing(t *testing.T) {
 		d.Err(s.Name)
 	}
 	d.Holders("strange", 1)
-	if len(d.each)+len(d.wanted)+len(d.of) > 0 {
-		t.Errorf("%d doors, %d wishes and %d services are kept for nobody", len(d.each), len(d.wanted), len(d.of))
+	if len(d.each)+len(d.demand.wanted)+len(d.demand.each) > 0 {
+		t.Errorf("%d doors, %d wishes and %d services are kept for nobody", len(d.each), len(d.demand.wanted), len(d.demand.each))
 	}
 }
 

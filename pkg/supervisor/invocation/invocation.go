@@ -202,7 +202,7 @@ func (i *Invocation) enter(ctx context.Context) (files []process.File, err error
 	}
 	all, err := i.r.Doors.Enter(ctx, i.visitor(), o.Heir, i.sockets)
 	if err != nil {
-		return nil, &process.StartError{Step: "sockets", Status: 202, Detail: err.Error(), Advice: advice(err)}
+		return nil, &process.StartError{Step: "sockets", Status: 202, Detail: err.Error(), Advice: process.HintOf(err)}
 	}
 	for _, f := range all {
 		i.lent = append(i.lent, f.FD)
@@ -214,17 +214,6 @@ func (i *Invocation) enter(ctx context.Context) (files []process.File, err error
 // visitor is who it is at the doors.
 func (i *Invocation) visitor() doors.Process {
 	return doors.Process{Service: i.order.Spec.Name, ID: i.order.ID}
-}
-
-// advice is what an error says to do about it.
-func advice(err error) string {
-	if e := (interface {
-		error
-		Hint() string
-	})(nil); errors.As(err, &e) && e.Hint() != "" {
-		return e.Hint()
-	}
-	return process.Shortage(err)
 }
 
 // listen makes the socket on which the invocation says that it is ready, if anybody

@@ -30,7 +30,7 @@ type job struct {
 	verb  unit.Verb
 	by    *uint32       // uid of who asked; nil: supervisord itself
 	began uint64        // the number of the last event before it
-	ended chan struct{} // closed when it has its result
+	ended chan struct{} // closed when its result is told
 
 	before []ipc.SocketAccount // when it began
 }
@@ -137,7 +137,6 @@ func (l *Ledger) end(id unit.JobID, r unit.JobResult, why *ipc.Error, complete f
 	complete(j)
 	at := time.Now()
 	j.State, j.Ended, j.Error = jobStates[r], &at, why
-	close(j.ended)
 	if l.jobs.old = append(l.jobs.old, id); len(l.jobs.old) > keptJobs {
 		delete(l.jobs.byID, l.jobs.old[0])
 		l.jobs.old = l.jobs.old[1:]

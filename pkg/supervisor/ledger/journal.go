@@ -116,9 +116,14 @@ func (l *Ledger) Follow(ctx context.Context, seq uint64, unit string, quit <-cha
 			}
 			select {
 			case <-more:
+				continue
 			case <-ctx.Done():
 				return
 			case <-quit:
+			}
+			select {
+			case <-more: // that came first
+			default:
 				return
 			}
 		}

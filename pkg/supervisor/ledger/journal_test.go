@@ -35,6 +35,43 @@ func TestFollowOneUnit(t *testing.T) {
 	})
 }
 
+// What happens last is told, also if that is the end of it all.
+func TestFollowTellsTheLast(t *testing.T) {
+	for range 50 {
+		synctest.Test(t, func(t *testing.T) {
+			j, quit, got := New("e", 0, World{}), make(chan struct{}), 0
+			go func() {
+				for range j.Follow(t.Context(), 0, "api", quit) {
+					got++
+				}
+			}()
+			synctest.Wait()
+			j.add(ipc.Event{Unit: "api"})
+			close(quit)
+			synctest.Wait()
+			if got != 1 {
+				t.Fatal("it is not told the last event")
+			}
+		})
+	}
+}
+
+// A job has not ended for who waits for it before its followers can know.
+func TestTheEndOfAJobIsInTheJournal(t *testing.T) {
+	l := New("e", 0, World{})
+	id, ended := l.Asked("api", unit.Start, nil)
+	l.world.Log = func(ipc.Event, unit.Change) {
+		select {
+		case <-ended:
+			t.Error("it has ended before that is in the journal")
+		default:
+		}
+	}
+	l.world.Remember = func(ipc.Record) {}
+	l.Changed([]unit.Change{{Kind: unit.Finished, Finish: unit.Finish{Jobs: []unit.JobID{id}, Result: unit.Done}}}, unit.Service{}, &service.View{Name: "api"})
+	<-ended
+}
+
 // Who is slower than the journal is long is told how much is missing, once.
 func TestFollowTellsWhatIsLost(t *testing.T) {
 	j, quit := New("e", 0, World{}), make(chan struct{})

@@ -51,6 +51,8 @@ type Ended struct {
 	Result  unit.JobResult
 	First   bool // of those that share a result
 	Sockets []ipc.SocketAccount
+
+	told chan struct{} // to be closed when its event is in the journal
 }
 
 // Changed enters what a step of a service has changed, and returns the jobs that
@@ -77,6 +79,9 @@ func (l *Ledger) Changed(cs []unit.Change, before unit.Service, v *service.View)
 		l.world.Log(e, c)
 	}
 	l.add(events...)
+	for _, x := range ended {
+		close(x.told)
+	}
 	return ended
 }
 
@@ -136,7 +141,7 @@ func (l *Ledger) finished(e *ipc.Event, f unit.Finish, v *service.View) (all []E
 		})
 		if ok {
 			l.world.Remember(ended.record())
-			all = append(all, Ended{j.verb, f.Result, i == 0, ended.Sockets})
+			all = append(all, Ended{j.verb, f.Result, i == 0, ended.Sockets, ended.ended})
 		}
 	}
 	return all

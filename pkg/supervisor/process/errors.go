@@ -118,6 +118,19 @@ func (e *StartError) Hint() string {
 	return ""
 }
 
+// HintOf is what to do about an error: what it says itself, or what its cause calls
+// for; "" where nobody knows.
+func HintOf(err error) string {
+	var e interface {
+		error
+		Hint() string
+	}
+	if errors.As(err, &e) && e.Hint() != "" {
+		return e.Hint()
+	}
+	return Shortage(err)
+}
+
 // Shortage says what to do about an error that has its cause in too little of
 // something that supervisord shares with all; "" for other errors.
 func Shortage(err error) string {

@@ -135,6 +135,12 @@ func (l *listener) remember(found []Finding) {
 	}
 }
 
+func (l *listener) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last = nil
+}
+
 // hungUp says that a unix listener was shut down: it says itself that it accepts.
 func hungUp(fd int) bool {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
@@ -382,6 +388,12 @@ func (r *ring) turnedAway() (n int) {
 	defer r.mu.Unlock()
 	r.lost += uint64(n)
 	return n
+}
+
+func (r *ring) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = nil
 }
 
 func (r *ring) remember(found []Finding) {

@@ -127,6 +127,10 @@ func TestOptionsAreSetBack(t *testing.T) {
 		if found := table.Audit("http"); len(found) > 0 {
 			t.Errorf("it is still so: %v", found)
 		}
+		must(t, table.Listen("http")) // for the start of the next process
+		if st := table.Status("http")[0]; st.Last != nil {
+			t.Errorf("what is over and mended is still said: %v", st.Last)
+		}
 	}
 }
 

@@ -21,6 +21,7 @@ type endpoint interface {
 	refuse() error
 	close() error
 	audit() []Finding
+	forget() // what was done to it and is over
 	look() []fault
 	where() unit.Address
 	status() Status

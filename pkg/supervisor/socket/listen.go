@@ -15,6 +15,9 @@ import (
 // now: no client waits for a service that will not start.
 func (t *Table) Listen(name string) error {
 	g, end := t.begin(name)
+	for _, e := range g.each() {
+		e.forget() // a note of it ends with the next start
+	}
 	found := g.audit(g.seats)
 	err, late := g.listen()
 	end()

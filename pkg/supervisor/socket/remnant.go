@@ -101,6 +101,7 @@ func (m *remnant) listen() error                { return m.err }
 func (m *remnant) serving() bool                { return false }
 func (m *remnant) audit() []Finding             { return nil }
 func (m *remnant) look() []fault                { return nil }
+func (m *remnant) forget()                      {}
 func (m *remnant) where() unit.Address          { return m.is.Bound }
 func (m *remnant) file(int) (File, error)       { return File{}, m.err }
 func (m *remnant) record() (SocketRecord, bool) { return m.is, true }

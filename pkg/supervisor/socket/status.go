@@ -24,7 +24,7 @@ type Status struct {
 	Note      string // what a reader would not expect, as long as it is so; may be empty
 	Err       error  // why it is not what it should be
 
-	Last *Finding // what a process last did to it; nil: nothing
+	Last *Finding // what a process last did to it since the last start of one (Table.Listen); nil: nothing
 }
 
 // Status describes the sockets of a unit, in the order of its addresses. It changes

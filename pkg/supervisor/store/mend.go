@@ -178,6 +178,15 @@ func (s *Store) remakeSubs() error {
 	return nil
 }
 
+// recall is remember for who has read the file, and may have been overtaken.
+func (s *Store) recall(key string, text []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, known := s.texts[key]; !known {
+		s.texts[key] = text
+	}
+}
+
 // remember keeps what a key's file holds, so that it can be written again.
 func (s *Store) remember(key string, text []byte) {
 	s.mu.Lock()
@@ -231,16 +240,41 @@ func (s *Store) keysInMemory() (keys []string) {
 
 // writeAgain gives way to a Put of the same key, and to a Delete.
 func (s *Store) writeAgain(key string) error {
+	defer s.own(key)()
 	text, ok := s.remembered(key)
 	if !ok {
 		return nil
 	}
-	err := s.create(key, text, s.state.RenameNew)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
+	if err := s.create(key, text, s.state.RenameNew); !errors.Is(err, fs.ErrExist) {
+		return err
 	}
-	if _, ok := s.remembered(key); !ok && err == nil {
-		return s.state.Remove(key + suffix)
+	return nil
+}
+
+// An owner changes the file of a key together with what is remembered of it.
+type owner struct {
+	turn  chan struct{} // has room for one
+	users int
+}
+
+// own waits for a key, and returns how to give it back. Who has it waits for nothing
+// but the file.
+func (s *Store) own(key string) (done func()) {
+	s.mu.Lock()
+	o := s.owners[key]
+	if o == nil {
+		o = &owner{turn: make(chan struct{}, 1)}
+		s.owners[key] = o
 	}
-	return err
+	o.users++
+	s.mu.Unlock()
+	o.turn <- struct{}{}
+	return func() {
+		<-o.turn
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if o.users--; o.users == 0 {
+			delete(s.owners, key)
+		}
+	}
 }

@@ -323,3 +323,24 @@ func TestWatchWaitsForTheDirectoryAbove(t *testing.T) {
 		d.Close()
 	}
 }
+
+// A value that is deleted and put while what was removed is made again is there
+// afterwards, and is the new one.
+func TestMendingGivesWayToDeleteAndPut(t *testing.T) {
+	s := open(t, below(t))
+	defer s.Close()
+	for n := range 1000 {
+		must(t, s.Put("a", value{Count: -1}))
+		must(t, os.Remove(s.Runtime().Path()+"/state/a.json"))
+		var both sync.WaitGroup
+		both.Go(func() { s.writeAgain("a") })
+		both.Go(func() { s.writeAgain("a") })
+		must(t, s.Delete("a"))
+		must(t, s.Put("a", value{Count: n}))
+		both.Wait()
+		var v value
+		if err := s.Get("a", &v); err != nil || v.Count != n {
+			t.Fatalf("round %d: it is %+v, %v", n, v, err)
+		}
+	}
+}

@@ -58,6 +58,8 @@ type Store struct {
 	lock  *safepath.Lock
 	subs  []sub
 	texts map[string][]byte // what the files of the keys hold
+
+	owners map[string]*owner // of keys that are being written
 }
 
 // Open makes the runtime directory (0711) and its state directory (0700) if
@@ -65,7 +67,7 @@ type Store struct {
 // error is a [*LockedError] if another supervisord has it, or a
 // [*safepath.Error] if others could change what is in it.
 func Open(runtimeDir string) (*Store, error) {
-	s := &Store{slots: make(chan struct{}, operations), mending: make(chan struct{}, 1), boot: bootID(), texts: map[string][]byte{}}
+	s := &Store{slots: make(chan struct{}, operations), mending: make(chan struct{}, 1), boot: bootID(), texts: map[string][]byte{}, owners: map[string]*owner{}}
 	if err := s.open(runtimeDir); err != nil {
 		s.Close()
 		return nil, err
@@ -162,12 +164,18 @@ func (s *Store) write(key string, text []byte) (err error) {
 	defer s.turn()()
 	for range 3 { // the directory can be removed between two looks at it
 		if err = s.whole(); err == nil {
-			err = s.create(key, text, s.state.Rename)
+			err = s.put(key, text)
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
 	}
+	return err
+}
+
+func (s *Store) put(key string, text []byte) error {
+	defer s.own(key)()
+	err := s.create(key, text, s.state.Rename)
 	if err == nil {
 		s.remember(key, text)
 	}
@@ -214,7 +222,7 @@ func (s *Store) Get(key string, v any) error {
 	if err := json.Unmarshal(r.Value, v); err != nil {
 		return &RefusedError{Key: key, Why: err.Error()}
 	}
-	s.remember(key, text)
+	s.recall(key, text)
 	return nil
 }
 
@@ -226,6 +234,7 @@ func (s *Store) SetAside(key string) error {
 		return fmt.Errorf("cannot set %s aside: %w: not a key", key, fs.ErrInvalid)
 	}
 	defer s.turn()()
+	defer s.own(key)()
 	s.forget(key)
 	return s.state.Rename(key+suffix, key+aside)
 }
@@ -236,6 +245,7 @@ func (s *Store) Delete(key string) error {
 		return fmt.Errorf("cannot delete %s: %w: not a key", key, fs.ErrInvalid)
 	}
 	defer s.turn()()
+	defer s.own(key)()
 	s.forget(key)
 	if err := s.state.Remove(key + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -1,6 +1,7 @@
 package unit
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -95,14 +96,20 @@ func scaled(e Event, to Service) string {
 			return "scaled is scaled"
 		}
 	}
+	if to.Want == Up && to.Target == 0 {
+		return grown(to)
+	}
 	return ""
 }
 
-// reloaded: all that was there runs the new build. Instances that the build adds
-// come up after it.
+// reloaded: all that was there runs the new build, and the instances that the build
+// adds are up.
 func reloaded(s, to Service, id JobID) string {
-	if to.Current != s.Target || !to.Build(to.Current).Baked || id.outdates(to.Build(to.Current)) {
+	if to.Current != cmp.Or(s.Target, s.Current) || !to.Build(to.Current).Baked || id.outdates(to.Build(to.Current)) {
 		return "reloaded is reloaded, and baked"
+	}
+	if why := grown(to); to.Target == 0 && why != "" {
+		return why
 	}
 	for i, in := range s.Inst {
 		if in.Next.ID != 0 && i < to.Size && to.Target == 0 && !(to.Inst[i].Done || to.Inst[i].Main.ID == in.Next.ID && to.serves(to.Inst[i].Main)) {
@@ -110,6 +117,17 @@ func reloaded(s, to Service, id JobID) string {
 		}
 	}
 	return newEnough(to, id)
+}
+
+// grown: nothing that is to serve is still coming up.
+func grown(to Service) string {
+	for _, in := range to.Inst {
+		coming := in.Due != 0 || in.Main.ID != 0 && !in.Main.Stopping && !to.serves(in.Main)
+		if !in.Surplus && coming {
+			return "what is asked for is there"
+		}
+	}
+	return ""
 }
 
 func newEnough(to Service, id JobID) string {
@@ -143,7 +161,7 @@ func canonJobs(s *Service, aged bool) {
 				j.Also[k] = j.ID // who joined is one more of the same
 			}
 		}
-		for _, ids := range [][]JobID{first, j.Also, j.Starts} {
+		for _, ids := range [][]JobID{first, j.Also, j.Starts, j.Scales} {
 			n = canonIDs(ids, times, n)
 		}
 		j.ID = first[0]

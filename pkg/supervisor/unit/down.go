@@ -10,6 +10,11 @@ func (t *turn) start(b *Build) {
 		t.current(t.mint(b))
 	}
 	t.Job.Gen = t.Current
+	t.rouse()
+}
+
+// rouse has a Main started wherever there is none.
+func (t *turn) rouse() {
 	for i := range t.Inst {
 		in := &t.Inst[i]
 		if in.Surplus {
@@ -57,20 +62,21 @@ func (t *turn) stop() {
 		}
 		t.leave(in, in.Main)
 		t.leave(in, in.Next)
-		in.Main, in.Next, in.Due, in.Done = Proc{}, Proc{}, 0, false
+		in.Main, in.Next, in.Due, in.Done, in.Owed = Proc{}, Proc{}, 0, false, false
 		in.Result, in.Exit = Success, Exit{}
 	}
 }
 
 // judgeStop: down is when nothing is left but what cannot be removed.
 func (t *turn) judgeStop() bool {
+	var stuck Proc
 	for p := range t.Procs() {
 		if p.Phase != Stuck {
 			return false
 		}
-		t.Job.Who = p
+		stuck = p
 	}
-	if t.Job.Who.ID != 0 {
+	if t.Job.Who = stuck; stuck.ID != 0 {
 		return t.finish(Failed, WhyStuck)
 	}
 	return t.finish(Done, "")

@@ -10,7 +10,7 @@ var merge = [...][7]move{
 	Stop:    {begin, replace, join, replace, replace, replace, refuse},
 	Restart: {begin, absorb, replace, absorb, replace, absorb, refuse},
 	Reload:  {begin, queue, refuse, queue, queue, queue, refuse},
-	Scale:   {begin, join, refuse, join, join, join, refuse},
+	Scale:   {begin, join, refuse, join, outlast, join, refuse},
 	End:     {begin, replace, absorb, replace, replace, replace, join},
 }
 
@@ -19,12 +19,15 @@ type move uint8
 const (
 	begin   move = iota // now
 	join                // share the result of what is in progress
-	outlast             // the same, but done only when all instances are up
+	outlast             // the same, if it is a good one; else go on when it has failed
 	absorb              // now; what is in progress shares the result
 	replace             // now; what is in progress and queued is canceled
 	queue               // after it, merged with the reload that already waits
 	refuse
 )
+
+// mostWaiting is how many may share a job.
+const mostWaiting = 256
 
 // superseded says by what a job was canceled.
 var superseded = map[Verb]Reason{Start: WhyStart, Stop: WhyStop, Restart: WhyRestart, End: WhyEnding}
@@ -43,13 +46,18 @@ func (t *turn) ask(e Asks) {
 		t.end(j, Done, "") // also in the middle of a reload, whose result says nothing of it
 		return
 	}
-	switch merge[j.Verb][t.Job.Verb] {
+	m := merge[j.Verb][t.Job.Verb]
+	if t.crowded(m) && j.Verb != End {
+		t.end(j, Refused, WhyCrowded)
+		return
+	}
+	switch m {
 	case begin:
 		t.begin(j, e.Build)
 	case join:
 		t.Job.join(j)
 	case outlast:
-		t.Job.Starts = append(t.Job.Starts, j.ID)
+		t.Job.outlast(j)
 	case absorb:
 		j.join(t.Job)
 		t.begin(j, e.Build)
@@ -62,6 +70,17 @@ func (t *turn) ask(e Asks) {
 	case refuse:
 		t.end(j, Refused, WhyDown)
 	}
+}
+
+// crowded: as many share the job already that m would have one more share.
+func (t *turn) crowded(m move) bool {
+	switch m {
+	case join, outlast, absorb:
+		return len(t.Job.IDs()) >= mostWaiting
+	case queue:
+		return len(t.Queue.IDs()) >= mostWaiting
+	}
+	return false
 }
 
 func (t *turn) begin(j Job, b *Build) {
@@ -130,7 +149,7 @@ func (t *turn) judge() bool {
 		return t.judgeStop()
 	case t.Target != 0:
 		return t.judgeRoll()
-	case t.Job.Verb == Scale:
+	case t.Job.Verb == Scale, t.Job.Verb == Reload:
 		return t.judgeScale()
 	case t.up():
 		return t.finish(Done, "")
@@ -147,7 +166,7 @@ func (t *turn) fail(p Proc, why Reason) {
 		t.back(p, why)
 	case !t.Job.Verb.leaves():
 		t.Job.Who = p
-		t.finish(Failed, why)
+		t.conclude(Failed, why)
 	}
 }
 
@@ -166,10 +185,27 @@ func (t *turn) end(j Job, r JobResult, why Reason) bool {
 
 func (j *Job) join(k Job) { j.Also = append(j.Also, k.IDs()...) }
 
+// outlast is join for who has something else to go on with if j fails.
+func (j *Job) outlast(k Job) {
+	if k.Verb == Start {
+		j.Starts = append(j.Starts, k.ID)
+	} else {
+		j.Scales = append(j.Scales, k.ID)
+	}
+}
+
+// jobOf is one job for all of ids; none: no job.
+func jobOf(v Verb, g Generation, ids []JobID) Job {
+	if len(ids) == 0 {
+		return Job{}
+	}
+	return Job{ID: ids[0], Verb: v, Gen: g, Also: ids[1:]}
+}
+
 // IDs are the jobs that share j's result; none if j is no job.
 func (j Job) IDs() []JobID {
 	if j.ID == 0 {
 		return nil
 	}
-	return slices.Concat([]JobID{j.ID}, j.Also, j.Starts)
+	return slices.Concat([]JobID{j.ID}, j.Also, j.Starts, j.Scales)
 }

@@ -145,6 +145,9 @@ func (t *turn) reconsider(in *Instance) {
 		t.leave(in, in.Next)
 		in.Next = Proc{}
 	}
+	if t.Roll == Back && in.Gen == t.Target {
+		in.Due = t.now // by the rollout, whatever the policy is: it was up before
+	}
 	in.Gen = t.Current
 }
 

@@ -17,22 +17,31 @@ func (t *turn) named(is bool) {
 	}
 }
 
-// revive starts what has crashed meanwhile, by the rules for a crash.
+// revive starts what has crashed meanwhile, by the rules for a crash, and what was
+// due for another reason.
 func (t *turn) revive() {
 	for i := range t.Inst {
 		in := &t.Inst[i]
-		crashed := in.Result != "" && in.Result != StartLimitHit && !in.Done
-		if t.Want == Up && !in.Surplus && in.Main.ID == 0 && in.Due == 0 && crashed {
+		owed := in.Owed
+		in.Owed = false
+		if t.Want != Up || in.Surplus || in.Main.ID != 0 || in.Due != 0 || in.Done || in.Result == StartLimitHit {
+			continue
+		}
+		if in.Result != "" {
 			t.again(in)
+		}
+		if owed && in.Due == 0 {
+			in.Due = t.now
 		}
 	}
 }
 
-// abide drops what would be started by nobody's word.
+// abide drops what would be started by nobody's word, and remembers it for the case
+// that the configuration names the service again.
 func (t *turn) abide() {
 	for i := range t.Inst {
-		if t.Removed && t.Job.ID == 0 {
-			t.Inst[i].Due = 0
+		if in := &t.Inst[i]; t.Removed && t.Job.ID == 0 && in.Due != 0 {
+			in.Due, in.Owed = 0, true
 		}
 	}
 }

@@ -12,7 +12,7 @@ func (t *turn) reload(b *Build) {
 	switch {
 	case t.idle():
 		t.finish(Refused, WhyDown)
-	case slices.ContainsFunc(t.Inst, func(in Instance) bool { return len(in.Old) >= t.life(t.Current).MaxDraining }):
+	case slices.ContainsFunc(t.Inst, func(in Instance) bool { return !in.Surplus && len(in.Old) >= t.life(t.Current).MaxDraining }):
 		t.finish(Refused, WhyDraining)
 	default:
 		if b != nil {
@@ -128,29 +128,36 @@ func (t *turn) judgeRoll() bool {
 	case len(turns) > 0:
 		return false
 	case t.Roll == Forward:
-		t.current(t.Target)
-		return t.endRoll(Done, "")
+		return t.arrive()
 	}
 	if p := t.Find(t.Job.Who.ID); p.ID != 0 && p.Phase != Stuck {
 		return false
 	}
-	return t.endRoll(Failed, t.Job.Why)
+	return t.conclude(Failed, t.Job.Why)
 }
 
-// endRoll: who asked for a start meanwhile gets the same answer if it is true for
-// them, and else waits for the instances that the reload has added.
-func (t *turn) endRoll(r JobResult, why Reason) bool {
-	starts, who := t.Job.Starts, t.Job.Who
-	t.Job.Starts = nil
+// arrive: all instances that there were run the new build. What the job still waits
+// for are those that it adds; whether they come up or not, nothing is taken back.
+func (t *turn) arrive() bool {
+	t.current(t.Target)
+	t.Target, t.Job.Why, t.Job.Who = 0, "", Proc{}
+	t.fit()
+	return t.judge()
+}
+
+// conclude ends a rollout, or the job that waited for instances. Who asked for more
+// than that meanwhile has it done now.
+func (t *turn) conclude(r JobResult, why Reason) bool {
+	starts, scales := t.Job.Starts, t.Job.Scales
+	t.Job.Starts, t.Job.Scales = nil, nil
 	t.Target, t.Roll = 0, Forward
 	t.finish(r, why)
 	t.fit() // it may have brought another number
-	switch {
-	case len(starts) == 0:
-	case r == Done, t.up():
-		t.Job = Job{ID: starts[0], Verb: Start, Gen: t.Current, Also: starts[1:]}
-	default:
-		t.do(Finish{starts, r, why, who})
+	if len(starts) == 0 {
+		t.Job = jobOf(Scale, 0, scales)
+		return true
 	}
+	t.Job = jobOf(Start, t.Current, slices.Concat(starts, scales))
+	t.rouse()
 	return true
 }

@@ -57,16 +57,17 @@ func (t *turn) withdraw(in *Instance) {
 	*in = Instance{Gen: t.Current, Old: in.Old, Surplus: true}
 }
 
-// judgeScale: what has failed before, or is not started again, is as it was.
+// judgeScale: what is to come up does. What has failed before, is not started again
+// or leaves of its own accord is as it was.
 func (t *turn) judgeScale() bool {
 	for _, in := range t.Inst {
 		switch {
 		case in.Surplus:
 		case in.Due != 0 && t.stuck(in, in.Gen):
-			return t.finish(Failed, WhyStuck)
-		case in.Due != 0, in.Main.ID != 0 && !t.serves(in.Main):
+			return t.conclude(Failed, WhyStuck)
+		case in.Due != 0, in.Main.ID != 0 && !in.Main.Stopping && !t.serves(in.Main):
 			return false
 		}
 	}
-	return t.finish(Done, "")
+	return t.conclude(Done, "")
 }

@@ -249,6 +249,9 @@ func (st *story) String() string {
 	if len(s.Job.Starts) > 0 {
 		b += fmt.Sprintf(" starts %d", s.Job.Starts)
 	}
+	if len(s.Job.Scales) > 0 {
+		b += fmt.Sprintf(" scales %d", s.Job.Scales)
+	}
 	if s.Queue.ID != 0 {
 		b += fmt.Sprintf(" queue %d", s.Queue.IDs())
 	}

@@ -190,7 +190,8 @@ func steering(before, after Service) []Effect {
 }
 
 // Shares says who gets new connections; none: whoever did so last. Instances
-// share alike. In each, Main gets them, less what Next is tried with.
+// share alike. In each, Main gets them, less what Next is tried with; but not when
+// it has said that it leaves.
 func (s Service) Shares() (shares []Share) {
 	give := func(p Proc, weight int) {
 		if s.life(p.Gen).Steer && weight > 0 {
@@ -198,7 +199,7 @@ func (s Service) Shares() (shares []Share) {
 		}
 	}
 	for _, in := range s.Inst {
-		ready, baking := in.Main.Phase >= Baking, in.Next.Phase == Baking
+		ready, baking := in.Main.Phase >= Baking && !in.Main.Stopping, in.Next.Phase == Baking
 		switch {
 		case baking && (!ready || in.Main.Ruined != ""):
 			give(in.Next, 100)
@@ -292,7 +293,7 @@ func (s Service) clone() Service {
 		s.Inst[i].Old = slices.Clone(s.Inst[i].Old)
 	}
 	s.Builds = slices.Clone(s.Builds)
-	s.Job.Also, s.Job.Starts = slices.Clone(s.Job.Also), slices.Clone(s.Job.Starts)
+	s.Job.Also, s.Job.Starts, s.Job.Scales = slices.Clone(s.Job.Also), slices.Clone(s.Job.Starts), slices.Clone(s.Job.Scales)
 	s.Queue.Also = slices.Clone(s.Queue.Also)
 	return s
 }

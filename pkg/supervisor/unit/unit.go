@@ -78,6 +78,7 @@ type Instance struct {
 	Starts  int        // automatic restarts in it
 	Done    bool       // oneshot: its program has ended well
 	Surplus bool       // there are to be fewer: it goes when its processes have
+	Owed    bool       `json:",omitempty"` // removed: a Main was due when it was
 }
 
 // A Proc is one invocation, from the wish to start it until its whole tree is
@@ -123,6 +124,7 @@ type Job struct {
 	Gen    Generation // what it brings; stop: 0
 	Also   []JobID    `json:",omitempty"` // who asked for the same meanwhile
 	Starts []JobID    `json:",omitempty"` // reload: who asked for a start meanwhile, which is more
+	Scales []JobID    `json:",omitempty"` // reload: who asked for another number of instances meanwhile
 	Ruins  int        `json:",omitempty"` // reload: how often a socket was ruined that a Next had
 	Why    Reason     // why its rollout failed
 	Who    Proc       // and which process failed, as it was then
@@ -192,7 +194,7 @@ const (
 	WhyExited   Reason = "exited before it was ready"
 	WhyTimeout  Reason = "was not ready in time"
 	WhyBaking   Reason = "exited while it baked"
-	WhyStopping Reason = "said STOPPING=1 while it baked"
+	WhyStopping Reason = "said STOPPING=1 as it came up"
 	WhyWatchdog Reason = "missed its watchdog"
 	WhyRuntime  Reason = "ran for longer than it may"
 	WhyLeaving  Reason = "said STOPPING=1 and did not end in time"
@@ -207,6 +209,7 @@ const (
 	WhyEnding   Reason = "supervisord is stopping"
 	WhyRemoved  Reason = "the configuration no longer names it"
 	WhySocket   Reason = "its socket was ruined"
+	WhyCrowded  Reason = "too many wait for the same already"
 )
 
 // JobResult is how a job ended.

@@ -60,7 +60,12 @@ func cause(v *service.View, f unit.Finish) string {
 		return fmt.Sprintf("%s sent no WATCHDOG=1 within watchdog_sec = %s", who(v, p), Short(Life(v, p).Watchdog))
 	case unit.WhyRuntime:
 		return fmt.Sprintf("%s ran for longer than runtime_max_sec = %s", who(v, p), Short(Life(v, p).Runtime))
-	case unit.WhyStopping, unit.WhyLeaving:
+	case unit.WhyStopping:
+		if p.Phase < unit.Baking {
+			return who(v, p) + " said STOPPING=1 before it was ready"
+		}
+		return fmt.Sprintf("%s said STOPPING=1 while it baked (bake = %s)", who(v, p), Short(Life(v, p).Bake))
+	case unit.WhyLeaving:
 		return fmt.Sprintf("%s %s", who(v, p), f.Why)
 	case unit.WhyCrashed:
 		return fmt.Sprintf("%s %s", who(v, p), Ended(p.Exit))
@@ -114,6 +119,9 @@ func tooMany(v *service.View) string {
 	limit := 0
 	for _, in := range v.State.Inst {
 		for _, p := range in.Old {
+			if in.Surplus {
+				break // a reload needs no place there
+			}
 			pids = append(pids, fmt.Sprintf("pid %d of generation %d", p.PID, p.Gen))
 			limit = Life(v, p).MaxDraining
 		}
@@ -179,8 +187,11 @@ func again(due, now unit.Time) string {
 }
 
 func down(v *service.View, f unit.Finish) string {
-	if serving(v) || Life(v, f.Proc).Type == unit.Oneshot { // which never does
+	switch {
+	case Life(v, f.Proc).Type == unit.Oneshot: // which never does
 		return ""
+	case serving(v):
+		return "another process serves; "
 	}
 	return "nothing serves: "
 }
@@ -197,14 +208,18 @@ func few(notes []string) []string {
 }
 
 // stillServes is what a failed reload did to who serves: nothing, unless the
-// two may not run side by side.
+// two may not run side by side, it was replaced before another instance failed, or
+// all of the rollout went well.
 func stillServes(v *service.View, f unit.Finish, i int, p unit.Proc) string {
 	who := fmt.Sprintf("generation %d (pid %d)", p.Gen, p.PID)
 	if len(v.State.Inst) > 1 {
 		who = fmt.Sprintf("instance %d: %s", i, who)
 	}
-	if !Life(v, p).Overlap && f.Result != unit.Refused {
+	switch {
+	case f.Proc.ID != 0 && p.ID > f.Proc.ID, !Life(v, p).Overlap && f.Result != unit.Refused:
 		return who + " serves again"
+	case f.Proc.Gen != 0 && f.Proc.Gen == v.State.Current:
+		return who + " serves: only what the reload adds has failed"
 	}
 	return who + " was never signalled and still serves"
 }
@@ -220,6 +235,8 @@ func hints(v *service.View, verb unit.Verb, f unit.Finish) (hints []string) {
 		hints = append(hints, "superctl start "+v.Name)
 	case unit.WhyRemoved:
 		hints = append(hints, "superctl daemon-reload once the configuration names it again")
+	case unit.WhyCrowded:
+		hints = append(hints, "superctl status "+v.Name+" says what they wait for")
 	case unit.WhySocket:
 		hints = append(hints, "superctl sockets says what was done to it, and by whom")
 	case unit.WhyDraining:

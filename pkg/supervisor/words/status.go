@@ -171,6 +171,8 @@ func Waiting(v *service.View, now unit.Time) (lines []string) {
 		for _, p := range []unit.Proc{in.Main, in.Next} {
 			switch {
 			case p.ID == 0:
+			case p.Stopping:
+				lines = append(lines, fmt.Sprintf("waiting for pid %d to end (it said STOPPING=1)%s", p.PID, left(p.By)))
 			case p.Phase == unit.Spawning:
 				lines = append(lines, "waiting for the process to be set up"+left(p.By))
 			case p.Phase == unit.Starting && Life(v, p).Type == unit.Notify:

@@ -25,7 +25,8 @@ var update = flag.Bool("update", false, "write what is said now into testdata")
 type tale struct {
 	name string
 	life func(*unit.Life)
-	acts []any // a [unit.Event], or a [time.Duration] that passes
+	then func(*unit.Life) // of what a reload brings
+	acts []any            // a [unit.Event], or a [time.Duration] that passes
 }
 
 var (
@@ -87,6 +88,16 @@ var tales = []tale{
 	{name: "scale", acts: after(up, scale, runs(2), isReady(2), passes(time.Second))},
 	{name: "removed", acts: after(up, unit.Named{Is: false}, reload, unit.Asks{Job: unit.Job{ID: 8, Verb: unit.Stop}}, exits(1, 0), isGone(1))},
 	{name: "the end", acts: after(up, end, reload, exits(1, 0), isGone(1))},
+	{
+		name: "half a rollout that goes back", life: func(l *unit.Life) { l.Instances = 2 },
+		acts: []any{start, runs(1), runs(2), isReady(1), isReady(2), passes(time.Second), reload, runs(3), isReady(3), passes(time.Second), exits(1, 0), isGone(1), runs(4), exits(4, 1), isGone(4), runs(5), isReady(5), passes(time.Second)},
+	},
+	{name: "says that it stops before it is ready", acts: []any{start, runs(1), unit.Said{ID: 1, Notice: unit.Notice{Stopping: true}}}},
+	{name: "a build that says that it stops before it is ready", acts: after(up, reload, runs(2), unit.Said{ID: 2, Notice: unit.Notice{Stopping: true}}, exits(2, 0), isGone(2))},
+	{
+		name: "an instance that a reload adds fails", then: func(l *unit.Life) { l.Instances = 2 },
+		acts: after(up, reload, runs(2), isReady(2), passes(time.Second), exits(1, 0), isGone(1), runs(3), exits(3, 1), isGone(3), runs(4), isReady(4), passes(time.Second)),
+	},
 	{name: "a socket that is dead", acts: after(up, unit.Broken{Socket: "http", Procs: []unit.Invocation{1}}, runs(2), isReady(2), passes(time.Second), exits(1, 0), isGone(1))},
 }
 
@@ -147,6 +158,11 @@ func tell(t tale) string {
 			e = unit.Elapsed{}
 		case unit.Asks:
 			act.Build = &unit.Build{Spec: spec}
+			if act.Job.Verb == unit.Reload && t.then != nil {
+				changed := *spec
+				t.then(&changed.Life)
+				act.Build.Spec = &changed
+			}
 			e = act
 			fmt.Fprintf(&b, "$ %s\n", act.Job.Verb)
 		case unit.Event:
