@@ -34,7 +34,7 @@ type conn struct {
 	rest    rest
 }
 
-func newConn(d *door, c net.Conn) *conn { return &conn{Conn: c, door: d, rest: newRest()} }
+func newConn(d *door, c net.Conn) *conn { return &conn{Conn: c, door: d, rest: rest{idle: true}} }
 
 // connOf finds the conn below whatever net/http made of it, nil if there is none.
 func connOf(c net.Conn) *conn {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"time"
@@ -34,6 +35,7 @@ type httpProtocol struct {
 	srv       *http.Server
 	handler   http.Handler
 	connState func(net.Conn, http.ConnState)
+	options   bool // OPTIONS * is not the handler's
 
 	// goAway serves the HTTP/2 connections of srv. Shutdown is the only way to send
 	// them GOAWAY, and srv's would end its HTTP/1.1 connections as well, so it is
@@ -46,7 +48,8 @@ func newHTTP(g *Group, srv *http.Server) *httpProtocol {
 	if h.handler == nil {
 		h.handler = http.DefaultServeMux
 	}
-	srv.Handler = h
+	h.options = !srv.DisableGeneralOptionsHandler
+	srv.Handler, srv.DisableGeneralOptionsHandler = h, true
 	srv.ConnState = h.state
 	if base := srv.BaseContext; base != nil {
 		srv.BaseContext = func(l net.Listener) context.Context { return base(plainListener(l)) }
@@ -121,7 +124,19 @@ func (h *httpProtocol) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Connection", "close")
 		}
 	}
+	if h.options && r.RequestURI == "*" && r.Method == http.MethodOptions {
+		serveOptions(w, r)
+		return
+	}
 	h.handler.ServeHTTP(w, r)
+}
+
+// serveOptions is net/http's, which would not come by here.
+func serveOptions(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Length", "0")
+	if r.ContentLength != 0 {
+		io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, 4<<10))
+	}
 }
 
 // state follows what srv says of its connections.

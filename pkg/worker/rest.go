@@ -1,11 +1,13 @@
 package worker
 
 import (
-	"bufio"
 	"errors"
 	"io"
+	"log"
 	"net"
+	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,10 +17,11 @@ import (
 // for a request of which this process has not read one byte. That is known
 // exactly, from what the server asks of the connection:
 //
-//   - It has read nothing yet, or it has said http.StateIdle and has read nothing
-//     since, and its requests are HTTP/1.x.
+//   - It has read nothing yet, or its requests are HTTP/1.x and it has said
+//     http.StateIdle, and since then it has neither read a byte nor called a handler,
+//     which it does without a read if the client has sent a whole head ahead.
 //   - The read that it is in is into its whole buffer. One into a part of it comes
-//     after bytes of the next request, which the client has sent ahead.
+//     after bytes of the next request.
 //
 // The next request may come at that moment. The kernel decides: a read that is
 // interrupted has either got bytes, and the connection is not at rest, or none,
@@ -31,9 +34,8 @@ const maxRestless = 32
 // A rest is what is known of a connection's rest, under its mutex.
 type rest struct {
 	read     bool      // something was read, ever
-	idle     bool      // nothing was read since the server was idle
+	idle     bool      // nothing was read or asked since the server was idle
 	http1    bool      // a request was HTTP/1.x
-	buffer   int       // size of the server's buffer
 	waiting  bool      // in a read, at rest
 	woken    bool      // and the deadline is in the past to end that read
 	deadline time.Time // what the server wants the deadline to be
@@ -42,8 +44,45 @@ type rest struct {
 	restless int       // requests while there was who could take it
 }
 
-// newRest begins with the size of buffer that a server has unless it says so.
-func newRest() rest { return rest{idle: true, buffer: bufio.NewReader(nil).Size()} }
+// serverBuffer is the size of the buffer that an http.Server reads requests into, as
+// it shows in the first read of a server without HTTP/2.
+var serverBuffer = sync.OnceValue(func() int {
+	c, other := net.Pipe()
+	defer other.Close()
+	size := make(chan int, 1)
+	srv := &http.Server{Protocols: new(http.Protocols), ErrorLog: log.New(io.Discard, "", 0)}
+	srv.Protocols.SetHTTP1(true)
+	srv.Serve(&onceListener{conn: sizeConn{c, size}})
+	return <-size
+})
+
+// A sizeConn says how large the buffer of the first read is, and ends.
+type sizeConn struct {
+	net.Conn
+	size chan<- int
+}
+
+func (c sizeConn) Read(p []byte) (int, error) {
+	select {
+	case c.size <- len(p):
+	default:
+	}
+	return 0, io.EOF
+}
+
+// A onceListener accepts one connection.
+type onceListener struct {
+	noListener
+	conn net.Conn
+}
+
+func (l *onceListener) Accept() (c net.Conn, err error) {
+	c, l.conn = l.conn, nil
+	if c == nil {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
 
 // Read reads. A connection at rest may move instead, which looks like its end.
 func (c *conn) Read(p []byte) (int, error) {
@@ -74,8 +113,7 @@ func (c *conn) lieDown(n int) *session {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := &c.rest
-	r.buffer = max(r.buffer, n)
-	r.waiting = c.movable() && r.idle && (!r.read || r.http1 && n == r.buffer)
+	r.waiting = c.movable() && r.idle && (!r.read || r.http1 && n == serverBuffer())
 	if !r.waiting || r.refused || !c.door.group.leaving.Load() {
 		return nil
 	}
@@ -153,10 +191,12 @@ func (c *conn) stays() bool {
 	return !hope || c.rest.refused || !c.rest.http1 || c.rest.restless > maxRestless
 }
 
-// asked notes that a request came.
+// asked notes that a request came. Whatever is read from now on is its body, or
+// comes after it.
 func (c *conn) asked(protoMajor int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.rest.idle = false
 	c.rest.http1 = protoMajor == 1
 }
 
