@@ -76,13 +76,13 @@ func ExampleConn_Move() {
 		if s := string(c.State()); s != "" {
 			n, _ = strconv.Atoi(s)
 		}
-		stop := context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Now()) })
+		stop := context.AfterFunc(worker.Leaving(ctx), func() { c.SetReadDeadline(time.Now()) })
 		defer stop()
 		r := bufio.NewReader(c)
 		for {
 			_, err := r.ReadByte()
 			if errors.Is(err, os.ErrDeadlineExceeded) {
-				if c.Move([]byte(strconv.Itoa(n))) == nil {
+				if c.Move(ctx, []byte(strconv.Itoa(n))) == nil {
 					return
 				}
 				c.SetReadDeadline(time.Time{}) // nobody takes it: serve on

@@ -118,7 +118,9 @@ func TestHijackedConnectionsThatStayAreClosedInTheEnd(t *testing.T) {
 		t.Errorf("got %q, %v", rest, err)
 	}
 	c.Close()
-	service.awaitEnd()
+	if err := <-service.done; !errors.Is(err, worker.ErrCut) {
+		t.Errorf("Serve: %v", err)
+	}
 }
 
 func TestWhatTheUserHasSetIsCalledAsEver(t *testing.T) {
@@ -287,7 +289,9 @@ func TestAServerThatItsUserShutsDownLeaves(t *testing.T) {
 	if err := srv.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	service.awaitEnd()
+	if err := <-service.done; err != http.ErrServerClosed { // which callers of net/http compare
+		t.Errorf("Serve: %v", err)
+	}
 	if err := g.Serve(t.Context()); err == nil {
 		t.Error("a group serves a second time")
 	}

@@ -2,7 +2,9 @@ package worker
 
 import (
 	"context"
+	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -11,10 +13,11 @@ const spreadStep = 2 * time.Millisecond
 
 // A registry knows the connections that are open.
 type registry struct {
-	mu    sync.Mutex
-	conns map[*conn]struct{}
-	empty chan struct{} // not nil: to be closed when the last one leaves
-	over  bool          // it is closed
+	mu      sync.Mutex
+	conns   map[*conn]struct{}
+	foreign map[net.Conn]*conn // that are served as they are, so that connOf does not find them
+	empty   chan struct{}      // not nil: to be closed when the last one leaves
+	over    bool               // it is closed
 }
 
 func (r *registry) add(c *conn) {
@@ -26,6 +29,59 @@ func (r *registry) add(c *conn) {
 	r.conns[c] = struct{}{}
 }
 
+// addForeign adds a connection that is closed without its conn.
+func (r *registry) addForeign(c *conn) {
+	r.add(c)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.foreign == nil {
+		r.foreign = make(map[net.Conn]*conn)
+	}
+	r.foreign[c.Conn] = c
+}
+
+// find returns what is known of a connection that a server speaks of.
+func (r *registry) find(c net.Conn) *conn {
+	if in := connOf(c); in != nil {
+		return in
+	}
+	if !isTLS(c) {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.foreign[c]
+}
+
+// sweep drops the foreign connections that have been closed by who hijacked them.
+func (r *registry) sweep() {
+	r.mu.Lock()
+	var closed []*conn
+	for c, in := range r.foreign {
+		if isClosed(c) {
+			closed = append(closed, in)
+		}
+	}
+	r.mu.Unlock()
+	for _, in := range closed {
+		in.kill()
+	}
+}
+
+func isClosed(c net.Conn) bool {
+	for {
+		switch t := c.(type) {
+		case interface{ NetConn() net.Conn }:
+			c = t.NetConn()
+		case syscall.Conn:
+			raw, err := t.SyscallConn()
+			return err != nil || raw.Control(func(uintptr) {}) != nil
+		default:
+			return false
+		}
+	}
+}
+
 // forget takes out a connection whose descriptor is closed.
 func (r *registry) forget(c *conn) {
 	r.mu.Lock()
@@ -34,6 +90,9 @@ func (r *registry) forget(c *conn) {
 		return
 	}
 	delete(r.conns, c)
+	if isTLS(c.Conn) {
+		delete(r.foreign, c.Conn)
+	}
 	r.check()
 }
 
@@ -69,6 +128,16 @@ func (r *registry) wake() {
 	for _, c := range r.all() {
 		c.wake()
 	}
+}
+
+// cut closes all but those who may stay, and returns how many of them were in use.
+func (r *registry) cut(mayStay func(*conn) bool) (cut int) {
+	for _, c := range r.all() {
+		if (mayStay == nil || !mayStay(c)) && c.cut() {
+			cut++
+		}
+	}
+	return cut
 }
 
 // kill closes all that are left.

@@ -1,6 +1,8 @@
 package worker
 
 import (
+	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"log"
@@ -35,6 +37,9 @@ const maxRestless = 32
 type rest struct {
 	read     bool      // something was read, ever
 	idle     bool      // nothing was read or asked since the server was idle
+	fresh    bool      // nothing was asked ever
+	since    time.Time // when the rest began
+	due      time.Time // by when the first head must have come, if another process accepted it
 	http1    bool      // a request was HTTP/1.x
 	waiting  bool      // in a read, at rest
 	woken    bool      // and the deadline is in the past to end that read
@@ -94,7 +99,7 @@ func (c *conn) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		}
 		if s := c.lieDown(len(p)); s != nil {
-			if c.move(s, idleHTTP1, nil) == nil {
+			if c.move(context.Background(), s, idleHTTP1, c.rested()) == nil {
 				return 0, io.EOF
 			}
 			continue
@@ -155,22 +160,24 @@ func (c *conn) wake() {
 }
 
 // move gives the connection to s. If that fails, it is as it was.
-func (c *conn) move(s *session, k kind, state []byte) error {
-	err := s.give(k, c.door.name, state, c)
+func (c *conn) move(ctx context.Context, s *session, k kind, state []byte) error {
+	err := s.give(ctx, k, c.door.name, state, c)
 	if err == nil {
 		c.moved.Store(true)
 		return nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.rest.tried = s
-	c.rest.refused = errors.Is(err, errRefused)
+	if ctx.Err() == nil {
+		c.rest.tried = s
+	}
+	c.rest.refused = errors.Is(err, ErrRefused)
 	return err
 }
 
 // movable reports whether the connection is of a kind that can move.
 func (c *conn) movable() bool {
-	return c.door.group.giver != nil && c.door.name != "" && c.door.service.takes() == idleHTTP1
+	return c.door.group.giver != nil && c.door.name != "" && c.door.takes() == idleHTTP1
 }
 
 // stays reports whether the client should be told that the answer to this request
@@ -196,15 +203,25 @@ func (c *conn) stays() bool {
 func (c *conn) asked(protoMajor int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.rest.idle = false
+	c.rest.idle, c.rest.fresh = false, false
 	c.rest.http1 = protoMajor == 1
 }
 
-// answered notes that the server waits for the next request.
-func (c *conn) answered() {
+func (c *conn) speaksHTTP1() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.rest.idle = true
+	return c.rest.http1
+}
+
+// says notes what the server says of the connection. When it is idle it waits for the
+// next request.
+func (c *conn) says(state http.ConnState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.httpSays = state
+	if state == http.StateIdle {
+		c.rest.idle, c.rest.since = true, time.Now()
+	}
 }
 
 // SetReadDeadline is the server's. It waits until a read that wake has ended is
@@ -212,6 +229,9 @@ func (c *conn) answered() {
 func (c *conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if due := c.rest.due; !due.IsZero() { // the server counts from when it got the connection
+		t, c.rest.due = earlier(t, due), time.Time{}
+	}
 	c.rest.deadline = t
 	if c.rest.woken {
 		return nil
@@ -224,25 +244,64 @@ func (c *conn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.Conn.SetWriteDeadline(t))
 }
 
-// arrive puts a connection that came from another process where it belongs.
-func (c *conn) arrive() {
-	if c.door.service.takes() == idleHTTP1 {
-		go c.park()
+// earlier returns the earlier of two deadlines, of which none is the zero time.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// restSize is the size of what a process says of a connection that rests when it
+// hands it over: 1 if nothing was asked ever, and the nanoseconds since the rest
+// began, big endian. Whoever says nothing, as older releases, has one that was
+// asked something and rests since now.
+const restSize = 9
+
+func (c *conn) rested() []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b := make([]byte, 1, restSize)
+	if c.rest.fresh {
+		b[0] = 1
+	}
+	return binary.BigEndian.AppendUint64(b, uint64(max(0, time.Since(c.rest.since))))
+}
+
+// resume goes on with a rest that began in another process.
+func (r *rest) resume(said []byte) {
+	r.fresh = false
+	if len(said) != restSize {
 		return
 	}
-	go c.door.inbox.put(c)
+	r.fresh = said[0] == 1
+	if d := time.Duration(binary.BigEndian.Uint64(said[1:])); d > 0 {
+		r.since = r.since.Add(-d)
+	}
+}
+
+// arrive puts a connection that came from another process where it belongs.
+func (c *conn) arrive(front net.Conn) {
+	if c.door.takes() == idleHTTP1 {
+		c.rest.resume(c.state)
+		go c.park(front)
+		return
+	}
+	go c.door.inbox.put(front)
 }
 
 // park waits for the first byte before a server gets the connection. The server
 // would take it for a new one and its client for a slow one: the time that a
 // request may take would begin now.
-func (c *conn) park() {
-	if patience := c.door.service.patience(); patience > 0 {
-		c.SetReadDeadline(time.Now().Add(patience))
+func (c *conn) park(front net.Conn) {
+	var due time.Time
+	if patience := c.door.service.patience(c.rest.fresh); patience > 0 {
+		due = c.rest.since.Add(patience)
+		c.SetReadDeadline(due)
 	}
 	for {
 		s := c.lieDown(0)
-		if s != nil && c.move(s, idleHTTP1, nil) == nil {
+		if s != nil && c.move(context.Background(), s, idleHTTP1, c.rested()) == nil {
 			break
 		}
 		if s != nil {
@@ -256,13 +315,24 @@ func (c *conn) park() {
 			break
 		}
 		c.SetReadDeadline(time.Time{})
-		c.door.inbox.put(c)
+		c.expect(due)
+		c.door.inbox.put(front)
 		return
 	}
 	c.Close()
 }
 
+// expect has the first head of a connection come by when it is due.
+func (c *conn) expect(due time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.rest.fresh {
+		c.rest.due = due
+	}
+}
+
 // peek waits until there is something to read, and returns 0 if that is no byte.
+// What has come counts, however long ago that was too late.
 func (c *conn) peek() (n int, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -270,14 +340,21 @@ func (c *conn) peek() (n int, err error) {
 	}
 	var one [1]byte
 	var inner error
-	err = raw.Read(func(fd uintptr) bool {
+	try := func(fd uintptr) bool {
 		for {
 			n, _, inner = unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
 			if inner != unix.EINTR {
 				return inner != unix.EAGAIN
 			}
 		}
-	})
+	}
+	arrived := false
+	if err := raw.Control(func(fd uintptr) { arrived = try(fd) }); err != nil {
+		return 0, err
+	}
+	if !arrived {
+		err = raw.Read(try)
+	}
 	if err != nil {
 		return 0, err
 	}

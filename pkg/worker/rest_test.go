@@ -68,7 +68,7 @@ func newLeaver(t *testing.T, protocols ...func(*http.Protocols, bool)) *leaver {
 	v.doors[0].name = "web"
 	v.giver = newGiver(nil)
 	v.session, v.taker = offered(t, 10*time.Second)
-	v.start(func() {})
+	v.start()
 	t.Cleanup(func() { v.join(); v.conns.kill() })
 	return v
 }
