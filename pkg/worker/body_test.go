@@ -24,9 +24,8 @@ func (v *leaver) dial(t *testing.T) (net.Conn, *bufio.Reader) {
 	return c, bufio.NewReader(c)
 }
 
-// awaitMove takes the connection that is offered next, which must be one that its
-// process has read nothing from that it has not answered.
-func (v *leaver) awaitMove(t *testing.T, client io.Writer) {
+// take takes the connection that is offered next.
+func (v *leaver) take(t *testing.T) packet {
 	t.Helper()
 	v.taker.SetReadDeadline(time.Now().Add(10 * time.Second))
 	p, err := receive(v.taker, make([]byte, maxMessage))
@@ -36,7 +35,14 @@ func (v *leaver) awaitMove(t *testing.T, client io.Writer) {
 	if err := transmit(v.taker, message{kind: taken, id: p.id}, time.Second); err != nil {
 		t.Fatal(err)
 	}
-	moved, err := fileConn(p.fds[0])
+	return p
+}
+
+// awaitMove takes a connection, of which its process must have read nothing that it
+// has not answered.
+func (v *leaver) awaitMove(t *testing.T, client io.Writer) {
+	t.Helper()
+	moved, err := fileConn(v.take(t).fds[0])
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -123,12 +123,12 @@ func (c *conn) cut() bool {
 	return c.Close() == nil && busy
 }
 
-// isServers reports whether net/http closes the connection when it is shut down, after
-// the request that is under way, if there is one.
+// isServers reports whether net/http ends the connection well when it is shut down:
+// after the request that is under way, or at once if there is none.
 func (c *conn) isServers() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.httpSays == http.StateActive || c.httpSays == http.StateIdle
+	return c.httpSays == http.StateActive || c.httpSays == http.StateIdle && !c.isBusy()
 }
 
 // busy reports whether the connection is in use. Of HTTP/1.x without TLS it is known
@@ -136,6 +136,10 @@ func (c *conn) isServers() bool {
 func (c *conn) busy() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.isBusy()
+}
+
+func (c *conn) isBusy() bool {
 	switch {
 	case c.door.service.takes() == withState:
 		return true

@@ -18,7 +18,9 @@ type door struct {
 	service      *service
 	name         string // as it was passed, or empty
 	asked        sync.Once
-	closed       atomic.Bool
+	closed       atomic.Bool // the group has closed it, or is about to
+	once         sync.Once
+	closeErr     error
 	inbox        *inbox // what came from other processes
 }
 
@@ -51,6 +53,12 @@ func belowTLS(l net.Listener) (below reflect.Value) {
 		return
 	}
 	return field
+}
+
+// Close closes the socket, once: net/http calls it as well.
+func (d *door) Close() error {
+	d.once.Do(func() { d.closeErr = d.Listener.Close() })
+	return d.closeErr
 }
 
 func (d *door) isTLS() bool { return d.front != net.Listener(d) }

@@ -47,7 +47,7 @@ func (g *Group) join() {
 		defer close(joined)
 		for _, d := range g.doors {
 			d.closed.Store(true)
-			g.served.Go(func() { d.Listener.Close() })
+			g.served.Go(func() { d.Close() })
 		}
 		g.served.Wait()
 		if g.taker != nil {

@@ -118,6 +118,9 @@ func (c *conn) lieDown(n int) *session {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := &c.rest
+	if r.http1 && n < serverBuffer() {
+		r.idle = false
+	}
 	r.waiting = c.movable() && r.idle && (!r.read || r.http1 && n == serverBuffer())
 	if !r.waiting || r.refused || !c.door.group.leaving.Load() {
 		return nil
@@ -322,13 +325,24 @@ func (c *conn) park(front net.Conn) {
 	c.Close()
 }
 
+// grace is what a head has that begins to arrive while its connection moves, late as
+// it may be.
+const grace = time.Second
+
 // expect has the first head of a connection come by when it is due.
 func (c *conn) expect(due time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.rest.fresh {
-		c.rest.due = due
+	if least := time.Now().Add(grace); c.rest.fresh && !due.IsZero() {
+		c.rest.due = later(due, least)
 	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // peek waits until there is something to read, and returns 0 if that is no byte.

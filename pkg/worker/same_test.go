@@ -220,6 +220,17 @@ func (l ownListener) Accept() (net.Conn, error) {
 	return l.accept(c), nil
 }
 
+// A closingListener says how often it is closed.
+type closingListener struct {
+	net.Listener
+	v *view
+}
+
+func (l closingListener) Close() error {
+	l.v.sees("closed")
+	return l.Listener.Close()
+}
+
 type ownConn struct{ net.Conn }
 
 type statedConn struct{ net.Conn }
@@ -671,6 +682,13 @@ var sameRows = []struct {
 		},
 		client: func(v *view) { v.answer(v.send(request)) },
 		sees:   []string{"worker_test.ownConn", "GET / HTTP/1.1 tls=false body=0 end"},
+		gets:   []string{`HTTP/1.1 200 "hello" close=false`},
+	}, {
+		name:   "ListenerThatIsClosedOnce",
+		listen: func(v *view) net.Listener { return closingListener{tcp(v), v} },
+		server: func(v *view) *http.Server { return &http.Server{Handler: v.handler()} },
+		client: func(v *view) { v.answer(v.send(request)) },
+		sees:   []string{"GET / HTTP/1.1 tls=false body=0 end", "closed"},
 		gets:   []string{`HTTP/1.1 200 "hello" close=false`},
 	}, {
 		name:   "OwnEncryption",
