@@ -298,13 +298,15 @@ var sameRows = []struct {
 		client: func(v *view) { v.answer(v.send(request)) },
 		sees:   []string{"GET / HTTP/1.1 tls=false body=0 end"},
 		gets:   []string{`HTTP/1.1 200 "hello" close=false`},
-	}, {
+	},
+	{
 		name:   "HTTP1.0",
 		server: func(v *view) *http.Server { return &http.Server{Handler: v.handler()} },
 		client: func(v *view) { v.answer(v.send("GET / HTTP/1.0\r\n\r\n")) },
 		sees:   []string{"GET / HTTP/1.0 tls=false body=0 end"},
 		gets:   []string{`HTTP/1.0 200 "hello" close=true`},
-	}, {
+	},
+	{
 		name:   "ExpectContinue",
 		server: func(v *view) *http.Server { return &http.Server{Handler: v.handler()} },
 		client: func(v *view) {
@@ -314,7 +316,8 @@ var sameRows = []struct {
 		},
 		sees: []string{"POST / HTTP/1.1 tls=false body=2 end"},
 		gets: []string{`HTTP/1.1 100 "" close=false`, `HTTP/1.1 200 "hello" close=false`},
-	}, {
+	},
+	{
 		name: "BodyThatIsTooLarge",
 		server: func(*view) *http.Server {
 			return &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -323,13 +326,15 @@ var sameRows = []struct {
 		},
 		client: func(v *view) { v.answer(v.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nhey")) },
 		gets:   []string{`HTTP/1.1 200 "" close=true`},
-	}, {
+	},
+	{
 		name:   "Hijack",
 		server: func(v *view) *http.Server { return &http.Server{Handler: v.hijacker()} },
 		client: func(v *view) { v.end(v.send(request + "hey\n")) },
 		sees:   []string{`"hey\n", [CloseRead CloseWrite File ReadFrom SetLinger SetNoDelay SetReadBuffer SyscallConn WriteTo]`},
 		gets:   []string{`"bye\n", then end`},
-	}, {
+	},
+	{
 		name: "HijackTLS",
 		tls:  true,
 		server: func(v *view) *http.Server {
@@ -349,7 +354,8 @@ var sameRows = []struct {
 		server: func(*view) *http.Server { return &http.Server{} },
 		client: func(v *view) { v.answer(v.send("GET /default HTTP/1.1\r\nHost: x\r\n\r\n")) },
 		gets:   []string{`HTTP/1.1 200 "of the default mux" close=false`},
-	}, {
+	},
+	{
 		name:   "ReadTimeout",
 		server: func(v *view) *http.Server { return &http.Server{Handler: v.handler(), ReadTimeout: soon} },
 		client: func(v *view) {
@@ -359,12 +365,14 @@ var sameRows = []struct {
 		},
 		sees: []string{"POST / HTTP/1.1 tls=false body=1 timeout"},
 		gets: []string{`HTTP/1.1 200 "hello" close=true`, `"", then end`},
-	}, {
+	},
+	{
 		name:   "ReadHeaderTimeout",
 		server: func(v *view) *http.Server { return &http.Server{Handler: v.handler(), ReadHeaderTimeout: soon} },
 		client: func(v *view) { v.answer(v.send("GET / HT")) },
 		gets:   []string{`HTTP/1.1 400 "400 Bad Request" close=true`},
-	}, {
+	},
+	{
 		name:   "IdleTimeout",
 		server: func(v *view) *http.Server { return &http.Server{Handler: v.handler(), IdleTimeout: soon} },
 		client: func(v *view) {
@@ -374,7 +382,8 @@ var sameRows = []struct {
 		},
 		sees: []string{"GET / HTTP/1.1 tls=false body=0 end"},
 		gets: []string{`HTTP/1.1 200 "hello" close=false`, `"", then end`},
-	}, {
+	},
+	{
 		name: "WriteTimeout",
 		server: func(v *view) *http.Server {
 			return &http.Server{WriteTimeout: soon, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -397,14 +406,16 @@ var sameRows = []struct {
 		},
 		sees: []string{"timeout"},
 		gets: []string{"cut off"},
-	}, {
+	},
+	{
 		name:   "MaxHeaderBytes",
 		server: func(v *view) *http.Server { return &http.Server{Handler: v.handler(), MaxHeaderBytes: 1} },
 		client: func(v *view) {
 			v.answer(v.send("GET / HTTP/1.1\r\nHost: x\r\nX: %s\r\n\r\n", strings.Repeat("x", 4096)))
 		},
 		gets: []string{`HTTP/1.1 431 "431 Request Header Fields Too Large" close=true`},
-	}, {
+	},
+	{
 		name: "ConnState",
 		server: func(v *view) *http.Server {
 			return &http.Server{
@@ -415,7 +426,8 @@ var sameRows = []struct {
 		client: func(v *view) { v.answer(v.send(request)); v.await(3) },
 		sees:   []string{"*net.TCPConn new", "*net.TCPConn active", "*net.TCPConn idle", "*net.TCPConn closed"},
 		gets:   []string{`HTTP/1.1 200 "" close=false`},
-	}, {
+	},
+	{
 		name: "ConnStateHTTP2",
 		tls:  true,
 		server: func(v *view) *http.Server {
@@ -428,7 +440,8 @@ var sameRows = []struct {
 		client: get2,
 		sees:   []string{"*tls.Conn new", "*tls.Conn active", "*tls.Conn idle", "*tls.Conn active", "*tls.Conn idle", "*tls.Conn closed"},
 		gets:   []string{`HTTP/2.0 200 "" close=false`},
-	}, {
+	},
+	{
 		name: "Contexts",
 		server: func(v *view) *http.Server {
 			srv := &http.Server{
@@ -449,7 +462,8 @@ var sameRows = []struct {
 		client: func(v *view) { v.answer(v.send(request)) },
 		sees:   []string{"*net.TCPListener *net.TCPConn, server true, address true"},
 		gets:   []string{`HTTP/1.1 200 "" close=false`},
-	}, {
+	},
+	{
 		name: "ErrorLog",
 		server: func(v *view) *http.Server {
 			return &http.Server{
@@ -460,14 +474,16 @@ var sameRows = []struct {
 		client: func(v *view) { v.end(v.send(request)) },
 		sees:   []string{"http: panic serving"},
 		gets:   []string{`"", then end`},
-	}, {
+	},
+	{
 		name:   "TLSConfig",
 		tls:    true,
 		server: func(v *view) *http.Server { return &http.Server{Handler: v.handler(), TLSConfig: certificate()} },
 		client: get2,
 		sees:   []string{"GET / HTTP/2.0 tls=true body=0 end"},
 		gets:   []string{`HTTP/2.0 200 "hello" close=false`},
-	}, {
+	},
+	{
 		name: "TLSConfigForClient",
 		tls:  true,
 		server: func(v *view) *http.Server {
@@ -477,7 +493,8 @@ var sameRows = []struct {
 		client: get2,
 		sees:   []string{"GET / HTTP/1.1 tls=true body=0 end"},
 		gets:   []string{`HTTP/1.1 200 "hello" close=false`},
-	}, {
+	},
+	{
 		name: "NoTLSNextProto",
 		tls:  true,
 		server: func(v *view) *http.Server {
@@ -486,7 +503,8 @@ var sameRows = []struct {
 		client: get2,
 		sees:   []string{"GET / HTTP/1.1 tls=true body=0 end"},
 		gets:   []string{`HTTP/1.1 200 "hello" close=false`},
-	}, {
+	},
+	{
 		name: "TLSNextProto",
 		tls:  true,
 		server: func(v *view) *http.Server {
@@ -505,7 +523,8 @@ var sameRows = []struct {
 		},
 		sees: []string{"own protocol"},
 		gets: []string{`"hi", then end`},
-	}, {
+	},
+	{
 		name: "ProtocolsHTTP1",
 		tls:  true,
 		server: func(v *view) *http.Server {
@@ -514,7 +533,8 @@ var sameRows = []struct {
 		client: get2,
 		sees:   []string{"GET / HTTP/1.1 tls=true body=0 end"},
 		gets:   []string{`HTTP/1.1 200 "hello" close=false`},
-	}, {
+	},
+	{
 		name: "ProtocolsHTTP2",
 		tls:  true,
 		server: func(v *view) *http.Server {
@@ -528,7 +548,8 @@ var sameRows = []struct {
 		},
 		sees: []string{"GET / HTTP/2.0 tls=true body=0 end"},
 		gets: []string{`HTTP/2.0 200 "hello" close=false`, `"", then end`},
-	}, {
+	},
+	{
 		name: "ProtocolsH2c",
 		server: func(v *view) *http.Server {
 			return &http.Server{Handler: v.handler(), Protocols: protocols((*http.Protocols).SetHTTP1, (*http.Protocols).SetUnencryptedHTTP2)}
@@ -539,7 +560,8 @@ var sameRows = []struct {
 		},
 		sees: []string{"GET / HTTP/2.0 tls=false body=0 end", "GET / HTTP/1.1 tls=false body=0 end"},
 		gets: []string{`HTTP/2.0 200 "hello" close=false`, `HTTP/1.1 200 "hello" close=false`},
-	}, {
+	},
+	{
 		name: "HTTP2",
 		server: func(v *view) *http.Server {
 			return &http.Server{
@@ -553,19 +575,22 @@ var sameRows = []struct {
 			v.gets("%d streams", maxConcurrentStreams(r))
 		},
 		gets: []string{"7 streams"},
-	}, {
+	},
+	{
 		name:   "OptionsForTheServer",
 		server: func(v *view) *http.Server { return &http.Server{Handler: v.handler()} },
 		client: func(v *view) { v.answer(v.send("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n")) },
 		gets:   []string{`HTTP/1.1 200 "" close=false`},
-	}, {
+	},
+	{
 		name:   "OptionsForTheServerWithABody",
 		server: func(v *view) *http.Server { return &http.Server{Handler: v.handler()} },
 		client: func(v *view) {
 			v.answer(v.send("OPTIONS * HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n%s", strings.Repeat("x", 5000)))
 		},
 		gets: []string{`HTTP/1.1 200 "" close=true`},
-	}, {
+	},
+	{
 		name: "DisableGeneralOptionsHandler",
 		server: func(v *view) *http.Server {
 			return &http.Server{Handler: v.handler(), DisableGeneralOptionsHandler: true}
@@ -573,7 +598,8 @@ var sameRows = []struct {
 		client: func(v *view) { v.answer(v.send("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n")) },
 		sees:   []string{"OPTIONS * HTTP/1.1 tls=false body=0 end"},
 		gets:   []string{`HTTP/1.1 200 "hello" close=false`},
-	}, {
+	},
+	{
 		name: "SetKeepAlivesEnabled",
 		server: func(v *view) *http.Server {
 			srv := &http.Server{Handler: v.handler()}
@@ -587,7 +613,8 @@ var sameRows = []struct {
 		},
 		sees: []string{"GET / HTTP/1.1 tls=false body=0 end"},
 		gets: []string{`HTTP/1.1 200 "hello" close=true`, `"", then end`},
-	}, {
+	},
+	{
 		name: "RegisterOnShutdown",
 		server: func(v *view) *http.Server {
 			srv := &http.Server{}
@@ -622,21 +649,24 @@ var sameRows = []struct {
 		client: func(v *view) { v.answer(v.send(request)) },
 		sees:   []string{"GET / HTTP/1.1 tls=false body=0 end"},
 		gets:   []string{`HTTP/1.1 200 "hello" close=false`},
-	}, {
+	},
+	{
 		name:   "TLSListener",
 		listen: withTLS("h2", "http/1.1"),
 		server: func(v *view) *http.Server { return &http.Server{Handler: v.handler()} },
 		client: get2,
 		sees:   []string{"GET / HTTP/2.0 tls=true body=0 end"},
 		gets:   []string{`HTTP/2.0 200 "hello" close=false`},
-	}, {
+	},
+	{
 		name:   "TLSListenerOfHTTP1",
 		listen: withTLS(),
 		server: func(v *view) *http.Server { return &http.Server{Handler: v.handler()} },
 		client: get2,
 		sees:   []string{"GET / HTTP/1.1 tls=true body=0 end"},
 		gets:   []string{`HTTP/1.1 200 "hello" close=false`},
-	}, {
+	},
+	{
 		name:   "TLSListenerAndTLSConfig",
 		listen: withTLS("h2", "http/1.1"),
 		server: func(v *view) *http.Server {
@@ -647,7 +677,8 @@ var sameRows = []struct {
 		client: get2,
 		sees:   []string{"GET / HTTP/2.0 tls=true body=0 end"},
 		gets:   []string{`HTTP/2.0 200 "hello" close=false`},
-	}, {
+	},
+	{
 		name:   "TLSListenerContexts",
 		listen: withTLS("h2"),
 		server: func(v *view) *http.Server {
@@ -660,7 +691,8 @@ var sameRows = []struct {
 		client: get2,
 		sees:   []string{"*tls.listener", "*tls.Conn", "GET / HTTP/2.0 tls=true body=0 end"},
 		gets:   []string{`HTTP/2.0 200 "hello" close=false`},
-	}, {
+	},
+	{
 		name: "OwnTLSListener",
 		listen: own(func(c net.Conn) net.Conn {
 			config := certificate()
@@ -671,7 +703,8 @@ var sameRows = []struct {
 		client: get2,
 		sees:   []string{"GET / HTTP/2.0 tls=true body=0 end"},
 		gets:   []string{`HTTP/2.0 200 "hello" close=false`},
-	}, {
+	},
+	{
 		name:   "OwnListener",
 		listen: own(func(c net.Conn) net.Conn { return ownConn{c} }),
 		server: func(v *view) *http.Server {
@@ -683,14 +716,16 @@ var sameRows = []struct {
 		client: func(v *view) { v.answer(v.send(request)) },
 		sees:   []string{"worker_test.ownConn", "GET / HTTP/1.1 tls=false body=0 end"},
 		gets:   []string{`HTTP/1.1 200 "hello" close=false`},
-	}, {
+	},
+	{
 		name:   "ListenerThatIsClosedOnce",
 		listen: func(v *view) net.Listener { return closingListener{tcp(v), v} },
 		server: func(v *view) *http.Server { return &http.Server{Handler: v.handler()} },
 		client: func(v *view) { v.answer(v.send(request)) },
 		sees:   []string{"GET / HTTP/1.1 tls=false body=0 end", "closed"},
 		gets:   []string{`HTTP/1.1 200 "hello" close=false`},
-	}, {
+	},
+	{
 		name:   "OwnEncryption",
 		listen: own(func(c net.Conn) net.Conn { return statedConn{c} }),
 		server: func(v *view) *http.Server { return &http.Server{Handler: v.handler()} },
