@@ -177,6 +177,22 @@ func TestAGiverFindsNobody(t *testing.T) {
 	}
 }
 
+func TestWhoGivesWaitsNoLongerThanItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(short, cancel)
+	if _, err := newGiver(nil).await(ctx, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("waiting for a taker: %v", err)
+	}
+	s, _ := offered(t, 10*time.Second)
+	for range window {
+		s.slot <- struct{}{}
+	}
+	_, server := connection(t)
+	if err := s.give(ctx, withState, "web", nil, server); !errors.Is(err, context.Canceled) {
+		t.Errorf("waiting for a turn: %v", err)
+	}
+}
+
 // With nobody to read, offers pile up until there is no room.
 func TestAGiverFindsNoRoom(t *testing.T) {
 	in, out := packets(t)

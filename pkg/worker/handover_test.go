@@ -71,7 +71,7 @@ func TestClientsNoticeNothingOfAHandover(t *testing.T) {
 		listen      func(*testing.T, string) socket
 		generations int
 	}{
-		{"TCP", "http", listenTCP, 25},
+		{"TCP", "http", listenTCP, 15},
 		{"unix", "http", listenUnix, 5},
 		{"BesideH2c", "h2c", listenTCP, 5},
 	} {

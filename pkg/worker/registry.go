@@ -16,6 +16,7 @@ type registry struct {
 	mu      sync.Mutex
 	conns   map[*conn]struct{}
 	foreign map[net.Conn]*conn // that are served as they are, so that connOf does not find them
+	crowded int                // how many foreign ones call for a sweep
 	empty   chan struct{}      // not nil: to be closed when the last one leaves
 	over    bool               // it is closed
 }
@@ -29,15 +30,29 @@ func (r *registry) add(c *conn) {
 	r.conns[c] = struct{}{}
 }
 
-// addForeign adds a connection that is closed without its conn.
+// addForeign adds a connection that is closed without its conn. Those that were
+// hijacked are found to be closed by a sweep, which is made when they have doubled.
 func (r *registry) addForeign(c *conn) {
 	r.add(c)
+	if !r.keepForeign(c) {
+		return
+	}
+	r.sweep()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.crowded = 2*len(r.foreign) + fewForeign
+}
+
+const fewForeign = 64
+
+func (r *registry) keepForeign(c *conn) (crowded bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.foreign == nil {
-		r.foreign = make(map[net.Conn]*conn)
+		r.foreign, r.crowded = make(map[net.Conn]*conn), fewForeign
 	}
 	r.foreign[c.Conn] = c
+	return len(r.foreign) > r.crowded
 }
 
 // find returns what is known of a connection that a server speaks of.
