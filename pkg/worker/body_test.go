@@ -132,3 +132,20 @@ func TestAConnectionMovesAfterOptionsForTheServer(t *testing.T) {
 	v.setOut()
 	v.awaitMove(t, c)
 }
+
+// A client may send many requests at once, and then waits for the answers.
+func TestABatchIsAnsweredBeforeItsConnectionMoves(t *testing.T) {
+	const batch = 3 * maxRestless
+	v := newLeaver(t)
+	c, r := v.dial(t)
+	v.request(t, c, strings.Repeat("GET / HTTP/1.1\r\nHost: x\r\n\r\n", batch))
+	v.setOut()
+	for i := range batch {
+		if i > 0 {
+			<-v.began
+		}
+		v.release <- struct{}{}
+		answerIs(t, r, "GET")
+	}
+	v.awaitMove(t, c)
+}

@@ -29,8 +29,9 @@ import (
 // interrupted has either got bytes, and the connection is not at rest, or none,
 // and then the bytes stay in the kernel and move along.
 
-// maxRestless is how many requests a client that never lets its connection rest
-// may send while it could move, before it is told that the connection ends.
+// maxRestless is how often a client that never lets its connection rest may send
+// requests while it could move, before it is told that the connection ends. Requests
+// that came together count once, since none of them could know.
 const maxRestless = 32
 
 // A rest is what is known of a connection's rest, under its mutex.
@@ -46,7 +47,8 @@ type rest struct {
 	deadline time.Time // what the server wants the deadline to be
 	tried    *session  // which did not take it
 	refused  bool      // and would not take it another time
-	restless int       // requests while there was who could take it
+	sent     bool      // something was read since the last request
+	restless int       // times that requests were sent while there was who could take it
 }
 
 // serverBuffer is the size of the buffer that an http.Server reads requests into, as
@@ -142,7 +144,7 @@ func (c *conn) getUp(read bool, err error) (again bool) {
 	defer c.mu.Unlock()
 	r := &c.rest
 	if read {
-		r.read, r.idle = true, false
+		r.read, r.sent, r.idle = true, true, false
 	}
 	again = r.woken && !read && errors.Is(err, os.ErrDeadlineExceeded)
 	if r.woken {
@@ -195,9 +197,10 @@ func (c *conn) stays() bool {
 	s, hope := c.door.group.giver.current()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s != nil {
+	if s != nil && c.rest.sent {
 		c.rest.restless++
 	}
+	c.rest.sent = false
 	return !hope || c.rest.refused || !c.rest.http1 || c.rest.restless > maxRestless
 }
 
