@@ -2,7 +2,9 @@ package worker
 
 import (
 	"context"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -71,15 +73,12 @@ func (r *registry) find(c net.Conn) *conn {
 // sweep drops the foreign connections that have been closed by who hijacked them.
 func (r *registry) sweep() {
 	r.mu.Lock()
-	var closed []*conn
-	for c, in := range r.foreign {
-		if isClosed(c) {
-			closed = append(closed, in)
-		}
-	}
+	foreign := slices.Collect(maps.Values(r.foreign))
 	r.mu.Unlock()
-	for _, in := range closed {
-		in.kill()
+	for _, c := range foreign {
+		if isClosed(c.Conn) {
+			c.kill()
+		}
 	}
 }
 
