@@ -357,7 +357,7 @@ var sameRows = []struct {
 	},
 	{
 		name:   "ReadTimeout",
-		server: func(v *view) *http.Server { return &http.Server{Handler: v.handler(), ReadTimeout: soon} },
+		server: func(v *view) *http.Server { return &http.Server{Handler: v.handler(), ReadTimeout: 20 * soon} }, // the head has to arrive
 		client: func(v *view) {
 			r := v.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nh")
 			v.answer(r)
@@ -369,8 +369,8 @@ var sameRows = []struct {
 	{
 		name:   "ReadHeaderTimeout",
 		server: func(v *view) *http.Server { return &http.Server{Handler: v.handler(), ReadHeaderTimeout: soon} },
-		client: func(v *view) { v.answer(v.send("GET / HT")) },
-		gets:   []string{`HTTP/1.1 400 "400 Bad Request" close=true`},
+		client: func(v *view) { v.end(v.send("")) }, // with half a head the answer depends on when it is read
+		gets:   []string{`"", then end`},
 	},
 	{
 		name:   "IdleTimeout",
