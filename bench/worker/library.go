@@ -53,12 +53,13 @@ func (a *app) server() *http.Server { return &http.Server{Handler: a, Protocols:
 // asks the client to go, if nobody takes it.
 func (a *app) tcp(ctx context.Context, c *supervised.Conn) {
 	m := message.NewFramed(c)
-	for ctx.Err() == nil {
-		if begun(ctx, c, m) && a.answer(m) != nil {
+	leaving := supervised.Leaving(ctx)
+	for leaving.Err() == nil {
+		if begun(leaving, c, m) && a.answer(m) != nil {
 			return
 		}
 	}
-	if c.Move(nil) == nil {
+	if c.Move(ctx, nil) == nil {
 		return
 	}
 	if m.Send(nil) == nil {
@@ -68,9 +69,9 @@ func (a *app) tcp(ctx context.Context, c *supervised.Conn) {
 
 // begun waits until a message begins, or the client has left, which comes out when
 // the message is read. It is false if it is time to leave before that.
-func begun(ctx context.Context, c *supervised.Conn, m *message.Framed) bool {
+func begun(leaving context.Context, c *supervised.Conn, m *message.Framed) bool {
 	interrupted := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
+	stop := context.AfterFunc(leaving, func() {
 		c.SetReadDeadline(time.Unix(1, 0))
 		close(interrupted)
 	})

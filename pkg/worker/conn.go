@@ -5,9 +5,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -27,21 +27,27 @@ type conn struct {
 	ended  atomic.Bool // the client sends no more
 	moved  atomic.Bool // it is another process's now
 
-	mu      sync.Mutex
-	leave   context.Context // nil: nobody has asked for it
-	leaving context.CancelFunc
-	told    bool
-	rest    rest
+	mu       sync.Mutex
+	leave    context.Context // nil: nobody has asked for it
+	leaving  context.CancelCauseFunc
+	told     bool               // to leave
+	gone     bool               // its descriptor is closed, or about to be
+	end      context.CancelFunc // of its lifetime, nil: nobody has asked for it
+	httpSays http.ConnState
+	rest     rest
 }
 
-func newConn(d *door, c net.Conn) *conn { return &conn{Conn: c, door: d, rest: newRest()} }
+func newConn(d *door, c net.Conn) *conn {
+	return &conn{Conn: c, door: d, rest: rest{idle: true, fresh: true, since: time.Now()}}
+}
 
-// connOf finds the conn below whatever net/http made of it, nil if there is none.
+// connOf finds the conn below whatever net/http or its user made of it, nil if there
+// is none.
 func connOf(c net.Conn) *conn {
 	for {
 		switch t := c.(type) {
-		case *conn:
-			return t
+		case interface{ known() *conn }:
+			return t.known()
 		case interface{ NetConn() net.Conn }:
 			c = t.NetConn()
 		default:
@@ -50,16 +56,7 @@ func connOf(c net.Conn) *conn {
 	}
 }
 
-// NetConn returns the connection that was accepted.
-func (c *conn) NetConn() net.Conn { return c.Conn }
-
-// SyscallConn is the accepted connection's.
-func (c *conn) SyscallConn() (syscall.RawConn, error) {
-	if s, ok := c.Conn.(syscall.Conn); ok {
-		return s.SyscallConn()
-	}
-	return nil, errors.ErrUnsupported
-}
+func (c *conn) known() *conn { return c }
 
 // Write writes. What has moved is another process's to write to, whoever still
 // has something to say here.
@@ -76,17 +73,6 @@ func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 		return 0, net.ErrClosed
 	}
 	return io.Copy(c.Conn, r)
-}
-
-// CloseWrite sends the client an end of file.
-func (c *conn) CloseWrite() error {
-	if c.moved.Load() {
-		return net.ErrClosed
-	}
-	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return w.CloseWrite()
-	}
-	return errors.ErrUnsupported
 }
 
 // Close closes the connection. While the group leaves it lingers: a socket that
@@ -113,8 +99,54 @@ func (c *conn) linger() {
 }
 
 func (c *conn) drop() error {
+	c.over()
 	defer c.door.group.conns.forget(c)
 	return c.Conn.Close()
+}
+
+// over ends the contexts of the connection.
+func (c *conn) over() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gone = true
+	if c.leaving != nil {
+		c.leaving(net.ErrClosed)
+	}
+	if c.end != nil {
+		c.end()
+	}
+}
+
+// cut closes the connection, and reports whether that takes something from its client.
+func (c *conn) cut() bool {
+	busy := c.busy()
+	return c.Close() == nil && busy
+}
+
+// isServers reports whether net/http ends the connection well when it is shut down:
+// after the request that is under way, or at once if there is none.
+func (c *conn) isServers() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.httpSays == http.StateActive || c.httpSays == http.StateIdle && !c.isBusy()
+}
+
+// busy reports whether the connection is in use. Of HTTP/1.x without TLS it is known
+// from the first byte of a request on.
+func (c *conn) busy() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.isBusy()
+}
+
+func (c *conn) isBusy() bool {
+	switch {
+	case c.door.service.takes() == withState:
+		return true
+	case c.httpSays == http.StateActive || c.httpSays == http.StateHijacked:
+		return true
+	}
+	return c.door.takes() == idleHTTP1 && !c.rest.idle && (c.rest.http1 || c.httpSays == http.StateNew)
 }
 
 // kill closes the connection whatever it does.
@@ -129,12 +161,27 @@ func (c *conn) whenLeaving() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.leave == nil {
-		c.leave, c.leaving = context.WithCancel(context.Background())
+		c.leave, c.leaving = context.WithCancelCause(context.Background())
 	}
-	if c.told || c.door.group.leaving.Load() {
-		c.leaving() // who asks now has begun after the others were told
+	switch {
+	case c.gone:
+		c.leaving(net.ErrClosed)
+	case c.told || c.door.group.leaving.Load():
+		c.leaving(ErrLeaving) // who asks now has begun after the others were told
 	}
 	return c.leave
+}
+
+// lifetime returns a context that ends with the connection, and that Leaving knows.
+func (c *conn) lifetime() context.Context {
+	ctx, end := context.WithCancel(context.WithValue(context.Background(), connKey{}, c))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.end = end
+	if c.gone {
+		end()
+	}
+	return ctx
 }
 
 func (c *conn) wantsToKnow() bool {
@@ -148,7 +195,7 @@ func (c *conn) tell() {
 	defer c.mu.Unlock()
 	c.told = true
 	if c.leaving != nil {
-		c.leaving()
+		c.leaving(ErrLeaving)
 	}
 }
 

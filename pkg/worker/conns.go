@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"time"
 )
@@ -19,60 +20,83 @@ type Conn struct {
 func (c *Conn) State() []byte { return c.conn.state }
 
 // Move hands the connection and up to [MaxState] bytes of state to the next
-// process. It is for a handler whose context is done, and that is between two
-// reads: bytes which were read and are not answered must be in state, those in the
-// kernel move along. When Move returns nil, the connection is that process's, and
-// the handler returns. Otherwise nobody took it and it is as it was, except for
-// deadlines, which are the caller's as always.
-func (c *Conn) Move(state []byte) error {
-	if len(state) > MaxState {
-		return errors.New("cannot move the connection: its state is too large")
+// process. It is for a handler that has been told to leave, see [Group.Conns], and
+// that is between two reads: bytes which were read and are not answered must be in
+// state, those in the kernel move along. When Move returns nil, the connection is
+// that process's, and the handler returns. Otherwise it is as it was, except for
+// deadlines, which are the caller's as always, and the handler serves on or asks
+// the client to go. The errors are [ErrNotLeaving], [ErrNotMovable], [ErrNoTaker],
+// [ErrRefused], [ErrStateTooLarge], and ctx's.
+//
+// Move waits for a process that takes connections until it is certain that there is
+// none, or ctx is done. Once it has sent the connection it waits for the answer
+// whatever ctx says, 3 s at most, since two processes could have the connection
+// otherwise.
+func (c *Conn) Move(ctx context.Context, state []byte) error {
+	if err := c.conn.give(ctx, state); err != nil {
+		return fmt.Errorf("cannot move the connection: %w", err)
 	}
-	in := c.conn
-	if in.door.group.giver == nil || in.door.name == "" || !in.door.group.leaving.Load() {
-		return errNobody
+	return nil
+}
+
+func (c *conn) give(ctx context.Context, state []byte) error {
+	g := c.door.group
+	switch {
+	case len(state) > MaxState:
+		return ErrStateTooLarge
+	case !g.leaving.Load():
+		return ErrNotLeaving
+	case g.giver == nil:
+		return ErrNoTaker
+	case c.door.name == "" || c.door.takes() != withState:
+		return ErrNotMovable
 	}
-	in.mu.Lock()
-	tried, refused := in.rest.tried, in.rest.refused
-	in.mu.Unlock()
+	c.mu.Lock()
+	tried, refused := c.rest.tried, c.rest.refused
+	c.mu.Unlock()
 	if refused {
-		return errRefused
+		return ErrRefused
 	}
-	s, err := in.door.group.giver.await(tried)
+	s, err := g.giver.await(ctx, tried)
 	if err != nil {
 		return err
 	}
-	return in.move(s, withState, state)
+	return c.move(ctx, s, withState, state)
 }
 
 // Conns adds a service of the user's own protocol. handler is called for each
 // connection in a goroutine of its own; the connection is closed when it returns.
-// Its context is done when the client should be asked to go, which is told to one
-// client after the other, or the connection should be moved by [Conn.Move]. A
-// handler that waits in a read can have it ended:
+// Its context is done when the connection is closed, by the handler or because the
+// drain time is over. The context of [Leaving] is done when the client should be
+// asked to go, or the connection should be moved by [Conn.Move]. A handler that waits
+// in a read can have it ended:
 //
-//	stop := context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Now()) })
+//	leaving := worker.Leaving(ctx)
+//	stop := context.AfterFunc(leaving, func() { c.SetReadDeadline(time.Now()) })
 //	defer stop()
 //
 // Without listeners the service gets all inherited stream sockets that no other
-// service of the group was given. [Listen] gives those of a name.
+// service of the group was given. [Listen] gives those of a name. Conns must not be
+// called once [Group.Serve] is, and panics then.
 func (g *Group) Conns(handler func(ctx context.Context, c *Conn), listeners ...net.Listener) {
-	g.services = append(g.services, &service{protocol: connProtocol{handler}, listeners: listeners})
+	g.add("Conns", &service{protocol: connProtocol{handler}, listeners: listeners})
 }
 
 type connProtocol struct {
 	handler func(context.Context, *Conn)
 }
 
-func (p connProtocol) takes() kind             { return withState }
-func (p connProtocol) patience() time.Duration { return 0 }
-func (p connProtocol) leave()                  {}
-
-func (p connProtocol) shutdown(context.Context) error { return nil }
+func (p connProtocol) takes() kind                 { return withState }
+func (p connProtocol) patience(bool) time.Duration { return 0 }
+func (p connProtocol) address() string             { return "" }
+func (p connProtocol) open() error                 { return nil }
+func (p connProtocol) secure() bool                { return false }
+func (p connProtocol) leave()                      {}
+func (p connProtocol) shutdown(context.Context)    {}
 
 // serve accepts until l is closed. A failure that may pass, such as of too many
 // open files, is waited for.
-func (p connProtocol) serve(l net.Listener) error {
+func (p connProtocol) serve(l net.Listener, _ bool) error {
 	for delay := minDelay; ; {
 		c, err := l.Accept()
 		if isTemporary(err) {
@@ -84,12 +108,13 @@ func (p connProtocol) serve(l net.Listener) error {
 			return err
 		}
 		delay = minDelay
-		in := connOf(c)
-		go func() {
-			defer in.Close()
-			p.handler(in.whenLeaving(), &Conn{Conn: in, conn: in})
-		}()
+		go p.handle(c, connOf(c))
 	}
+}
+
+func (p connProtocol) handle(c net.Conn, in *conn) {
+	defer c.Close()
+	p.handler(in.lifetime(), &Conn{Conn: c, conn: in})
 }
 
 const (

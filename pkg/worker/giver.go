@@ -24,11 +24,7 @@ const (
 	window = 64
 )
 
-var (
-	errRefused = errors.New("the next process refused the connection")
-	errNobody  = errors.New("no process takes connections")
-	errTwice   = errors.New("who has read the offer takes connections already")
-)
+var errTwice = errors.New("who has read the offer takes connections already")
 
 // A giver hands over the connections of a process that leaves.
 type giver struct {
@@ -115,19 +111,23 @@ func (g *giver) inTurn() *session {
 	return nil
 }
 
-// await returns a taker other than tried, or errNobody.
-func (g *giver) await(tried *session) (*session, error) {
+// await returns a taker other than tried, ErrNoTaker, or the error of ctx.
+func (g *giver) await(ctx context.Context, tried *session) (*session, error) {
 	for {
 		g.mu.Lock()
 		s, over, changed := g.inTurn(), g.over, g.changed
 		g.mu.Unlock()
 		if over {
-			return nil, errNobody
+			return nil, ErrNoTaker
 		}
 		if s != nil && s != tried {
 			return s, nil
 		}
-		<-changed
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 }
 
@@ -182,7 +182,7 @@ func awaitHello(ctx context.Context, c *net.UnixConn, patience time.Duration) er
 	stop := context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })
 	p, err := receive(c, make([]byte, headerSize+1))
 	if !stop() {
-		return errNobody
+		return ErrNoTaker
 	}
 	if err != nil {
 		return err
@@ -200,17 +200,20 @@ func awaitHello(ctx context.Context, c *net.UnixConn, patience time.Duration) er
 }
 
 // give sends a connection and returns nil if it is the taker's now. Otherwise it
-// is still the caller's.
-func (s *session) give(k kind, name string, state []byte, c syscall.Conn) error {
+// is still the caller's. Once it is sent, ctx changes nothing: only the taker's
+// answer, or the end of the conversation, tells whose it is.
+func (s *session) give(ctx context.Context, k kind, name string, state []byte, c syscall.Conn) error {
 	select {
 	case s.slot <- struct{}{}:
 		defer func() { <-s.slot }()
 	case <-s.done:
-		return errNobody
+		return ErrNoTaker
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	id, answer := s.expect()
 	if answer == nil {
-		return errNobody
+		return ErrNoTaker
 	}
 	err := withFD(c, func(fd int) error {
 		return transmit(s.c, message{kind: k, id: id, name: name, state: state}, s.patience, fd)
@@ -258,12 +261,12 @@ func (s *session) hear() {
 			s.took = true
 			s.answer(p.id, nil)
 		case p.kind == refused:
-			s.answer(p.id, errRefused)
+			s.answer(p.id, ErrRefused)
 		}
 	}
 	s.mu.Lock()
 	for _, answer := range s.waiting {
-		answer <- errNobody
+		answer <- ErrNoTaker
 	}
 	s.waiting = nil
 	s.mu.Unlock()

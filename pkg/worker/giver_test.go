@@ -81,7 +81,7 @@ func offered(t *testing.T, patience time.Duration) (*session, *net.UnixConn) {
 func TestATakerThatDoesNotAnswerHasNothing(t *testing.T) {
 	s, taker := offered(t, short)
 	_, server := connection(t)
-	if err := s.give(idleHTTP1, "web", nil, server); !errors.Is(err, errNobody) {
+	if err := s.give(t.Context(), idleHTTP1, "web", nil, server); !errors.Is(err, ErrNoTaker) {
 		t.Fatalf("giving: %v", err)
 	}
 	<-s.done
@@ -113,7 +113,7 @@ func TestExactlyOneHasAConnection(t *testing.T) {
 			closeAll(p.fds)
 		})
 		both.Go(s.giveUp)
-		given := s.give(idleHTTP1, "web", nil, server)
+		given := s.give(t.Context(), idleHTTP1, "web", nil, server)
 		s.giveUp()
 		both.Wait()
 		if (given == nil) != (sent == nil) {
@@ -132,7 +132,7 @@ func TestATakerThatDiesHasNothing(t *testing.T) {
 		closeAll(p.fds)
 		taker.Close()
 	}()
-	if err := s.give(idleHTTP1, "web", nil, server); !errors.Is(err, errNobody) {
+	if err := s.give(t.Context(), idleHTTP1, "web", nil, server); !errors.Is(err, ErrNoTaker) {
 		t.Fatalf("giving: %v", err)
 	}
 	if _, err := client.Write([]byte("still here")); err != nil {
@@ -157,10 +157,10 @@ func TestATakerMayRefuse(t *testing.T) {
 		}
 	}()
 	state := bytes.Repeat([]byte("x"), MaxState)
-	if err := s.give(withState, "web", state, server); !errors.Is(err, errRefused) {
+	if err := s.give(t.Context(), withState, "web", state, server); !errors.Is(err, ErrRefused) {
 		t.Errorf("giving: %v", err)
 	}
-	if err := s.give(withState, "web", state, server); err != nil {
+	if err := s.give(t.Context(), withState, "web", state, server); err != nil {
 		t.Errorf("giving again: %v", err)
 	}
 }
@@ -172,8 +172,24 @@ func TestAGiverFindsNobody(t *testing.T) {
 	if s, hope := g.current(); s != nil || hope {
 		t.Errorf("still hopes: %v, %v", s, hope)
 	}
-	if _, err := g.await(nil); !errors.Is(err, errNobody) {
+	if _, err := g.await(t.Context(), nil); !errors.Is(err, ErrNoTaker) {
 		t.Errorf("waiting for nobody: %v", err)
+	}
+}
+
+func TestWhoGivesWaitsNoLongerThanItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(short, cancel)
+	if _, err := newGiver(nil).await(ctx, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("waiting for a taker: %v", err)
+	}
+	s, _ := offered(t, 10*time.Second)
+	for range window {
+		s.slot <- struct{}{}
+	}
+	_, server := connection(t)
+	if err := s.give(ctx, withState, "web", nil, server); !errors.Is(err, context.Canceled) {
+		t.Errorf("waiting for a turn: %v", err)
 	}
 }
 

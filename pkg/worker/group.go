@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,14 +19,21 @@ import (
 
 const defaultDrain = 25 * time.Second
 
-// Serve serves srv until SIGTERM, SIGINT or the end of ctx, tells the supervisor
-// when it is ready and when it stops, and returns nil when it has left as the
-// package's description says: main should return then. srv serves all inherited stream sockets; without
-// any it listens on srv.Addr. It serves TLS if srv.TLSConfig has certificates.
+// Serve serves srv as its own ListenAndServe does, until SIGTERM, SIGINT or the end of
+// ctx. It tells the supervisor when it is ready and when it stops, and returns nil when
+// it has left as the package's description says: main should return then. Of the
+// errors, [ErrCut] says that connections were in use until the drain time was over,
+// and [http.ErrServerClosed], which is returned as it is, that srv was ended by its
+// own Shutdown or Close.
 //
-// It replaces Handler, BaseContext, ConnContext and ConnState of srv by functions
-// that call them. What was registered by srv.RegisterOnShutdown is called when the
-// connections have left. Do not use srv again.
+// srv serves all inherited stream sockets; without any it listens on srv.Addr. Its
+// Handler may be nil, which means [http.DefaultServeMux]. It serves TLS if
+// srv.TLSConfig has certificates. All its options mean what they mean to net/http,
+// also for connections that another process has accepted. What was registered by
+// srv.RegisterOnShutdown is called when the process begins to leave.
+//
+// Serve replaces Handler, BaseContext, ConnContext and ConnState of srv by functions
+// that call them, and may set TLSNextProto. A server is served once.
 func Serve(ctx context.Context, srv *http.Server) error {
 	var g Group
 	g.HTTP(srv)
@@ -33,17 +41,20 @@ func Serve(ctx context.Context, srv *http.Server) error {
 }
 
 // A Group is what one process serves. Its zero value is ready to use; it must not
-// be changed once [Group.Serve] is called, which may be done once.
+// be changed once [Group.Serve] is called, which may be done once. What is wrong with
+// what was added, such as a listener that is nil, is an error of Serve.
 type Group struct {
 	// Drain bounds how long the connections that are open may take to leave. It
 	// should be some seconds less than the supervisor waits before it sends
 	// SIGKILL. Zero means 25 s.
 	Drain time.Duration
 
-	// ErrorLog is told what went wrong and could be helped. Nil means the standard
+	// ErrorLog receives errors that Serve recovered from. Nil means the standard
 	// logger of package log.
 	ErrorLog *log.Logger
 
+	mu        sync.Mutex // until Serve has begun
+	begun     bool
 	services  []*service
 	doors     []*door
 	accepting sync.WaitGroup // one for each door that does not accept yet
@@ -57,58 +68,84 @@ type Group struct {
 
 // A protocol is how the connections of a service are served.
 type protocol interface {
-	serve(l net.Listener) error // until l is closed
-	leave()                     // asks clients to go, does not wait
-	takes() kind                // of connections that are handed over, 0 for none
-	patience() time.Duration    // with a client that asks for nothing, 0 for ever
-	shutdown(ctx context.Context) error
+	open() error                                // says why it cannot be served
+	secure() bool                               // whether it encrypts what is accepted
+	address() string                            // to listen on if there are no sockets, if it can
+	serve(l net.Listener, encrypted bool) error // until l is closed
+	leave()                                     // asks clients to go, does not wait
+	takes() kind                                // of connections that are handed over, 0 for none
+	patience(fresh bool) time.Duration          // with a client that asks for nothing (yet), 0 for ever
+	shutdown(ctx context.Context)               // ends what is there when ctx is done
 }
 
 // A service is a protocol with the sockets that it is served on.
 type service struct {
 	protocol
-	listeners []net.Listener // nil: all that nobody else has, or address
-	address   string
-	network   string
+	listeners []net.Listener // nil: all that nobody else has, or the address
 }
 
 // HTTP adds a server. Without listeners it gets all inherited stream sockets that
-// no other service of the group was given, or else listens on srv.Addr. See
-// [Serve] for what becomes of srv.
+// no other service of the group was given, or else listens on srv.Addr. A listener of
+// [crypto/tls.NewListener] is served as it is, whatever srv.TLSConfig says. See
+// [Serve] for what becomes of srv. HTTP must not be called once [Group.Serve] is, and
+// panics then.
 func (g *Group) HTTP(srv *http.Server, listeners ...net.Listener) {
-	h := newHTTP(g, srv)
-	s := &service{protocol: h, listeners: listeners, network: "tcp", address: srv.Addr}
-	if s.address == "" {
-		s.address = h.defaultAddress()
+	g.add("HTTP", &service{protocol: &httpProtocol{group: g, srv: srv}, listeners: listeners})
+}
+
+func (g *Group) add(method string, s *service) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.begun {
+		panic("worker: " + method + " of a Group was called after its Serve")
 	}
 	g.services = append(g.services, s)
 }
 
 // Serve serves the group until SIGTERM, SIGINT or the end of ctx, tells the
 // supervisor READY=1 when each of its sockets is accepted from, and STOPPING=1
-// when it leaves. It returns nil when all connections have left, or the drain
-// time is over. A second SIGINT ends the process.
+// when it leaves. It returns nil when all connections have left, [ErrCut] if some were
+// in use until the drain time was over. A second SIGINT ends the process.
 //
 // If one service of the group fails, the others leave and Serve returns the error.
 func (g *Group) Serve(ctx context.Context) error {
+	if err := g.begin(); err != nil {
+		return fmt.Errorf("cannot serve: %w", err)
+	}
 	if err := g.open(); err != nil {
 		return err
 	}
 	ctx, stop := untilSignal(ctx)
 	defer stop()
-	ctx, end := context.WithCancel(ctx)
-	defer end()
-	g.start(end)
-	if err := g.untilReady(ctx); err != nil {
-		g.leave()
-		return err
+	g.start()
+	failure := g.untilReady(ctx)
+	if failure == nil {
+		failure = g.untilEnd(ctx)
 	}
+	cut := g.leave()
+	if failure == nil || cut == nil {
+		return cmp.Or(failure, cut) // not joined, since http.ErrServerClosed is compared
+	}
+	return errors.Join(failure, cut)
+}
+
+// begin closes the group to further services, and finds what is wrong with it.
+func (g *Group) begin() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.begun {
+		return errors.New("the group has been served already")
+	}
+	g.begun = true
+	return g.check()
+}
+
+// untilEnd waits for the end of ctx, which is none of Serve, or a failure.
+func (g *Group) untilEnd(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
-		g.leave()
 		return nil
 	case err := <-g.failed:
-		g.leave()
 		return err
 	}
 }
@@ -134,12 +171,6 @@ func untilSignal(ctx context.Context) (context.Context, func()) {
 
 // open finds the sockets of each service.
 func (g *Group) open() error {
-	if len(g.services) == 0 {
-		return errors.New("cannot serve: the group has no service")
-	}
-	if g.doors != nil {
-		return errors.New("cannot serve: the group has been served already")
-	}
 	sockets, err := Inherited()
 	if err != nil {
 		return err
@@ -152,26 +183,39 @@ func (g *Group) open() error {
 		if s.listeners != nil {
 			continue
 		}
-		if err := s.open(sockets, taken); err != nil {
+		if err := s.find(sockets, taken); err != nil {
 			return err
 		}
 		taken = append(taken, s.listeners...)
 	}
 	for _, s := range g.services {
-		for _, l := range s.listeners {
-			g.doors = append(g.doors, newDoor(g, s, l, sockets.nameOf(l)))
+		if err := s.open(); err != nil {
+			return fmt.Errorf("cannot serve: %w", err)
 		}
 	}
+	g.mount(sockets)
 	return nil
 }
 
-// open gives s what nobody else has, or listens on its address.
-func (s *service) open(sockets *Sockets, taken []net.Listener) error {
-	if len(sockets.sockets) == 0 && s.network == "" {
+// mount makes the doors. Listeners are not what they were from then on.
+func (g *Group) mount(sockets *Sockets) {
+	for _, s := range g.services {
+		for _, l := range s.listeners {
+			d := newDoor(g, s, l)
+			d.name = sockets.nameOf(d.Listener)
+			g.doors = append(g.doors, d)
+		}
+	}
+}
+
+// find gives s what nobody else has, or listens on its address.
+func (s *service) find(sockets *Sockets, taken []net.Listener) error {
+	address := s.address()
+	if len(sockets.sockets) == 0 && address == "" {
 		return errors.New("cannot serve: no socket was passed to this process")
 	}
 	if len(sockets.sockets) == 0 {
-		l, err := net.Listen(s.network, s.address)
+		l, err := net.Listen("tcp", address)
 		if err != nil {
 			return sockets.explain(err)
 		}
@@ -183,18 +227,18 @@ func (s *service) open(sockets *Sockets, taken []net.Listener) error {
 		return err
 	}
 	for _, l := range all {
-		if !slices.Contains(taken, l) {
+		if !slices.ContainsFunc(taken, func(t net.Listener) bool { return same(t, l) }) {
 			s.listeners = append(s.listeners, l)
 		}
 	}
-	if s.listeners == nil {
+	if len(s.listeners) == 0 {
 		return fmt.Errorf("cannot serve: a service without listeners finds no stream socket left; %s", sockets.inventory())
 	}
 	return nil
 }
 
-// start serves each door. A server that was shut down by its user calls end.
-func (g *Group) start(end func()) {
+// start serves each door.
+func (g *Group) start() {
 	g.failed = make(chan error, 1)
 	g.accepting.Add(len(g.doors))
 	if err := inherited().pairErr; err != nil {
@@ -203,18 +247,18 @@ func (g *Group) start(end func()) {
 	if p := inherited().pair; p != nil {
 		g.taker, g.giver = newTaker(g, p.in), newGiver(p.out)
 		for _, d := range g.doors {
-			if d.service.takes() != 0 {
-				go d.service.serve(d.inbox)
+			if d.takes() != 0 {
+				go d.service.serve(d.inbox, false)
 			}
 		}
 	}
 	for _, d := range g.doors {
 		g.served.Go(func() {
-			err := d.service.serve(d)
+			err := d.service.serve(d.front, d.isTLS())
 			switch {
 			case d.closed.Load():
 			case errors.Is(err, http.ErrServerClosed):
-				end()
+				g.fail(err)
 			default:
 				g.fail(fmt.Errorf("cannot serve %s: %w", d.Addr(), err))
 			}
@@ -245,7 +289,7 @@ func (g *Group) untilReady(ctx context.Context) error {
 		return nil
 	case <-ready:
 	}
-	if err := Ready(); err != nil {
+	if err := Ready(ctx); err != nil {
 		g.logf("%v", err)
 	}
 	if g.taker != nil {

@@ -71,7 +71,7 @@ func TestClientsNoticeNothingOfAHandover(t *testing.T) {
 		listen      func(*testing.T, string) socket
 		generations int
 	}{
-		{"TCP", "http", listenTCP, 25},
+		{"TCP", "http", listenTCP, 15},
 		{"unix", "http", listenUnix, 5},
 		{"BesideH2c", "h2c", listenTCP, 5},
 	} {
@@ -271,7 +271,7 @@ func count(ctx context.Context, c *worker.Conn) {
 	state, rest, _ := strings.Cut(string(c.State()), "\n")
 	n, _ := strconv.Atoi(state)
 	r := bufio.NewReader(io.MultiReader(strings.NewReader(rest), c))
-	stop := context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Now()) })
+	stop := context.AfterFunc(worker.Leaving(ctx), func() { c.SetReadDeadline(time.Now()) })
 	defer stop()
 	var line string
 	for {
@@ -285,7 +285,7 @@ func count(ctx context.Context, c *worker.Conn) {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			c.SetReadDeadline(time.Time{})
 			ahead, _ := r.Peek(r.Buffered())
-			if c.Move(fmt.Appendf(nil, "%d\n%s%s", n, line, ahead)) == nil {
+			if c.Move(ctx, fmt.Appendf(nil, "%d\n%s%s", n, line, ahead)) == nil {
 				return
 			}
 		default:

@@ -1,9 +1,10 @@
 package worker
 
 import (
+	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"time"
@@ -12,15 +13,16 @@ import (
 // connKey is the key under which a request's context has its *conn.
 type connKey struct{}
 
-// Leaving returns a context that is done when the connection of an HTTP request
-// should be left: a WebSocket's client asked to connect again, a stream of events
-// ended. ctx is the request's context or one derived from it. After the request
-// was hijacked the returned context is good still.
+// Leaving returns a context that is done when a connection should be left: a
+// WebSocket's client asked to connect again, a stream of events ended. ctx is that of
+// an HTTP request or of a handler of [Group.Conns], or one derived from it.
 //
 // When a process leaves, those who have called Leaving are told one after the
-// other, over at most four fifths of the drain time. Serve waits until the drain
-// time is over for whoever does not go. Outside of a server of this package
-// the context is never done.
+// other, over at most four fifths of the drain time; the context's cause is
+// [ErrLeaving] then. Serve waits until the drain time is over for whoever does not
+// go. The context is done as well when the connection ends, with net.ErrClosed as its
+// cause, and not before: it outlives the request, so that it is good after
+// [http.Hijacker.Hijack]. Outside of a server of this package it is never done.
 func Leaving(ctx context.Context) context.Context {
 	if c, ok := ctx.Value(connKey{}).(*conn); ok {
 		return c.whenLeaving()
@@ -34,6 +36,7 @@ type httpProtocol struct {
 	srv       *http.Server
 	handler   http.Handler
 	connState func(net.Conn, http.ConnState)
+	options   bool // OPTIONS * is not the handler's
 
 	// goAway serves the HTTP/2 connections of srv. Shutdown is the only way to send
 	// them GOAWAY, and srv's would end its HTTP/1.1 connections as well, so it is
@@ -41,41 +44,61 @@ type httpProtocol struct {
 	goAway *http.Server
 }
 
-func newHTTP(g *Group, srv *http.Server) *httpProtocol {
-	h := &httpProtocol{group: g, srv: srv, handler: srv.Handler, connState: srv.ConnState}
+// open puts the group between srv and what its user has set.
+func (h *httpProtocol) open() error {
+	if h.srv.TLSNextProto == nil {
+		if err := h.splitHTTP2(); err != nil {
+			return err
+		}
+	}
+	h.handler, h.connState, h.options = h.srv.Handler, h.srv.ConnState, !h.srv.DisableGeneralOptionsHandler
 	if h.handler == nil {
 		h.handler = http.DefaultServeMux
 	}
-	srv.Handler = h
-	srv.ConnState = h.state
-	if base := srv.BaseContext; base != nil {
-		srv.BaseContext = func(l net.Listener) context.Context { return base(plainListener(l)) }
+	h.srv.Handler, h.srv.ConnState, h.srv.DisableGeneralOptionsHandler = h, h.state, true
+	if base := h.srv.BaseContext; base != nil {
+		h.srv.BaseContext = func(l net.Listener) context.Context { return base(plainListener(l)) }
 	}
-	connContext := srv.ConnContext
-	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-		if in := connOf(c); in != nil {
+	h.srv.ConnContext = h.connContext(h.srv.ConnContext)
+	return nil
+}
+
+// connContext has each request know its connection.
+func (h *httpProtocol) connContext(users func(context.Context, net.Conn) context.Context) func(context.Context, net.Conn) context.Context {
+	return func(ctx context.Context, c net.Conn) context.Context {
+		if in := h.group.conns.find(c); in != nil {
 			ctx = context.WithValue(ctx, connKey{}, in)
 		}
-		if connContext == nil {
+		if users == nil {
 			return ctx
 		}
-		return connContext(ctx, plainConn(c))
+		return users(ctx, plainConn(c))
 	}
-	if srv.TLSNextProto == nil {
-		h.splitHTTP2()
-	}
-	return h
 }
 
 // splitHTTP2 makes goAway. An http.Server gets its HTTP/2 when it first serves,
 // for which a socket that fails at once will do.
-func (h *httpProtocol) splitHTTP2() {
-	goAway := &http.Server{Protocols: h.srv.Protocols, HTTP2: h.srv.HTTP2, IdleTimeout: h.srv.IdleTimeout, ReadTimeout: h.srv.ReadTimeout, ErrorLog: h.srv.ErrorLog}
-	goAway.Serve(noListener{})
+func (h *httpProtocol) splitHTTP2() error {
+	goAway := &http.Server{
+		Protocols:   h.srv.Protocols,
+		HTTP2:       h.srv.HTTP2,
+		TLSConfig:   h.srv.TLSConfig.Clone(),
+		IdleTimeout: h.srv.IdleTimeout,
+		ReadTimeout: h.srv.ReadTimeout,
+		ErrorLog:    h.srv.ErrorLog,
+	}
+	serve := goAway.Serve
+	if h.secure() {
+		serve = func(l net.Listener) error { return goAway.ServeTLS(l, "", "") }
+	}
+	if err := serve(noListener{}); !errors.Is(err, net.ErrClosed) {
+		return err // such as of cipher suites that HTTP/2 does not allow
+	}
 	if len(goAway.TLSNextProto) > 0 {
 		h.goAway = goAway
 		h.srv.TLSNextProto = goAway.TLSNextProto
 	}
+	return nil
 }
 
 func (h *httpProtocol) secure() bool {
@@ -83,8 +106,12 @@ func (h *httpProtocol) secure() bool {
 	return c != nil && (len(c.Certificates) > 0 || c.GetCertificate != nil || c.GetConfigForClient != nil)
 }
 
-func (h *httpProtocol) defaultAddress() string {
-	if h.secure() {
+// address is what ListenAndServe and ListenAndServeTLS listen on.
+func (h *httpProtocol) address() string {
+	switch {
+	case h.srv.Addr != "":
+		return h.srv.Addr
+	case h.secure():
 		return ":https"
 	}
 	return ":http"
@@ -98,15 +125,17 @@ func (h *httpProtocol) takes() kind {
 	return idleHTTP1
 }
 
-func (h *httpProtocol) patience() time.Duration {
-	if h.srv.IdleTimeout != 0 {
-		return h.srv.IdleTimeout
+// patience is net/http's: the first head has to come in time, then the first byte of
+// the next one.
+func (h *httpProtocol) patience(fresh bool) time.Duration {
+	if fresh {
+		return max(0, cmp.Or(h.srv.ReadHeaderTimeout, h.srv.ReadTimeout))
 	}
-	return h.srv.ReadTimeout
+	return max(0, cmp.Or(h.srv.IdleTimeout, h.srv.ReadTimeout))
 }
 
-func (h *httpProtocol) serve(l net.Listener) error {
-	if h.secure() {
+func (h *httpProtocol) serve(l net.Listener, encrypted bool) error {
+	if h.secure() && !encrypted {
 		return h.srv.ServeTLS(l, "", "")
 	}
 	return h.srv.Serve(l)
@@ -121,17 +150,30 @@ func (h *httpProtocol) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Connection", "close")
 		}
 	}
+	if h.options && r.RequestURI == "*" && r.Method == http.MethodOptions {
+		serveOptions(w, r)
+		return
+	}
 	h.handler.ServeHTTP(w, r)
+}
+
+// serveOptions is net/http's, which would not come by here.
+func serveOptions(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Length", "0")
+	if r.ContentLength != 0 {
+		io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, 4<<10))
+	}
 }
 
 // state follows what srv says of its connections.
 func (h *httpProtocol) state(c net.Conn, state http.ConnState) {
-	if h.group.leaving.Load() && state == http.StateActive && isHTTP2(c) {
-		h.leave() // it came in while the others were told
-	}
-	if state == http.StateIdle {
-		if in, ok := c.(*conn); ok {
-			in.answered()
+	if in := h.group.conns.find(c); in != nil {
+		in.says(state)
+		if state == http.StateActive && h.group.leaving.Load() && !in.speaksHTTP1() {
+			h.sendGoAway() // it came in while the others were told
+		}
+		if state == http.StateClosed && isTLS(in.Conn) {
+			in.kill() // which was closed by itself
 		}
 	}
 	if h.connState != nil {
@@ -139,24 +181,23 @@ func (h *httpProtocol) state(c net.Conn, state http.ConnState) {
 	}
 }
 
-func isHTTP2(c net.Conn) bool {
-	t, ok := c.(*tls.Conn)
-	return ok && t.ConnectionState().NegotiatedProtocol == "h2"
+// leave calls what was registered by RegisterOnShutdown, as Shutdown would.
+func (h *httpProtocol) leave() {
+	for _, f := range takeOnShutdown(h.srv) {
+		go f()
+	}
+	h.sendGoAway()
 }
 
-func (h *httpProtocol) leave() {
+func (h *httpProtocol) sendGoAway() {
 	if h.goAway != nil {
 		h.goAway.Shutdown(context.Background()) // has no connection of its own to wait for
 	}
 }
 
-// shutdown ends what is still there.
-func (h *httpProtocol) shutdown(ctx context.Context) error {
-	err := h.srv.Shutdown(ctx)
-	if err == nil {
-		return nil
-	}
-	return errors.Join(err, h.srv.Close())
+// shutdown waits for requests until ctx is done.
+func (h *httpProtocol) shutdown(ctx context.Context) {
+	h.srv.Shutdown(ctx)
 }
 
 // plainListener and plainConn give the user's functions what they would get
@@ -172,8 +213,8 @@ func plainListener(l net.Listener) net.Listener {
 }
 
 func plainConn(c net.Conn) net.Conn {
-	if in, ok := c.(*conn); ok {
-		return in.Conn
+	if in, ok := c.(interface{ known() *conn }); ok {
+		return in.known().Conn
 	}
 	return c
 }

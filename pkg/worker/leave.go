@@ -16,9 +16,12 @@ const (
 	lastSecond = time.Second
 )
 
-// leave ends everything within joinTime, the drain time and lastSecond.
-func (g *Group) leave() {
-	if err := Stopping(); err != nil {
+// leave ends everything within joinTime, the drain time and lastSecond. It returns
+// ErrCut if that took something from a client.
+func (g *Group) leave() error {
+	saying, said := context.WithTimeout(context.Background(), joinTime)
+	defer said()
+	if err := Stopping(saying); err != nil {
 		g.logf("%v", err)
 	}
 	g.leaving.Store(true)
@@ -34,7 +37,7 @@ func (g *Group) leave() {
 	gave := g.give()
 	g.await(gone, over.C)
 	gave()
-	g.finish(gone)
+	return g.finish(gone)
 }
 
 // join stops accepting and taking, and returns when nobody does it any more.
@@ -44,7 +47,7 @@ func (g *Group) join() {
 		defer close(joined)
 		for _, d := range g.doors {
 			d.closed.Store(true)
-			g.served.Go(func() { d.Listener.Close() })
+			g.served.Go(func() { d.Close() })
 		}
 		g.served.Wait()
 		if g.taker != nil {
@@ -60,16 +63,26 @@ func (g *Group) join() {
 
 // await waits for one of them, and tells the supervisor what for.
 func (g *Group) await(gone <-chan struct{}, over <-chan time.Time) {
+	ctx, end := context.WithCancel(context.Background())
+	defer end()
+	go g.report(ctx)
+	select {
+	case <-gone:
+	case <-over:
+	}
+}
+
+// report says each second who is still there, until ctx is done.
+func (g *Group) report(ctx context.Context) {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for {
 		select {
-		case <-gone:
-			return
-		case <-over:
+		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			Status(fmt.Sprintf("leaving, %d connections are open", len(g.conns.all())))
+			g.conns.sweep()
+			Status(ctx, fmt.Sprintf("leaving, %d connections are open", len(g.conns.all())))
 		}
 	}
 }
@@ -88,28 +101,29 @@ func (g *Group) give() (stop func()) {
 	return func() { cancel(); <-done }
 }
 
-// finish is for those who did not leave in time.
-func (g *Group) finish(gone <-chan struct{}) {
+// finish is for those who did not leave in time. Requests that are under way have
+// lastSecond.
+func (g *Group) finish(gone <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(context.Background(), lastSecond)
 	defer cancel()
-	if n := len(g.conns.all()); n > 0 {
-		g.logf("closing %d connections that have not left after %v", n, g.drain())
-	}
+	cut := g.conns.cut((*conn).isServers)
 	g.shutdown(ctx)
 	for _, d := range g.doors {
 		d.inbox.Close()
 	}
-	for _, c := range g.conns.all() {
-		c.Close()
-	}
+	cut += g.conns.cut(nil)
 	select {
 	case <-gone:
 	case <-ctx.Done():
 		g.conns.kill()
 	}
+	if cut > 0 {
+		return fmt.Errorf("cannot leave in time: %w: %d were in use after %v", ErrCut, cut, g.drain())
+	}
+	return nil
 }
 
-// shutdown shuts all services down at once. It returns when ctx is done also if
+// shutdown shuts all services down at once. It returns when ctx is done even if
 // one of them waits for a socket that cannot be closed, see joinTime.
 func (g *Group) shutdown(ctx context.Context) {
 	var all sync.WaitGroup

@@ -118,7 +118,9 @@ func TestHijackedConnectionsThatStayAreClosedInTheEnd(t *testing.T) {
 		t.Errorf("got %q, %v", rest, err)
 	}
 	c.Close()
-	service.awaitEnd()
+	if err := <-service.done; !errors.Is(err, worker.ErrCut) {
+		t.Errorf("Serve: %v", err)
+	}
 }
 
 func TestWhatTheUserHasSetIsCalledAsEver(t *testing.T) {
@@ -287,7 +289,9 @@ func TestAServerThatItsUserShutsDownLeaves(t *testing.T) {
 	if err := srv.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	service.awaitEnd()
+	if err := <-service.done; err != http.ErrServerClosed { // which callers of net/http compare
+		t.Errorf("Serve: %v", err)
+	}
 	if err := g.Serve(t.Context()); err == nil {
 		t.Error("a group serves a second time")
 	}
@@ -313,4 +317,149 @@ func TestOutsideOfAServerNobodyLeaves(t *testing.T) {
 	if err := worker.Leaving(t.Context()).Err(); err != nil {
 		t.Error(err)
 	}
+}
+
+// Requests that are under way when the drain time is over are cut, which is said.
+// What rests is closed, which is nothing to speak of.
+func TestServeSaysWhatItHasCut(t *testing.T) {
+	for _, test := range []struct {
+		name, sent string
+		cut        bool
+	}{
+		{"Nothing", "", false},
+		{"HalfARequest", "GET / HT", true},
+		{"ARequest", "GET /wait HTTP/1.1\r\nHost: x\r\n\r\n", true},
+		{"Answered", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", false},
+		{"Answered1.0", "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", false},
+		{"AnsweredAndHalfARequest", "GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HT", true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			l, s := localListener(t)
+			begun, over := make(chan struct{}, 1), make(chan struct{})
+			defer close(over)
+			accepted := make(chan struct{}, 1)
+			srv := &http.Server{
+				ConnContext: func(ctx context.Context, _ net.Conn) context.Context { accepted <- struct{}{}; return ctx },
+				Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+					begun <- struct{}{}
+					if r.URL.Path == "/wait" {
+						<-over
+					}
+				}),
+			}
+			g := &worker.Group{Drain: 100 * time.Millisecond}
+			g.HTTP(srv, l)
+			service := serve(t, g)
+			c := dial(t, s)
+			fmt.Fprint(c, test.sent)
+			<-accepted
+			if strings.Contains(test.sent, "\r\n\r\n") {
+				<-begun
+			}
+			if strings.HasPrefix(test.name, "Answered") {
+				if _, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			service.leave()
+			if err := <-service.done; errors.Is(err, worker.ErrCut) != test.cut || err != nil != test.cut {
+				t.Errorf("Serve: %v", err)
+			}
+		})
+	}
+}
+
+func TestLeavingEndsWithItsConnection(t *testing.T) {
+	l, s := localListener(t)
+	conns, sConns := localListener(t)
+	contexts := make(chan context.Context, 3)
+	g := &worker.Group{}
+	g.HTTP(&http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		contexts <- worker.Leaving(r.Context())
+		if r.URL.Path != "/hijack" {
+			return
+		}
+		c, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		c.Close()
+	})}, l)
+	g.Conns(func(ctx context.Context, c *worker.Conn) {
+		contexts <- worker.Leaving(ctx)
+		contexts <- ctx
+		c.Read(make([]byte, 1))
+	}, conns)
+	service := serve(t, g)
+	for _, path := range []string{"/", "/hijack"} {
+		c := dial(t, s)
+		fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path)
+		leaving := <-contexts
+		c.Close()
+		<-leaving.Done()
+		if cause := context.Cause(leaving); !errors.Is(cause, net.ErrClosed) {
+			t.Errorf("%s: ended by %v", path, cause)
+		}
+	}
+	c := dial(t, sConns)
+	leaving, lifetime := <-contexts, <-contexts
+	if err := errors.Join(leaving.Err(), lifetime.Err()); err != nil {
+		t.Error(err)
+	}
+	c.Close()
+	<-leaving.Done()
+	<-lifetime.Done()
+	service.leave()
+	service.awaitEnd()
+	if cause := context.Cause(leaving); !errors.Is(cause, net.ErrClosed) {
+		t.Errorf("the connection ended by %v", cause)
+	}
+}
+
+// A connection whose listener makes *tls.Conn of its own is known too.
+func TestHijackedConnectionsOfOwnTLSAreWaitedFor(t *testing.T) {
+	l, s := localListener(t)
+	g := &worker.Group{}
+	g.HTTP(&http.Server{Handler: http.HandlerFunc(hijack)}, ownListener{l, func(c net.Conn) net.Conn { return tls.Server(c, certificate()) }})
+	service := serve(t, g)
+	c := tls.Client(dial(t, s), &tls.Config{InsecureSkipVerify: true})
+	fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	r := bufio.NewReader(c)
+	expectLine(t, r, "hello\n")
+	service.leave()
+	expectLine(t, r, "please go\n")
+	select {
+	case err := <-service.done:
+		t.Fatalf("Serve has not waited: %v", err)
+	default:
+	}
+	c.Close()
+	service.awaitEnd()
+}
+
+func TestMoveSaysWhyNot(t *testing.T) {
+	l, s := localListener(t)
+	errs := make(chan error)
+	g := &worker.Group{}
+	g.Conns(func(ctx context.Context, c *worker.Conn) {
+		errs <- c.Move(ctx, nil)
+		errs <- c.Move(ctx, make([]byte, worker.MaxState+1))
+		<-worker.Leaving(ctx).Done()
+		if cause := context.Cause(worker.Leaving(ctx)); cause != worker.ErrLeaving {
+			t.Errorf("told to leave because of %v", cause)
+		}
+		errs <- c.Move(ctx, nil)
+	}, l)
+	service := serve(t, g)
+	dial(t, s)
+	for i, want := range []error{worker.ErrNotLeaving, worker.ErrStateTooLarge, worker.ErrNoTaker} {
+		if err := <-errs; !errors.Is(err, want) {
+			t.Errorf("Move: %v, want %v", err, want)
+		}
+		if i == 1 {
+			service.leave()
+		}
+	}
+	service.awaitEnd()
 }

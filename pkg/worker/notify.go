@@ -16,41 +16,45 @@ import (
 
 // The functions of this file speak sd_notify(3). Without a supervisor that wants to
 // hear it they do nothing and return nil. With one that does not read they fail
-// after 5 s.
+// when ctx is done, or after 5 s.
 
 // Ready tells the supervisor that the service serves. [Serve] and [Group.Serve]
 // say it themselves.
-func Ready() error { return Notify("READY=1") }
+func Ready(ctx context.Context) error { return Notify(ctx, "READY=1") }
 
 // Stopping tells the supervisor that the service is about to leave, for good.
-func Stopping() error { return Notify("STOPPING=1") }
+func Stopping(ctx context.Context) error { return Notify(ctx, "STOPPING=1") }
 
 // Status tells the supervisor in one line what the service does.
-func Status(text string) error {
-	return Notify("STATUS=" + strings.ReplaceAll(text, "\n", " "))
+func Status(ctx context.Context, text string) error {
+	return Notify(ctx, "STATUS="+strings.ReplaceAll(text, "\n", " "))
 }
 
-// Reloading tells the supervisor that the service takes in its configuration
-// anew. [Ready] ends it.
-func Reloading() error {
+// Reloading tells the supervisor that the service reloads its configuration.
+// [Ready] ends it.
+func Reloading(ctx context.Context) error {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
 		return fmt.Errorf("cannot notify: %w", os.NewSyscallError("clock_gettime", err))
 	}
-	return Notify("RELOADING=1", "MONOTONIC_USEC="+strconv.FormatInt(now.Nano()/1000, 10))
+	return Notify(ctx, "RELOADING=1", "MONOTONIC_USEC="+strconv.FormatInt(now.Nano()/1000, 10))
 }
 
 // Errno tells the supervisor the cause of a failure.
-func Errno(errno syscall.Errno) error { return Notify("ERRNO=" + strconv.Itoa(int(errno))) }
+func Errno(ctx context.Context, errno syscall.Errno) error {
+	return Notify(ctx, "ERRNO="+strconv.Itoa(int(errno)))
+}
 
 // ExtendTimeout asks for at least d, rounded down to microseconds, before the
 // start, the stop or the run that is going on is given up.
-func ExtendTimeout(d time.Duration) error {
-	return Notify("EXTEND_TIMEOUT_USEC=" + strconv.FormatInt(d.Microseconds(), 10))
+func ExtendTimeout(ctx context.Context, d time.Duration) error {
+	return Notify(ctx, "EXTEND_TIMEOUT_USEC="+strconv.FormatInt(d.Microseconds(), 10))
 }
 
 // Notify sends assignments such as "READY=1" to the supervisor in one message.
-func Notify(assignments ...string) error { return notify(nil, assignments...) }
+func Notify(ctx context.Context, assignments ...string) error {
+	return notify(ctx, nil, assignments...)
+}
 
 // Barrier returns when the supervisor has read all that was said before, or with
 // the error of ctx.
@@ -63,7 +67,7 @@ func Barrier(ctx context.Context) error {
 		return fmt.Errorf("cannot notify: %w", err)
 	}
 	defer r.Close()
-	err = withFD(w, func(fd int) error { return notify([]int{fd}, "BARRIER=1") })
+	err = withFD(w, func(fd int) error { return notify(ctx, []int{fd}, "BARRIER=1") })
 	w.Close()
 	if err != nil {
 		return err
@@ -82,21 +86,21 @@ func Barrier(ctx context.Context) error {
 // 255 printable characters without ":". The files stay open and the caller's.
 //
 // The supervisor drops what it has no room for without saying so.
-func Store(name string, files ...syscall.Conn) error {
+func Store(ctx context.Context, name string, files ...syscall.Conn) error {
 	if !validName(name) {
 		return fmt.Errorf("cannot store files: %q is not a name", name)
 	}
 	return withFDs(files, nil, func(fds []int) error {
-		return notify(fds, "FDSTORE=1", "FDNAME="+name)
+		return notify(ctx, fds, "FDSTORE=1", "FDNAME="+name)
 	})
 }
 
 // Unstore asks the supervisor to close all that is stored under a name.
-func Unstore(name string) error {
+func Unstore(ctx context.Context, name string) error {
 	if !validName(name) {
 		return fmt.Errorf("cannot remove stored files: %q is not a name", name)
 	}
-	return Notify("FDSTOREREMOVE=1", "FDNAME="+name)
+	return Notify(ctx, "FDSTOREREMOVE=1", "FDNAME="+name)
 }
 
 // Stored returns the files that were stored under a name before this process was
@@ -125,7 +129,7 @@ func Watchdog(ctx context.Context, check func(context.Context) error) {
 	if interval == 0 {
 		return
 	}
-	watch(ctx, interval/2, check, func() { Notify("WATCHDOG=1") })
+	watch(ctx, interval/2, check, func() { Notify(ctx, "WATCHDOG=1") })
 }
 
 // watch calls ping now and at each interval, where check allows it.
@@ -151,12 +155,14 @@ func WatchdogInterval() time.Duration { return inherited().watchdog }
 // notify sends one message with descriptors. It uses sendmsg itself since
 // WriteMsgUnix refuses a connected datagram socket, and a socket of its own for
 // each message since a supervisor may come back under the same path.
-func notify(fds []int, assignments ...string) error {
+func notify(ctx context.Context, fds []int, assignments ...string) error {
 	path := inherited().notify
 	if path == "" {
 		return nil
 	}
-	if err := send(path, strings.Join(assignments, "\n"), fds, notifyTime); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, notifyTime)
+	defer cancel()
+	if err := send(ctx, path, strings.Join(assignments, "\n"), fds); err != nil {
 		return fmt.Errorf("cannot notify %s: %w", path, err)
 	}
 	return nil
@@ -166,7 +172,10 @@ func notify(fds []int, assignments ...string) error {
 // up whoever tells it.
 const notifyTime = 5 * time.Second
 
-func send(path, message string, fds []int, within time.Duration) error {
+func send(ctx context.Context, path, message string, fds []int) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	if path[0] != '/' && path[0] != '@' {
 		return errors.New("not an address of a unix socket")
 	}
@@ -175,9 +184,8 @@ func send(path, message string, fds []int, within time.Duration) error {
 		return err
 	}
 	defer c.Close()
-	if err := c.SetWriteDeadline(time.Now().Add(within)); err != nil {
-		return err
-	}
+	stop := context.AfterFunc(ctx, func() { c.SetWriteDeadline(time.Unix(1, 0)) })
+	defer stop()
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return err
@@ -195,6 +203,9 @@ func send(path, message string, fds []int, within time.Duration) error {
 			}
 		}
 	})
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return ctx.Err()
+	}
 	if err != nil {
 		return err
 	}

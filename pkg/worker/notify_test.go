@@ -48,13 +48,22 @@ func TestASupervisorThatDoesNotReadHoldsNobodyUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	for range 100_000 { // sysctl net.unix.max_dgram_qlen is 10, or some hundreds
-		if err = send(path, "STATUS=here", nil, short); err != nil {
+		within, end := context.WithTimeout(ctx, short)
+		err = send(within, path, "STATUS=here", nil)
+		end()
+		if err != nil {
 			break
 		}
 	}
-	if !errors.Is(err, os.ErrDeadlineExceeded) {
+	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("sending to who does not read: %v", err)
+	}
+	time.AfterFunc(short, cancel)
+	if err := send(ctx, path, "STATUS=here", nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("sending to who does not read, until it is no use: %v", err)
 	}
 }
 

@@ -2,7 +2,11 @@ package worker
 
 import (
 	"context"
+	"maps"
+	"net"
+	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -11,10 +15,12 @@ const spreadStep = 2 * time.Millisecond
 
 // A registry knows the connections that are open.
 type registry struct {
-	mu    sync.Mutex
-	conns map[*conn]struct{}
-	empty chan struct{} // not nil: to be closed when the last one leaves
-	over  bool          // it is closed
+	mu      sync.Mutex
+	conns   map[*conn]struct{}
+	foreign map[net.Conn]*conn // that are served as they are, so that connOf does not find them
+	crowded int                // how many foreign ones call for a sweep
+	empty   chan struct{}      // not nil: to be closed when the last one leaves
+	over    bool               // it is closed
 }
 
 func (r *registry) add(c *conn) {
@@ -26,6 +32,70 @@ func (r *registry) add(c *conn) {
 	r.conns[c] = struct{}{}
 }
 
+// addForeign adds a connection that is closed without its conn. Those that were
+// hijacked are found to be closed by a sweep, which is made when they have doubled.
+func (r *registry) addForeign(c *conn) {
+	r.add(c)
+	if !r.keepForeign(c) {
+		return
+	}
+	r.sweep()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.crowded = 2*len(r.foreign) + fewForeign
+}
+
+const fewForeign = 64
+
+func (r *registry) keepForeign(c *conn) (crowded bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.foreign == nil {
+		r.foreign, r.crowded = make(map[net.Conn]*conn), fewForeign
+	}
+	r.foreign[c.Conn] = c
+	return len(r.foreign) > r.crowded
+}
+
+// find returns what is known of a connection that a server speaks of.
+func (r *registry) find(c net.Conn) *conn {
+	if in := connOf(c); in != nil {
+		return in
+	}
+	if !isTLS(c) {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.foreign[c]
+}
+
+// sweep drops the foreign connections that have been closed by who hijacked them.
+func (r *registry) sweep() {
+	r.mu.Lock()
+	foreign := slices.Collect(maps.Values(r.foreign))
+	r.mu.Unlock()
+	for _, c := range foreign {
+		if isClosed(c.Conn) {
+			c.kill()
+		}
+	}
+}
+
+func isClosed(c net.Conn) bool {
+	for {
+		switch t := c.(type) {
+		case interface{ NetConn() net.Conn }:
+			c = t.NetConn()
+		case syscall.Conn:
+			raw, err := t.SyscallConn()
+			return err != nil || raw.Control(func(uintptr) {}) != nil
+		default:
+			return false
+		}
+	}
+}
+
 // forget takes out a connection whose descriptor is closed.
 func (r *registry) forget(c *conn) {
 	r.mu.Lock()
@@ -34,6 +104,9 @@ func (r *registry) forget(c *conn) {
 		return
 	}
 	delete(r.conns, c)
+	if isTLS(c.Conn) {
+		delete(r.foreign, c.Conn)
+	}
 	r.check()
 }
 
@@ -69,6 +142,16 @@ func (r *registry) wake() {
 	for _, c := range r.all() {
 		c.wake()
 	}
+}
+
+// cut closes all but those who may stay, and returns how many of them were in use.
+func (r *registry) cut(mayStay func(*conn) bool) (cut int) {
+	for _, c := range r.all() {
+		if (mayStay == nil || !mayStay(c)) && c.cut() {
+			cut++
+		}
+	}
+	return cut
 }
 
 // kill closes all that are left.

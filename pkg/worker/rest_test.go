@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"strconv"
 	"testing"
 	"time"
 
@@ -67,13 +68,20 @@ func newLeaver(t *testing.T, protocols ...func(*http.Protocols, bool)) *leaver {
 	v.doors[0].name = "web"
 	v.giver = newGiver(nil)
 	v.session, v.taker = offered(t, 10*time.Second)
-	v.start(func() {})
+	v.start()
 	t.Cleanup(func() { v.join(); v.conns.kill() })
 	return v
 }
 
+// ServeHTTP reads the body in pieces of Read bytes, 0 for not at all.
 func (v *leaver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	io.Copy(io.Discard, r.Body)
+	size, err := strconv.Atoi(r.Header.Get("Read"))
+	if err != nil {
+		size = 32 << 10
+	}
+	if size > 0 {
+		io.CopyBuffer(struct{ io.Writer }{io.Discard}, r.Body, make([]byte, size))
+	}
 	v.began <- r
 	<-v.release
 	if r.Method == "PUT" {

@@ -28,12 +28,12 @@ func init() {
 	roles["names"] = func() error {
 		_, err := worker.Listen("wbe", "tcp", "127.0.0.1:0")
 		fmt.Println(err)
-		return worker.Ready()
+		return worker.Ready(context.Background())
 	}
 	roles["environment"] = func() error {
 		_, err := worker.Inherited()
 		fmt.Println(err)
-		return worker.Ready()
+		return worker.Ready(context.Background())
 	}
 	roles["store"] = storeFile
 	roles["stored"] = readStored
@@ -63,7 +63,7 @@ func takeSockets() error {
 	if err != nil || !slices.Equal(web, again) {
 		return fmt.Errorf("asked again: %v, %v instead of %v", again, err, web)
 	}
-	if err := worker.Ready(); err != nil {
+	if err := worker.Ready(context.Background()); err != nil {
 		return err
 	}
 	for _, l := range web {
@@ -86,7 +86,7 @@ func takeSockets() error {
 		return err
 	}
 	n, _, err = logs[0].ReadFrom(b)
-	return errors.Join(err, worker.Status(string(b[:n])))
+	return errors.Join(err, worker.Status(context.Background(), string(b[:n])))
 }
 
 func TestSocketsOfEachKindAreTakenByName(t *testing.T) {
@@ -141,7 +141,7 @@ func runGrandchild() error {
 	if err := cmd.Run(); err != nil {
 		return err
 	}
-	return worker.Ready()
+	return worker.Ready(context.Background())
 }
 
 func TestGrandchildrenGetNeitherSocketsNorVariables(t *testing.T) {
@@ -233,7 +233,7 @@ func TestListenWithoutASupervisor(t *testing.T) {
 	if !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("listening twice: %v", err)
 	}
-	if err := errors.Join(worker.Ready(), worker.Store("x"), worker.Barrier(t.Context())); err != nil {
+	if err := errors.Join(worker.Ready(t.Context()), worker.Store(t.Context(), "x"), worker.Barrier(t.Context())); err != nil {
 		t.Errorf("notifying nobody: %v", err)
 	}
 }
@@ -244,13 +244,13 @@ func storeFile() error {
 		return err
 	}
 	fmt.Fprint(w, "kept")
-	if err := worker.Store("state", r, w); err != nil {
+	if err := worker.Store(context.Background(), "state", r, w); err != nil {
 		return err
 	}
 	if err := worker.Barrier(context.Background()); err != nil {
 		return err
 	}
-	return worker.Ready()
+	return worker.Ready(context.Background())
 }
 
 func readStored() error {
@@ -262,7 +262,7 @@ func readStored() error {
 	if _, err := io.ReadFull(files[0], b); err != nil {
 		return err
 	}
-	return errors.Join(worker.Status(string(b)), worker.Unstore("state"))
+	return errors.Join(worker.Status(context.Background(), string(b)), worker.Unstore(context.Background(), "state"))
 }
 
 func TestStoredFilesComeBack(t *testing.T) {
@@ -286,11 +286,11 @@ func TestStoredFilesComeBack(t *testing.T) {
 
 func sayEverything() error {
 	return errors.Join(
-		worker.Reloading(),
-		worker.Errno(syscall.ENOENT),
-		worker.ExtendTimeout(3*time.Second),
-		worker.Status("two\nlines"),
-		worker.Stopping(),
+		worker.Reloading(context.Background()),
+		worker.Errno(context.Background(), syscall.ENOENT),
+		worker.ExtendTimeout(context.Background(), 3*time.Second),
+		worker.Status(context.Background(), "two\nlines"),
+		worker.Stopping(context.Background()),
 		worker.Barrier(context.Background()),
 	)
 }
@@ -310,7 +310,7 @@ func TestASupervisorThatIsGoneIsAnErrorAndNoMore(t *testing.T) {
 
 func init() {
 	roles["unheard"] = func() error {
-		if err := worker.Ready(); !errors.Is(err, syscall.ENOENT) {
+		if err := worker.Ready(context.Background()); !errors.Is(err, syscall.ENOENT) {
 			return fmt.Errorf("ready: %w", err)
 		}
 		return nil

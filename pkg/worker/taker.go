@@ -128,15 +128,15 @@ func (t *taker) listen(c *net.UnixConn) {
 		if err != nil {
 			break
 		}
-		in, err := t.examine(&p)
+		front, err := t.examine(&p)
 		if err != nil {
 			refusals, cause = refusals+1, err
 			closeAll(p.fds)
 			err = transmit(c, message{kind: refused, id: p.id}, answerTime)
 		} else if err = transmit(c, message{kind: taken, id: p.id}, answerTime); err != nil {
-			in.drop()
+			connOf(front).drop()
 		} else {
-			in.arrive()
+			connOf(front).arrive(front)
 		}
 		if err != nil {
 			break
@@ -149,7 +149,7 @@ func (t *taker) listen(c *net.UnixConn) {
 
 // examine makes a connection of a packet, and reads nothing from it yet. What it
 // leaves in p.fds is still the caller's.
-func (t *taker) examine(p *packet) (*conn, error) {
+func (t *taker) examine(p *packet) (net.Conn, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
@@ -176,9 +176,9 @@ func (t *taker) examine(p *packet) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := d.enter(c)
-	in.state = append([]byte(nil), p.state...)
-	return in, nil
+	front := d.enter(c)
+	connOf(front).state = append([]byte(nil), p.state...)
+	return front, nil
 }
 
 // isConnection reports whether fd is a connected stream socket of TCP or unix.
@@ -204,7 +204,7 @@ func isConnection(fd int) bool {
 // door finds the socket that a connection was accepted from, nil if there is none.
 func (t *taker) door(name string, k kind, local unix.Sockaddr) *door {
 	for _, d := range t.group.doors {
-		if d.name == name && d.service.takes() == k && isAt(d.Addr(), local) {
+		if d.name == name && d.takes() == k && isAt(d.Addr(), local) {
 			return d
 		}
 	}
