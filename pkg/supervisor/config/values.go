@@ -416,7 +416,7 @@ func choice[T ~string](now []T, later ...T) kind[T] {
 				return ""
 			}
 		}
-		if near := closest(s, words); near != "" {
+		if near := unit.Closest(s, words); near != "" {
 			c.wrong("%q does not exist; did you mean %q?", s, near)
 		} else {
 			c.wrong("%q does not exist; it can be %s", s, list(quoted(words)))
