@@ -207,7 +207,7 @@ var keys = []key{
 	{
 		in: "service", name: "environment_file", is: into(files, func(t *target) *[]string { return &t.u.Program.EnvironmentFiles }), when: "none", like: "EnvironmentFile=",
 		eg:   `["-/etc/default/api"]`,
-		says: "Files of `KEY=value` lines, read at each start; one or a list. With `-` before it a file may be missing. They win over `environment`.",
+		says: "Files of `KEY=value` lines, read at each start; one or a list. With `-` before it a file may be missing. They win over `environment`. Quotes and backslashes mean what they mean to systemd; a line that is no assignment, or a quote that is never closed, is an error.",
 	},
 	{
 		in: "service", name: "pass_environment", is: into(variables, func(t *target) *[]string { return &t.u.Program.PassEnvironment }), def: `[]`, like: "PassEnvironment=",
