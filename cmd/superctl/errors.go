@@ -9,8 +9,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/spf13/cobra"
-
 	"github.com/supervisord-go/supervisord/pkg/ipc"
 )
 
@@ -63,6 +61,9 @@ func (s *session) complain(e *ipc.Error) int {
 	for _, n := range e.Notes {
 		s.note(n)
 	}
+	if s.guess != "" && e.Code.Meaning().Exit == ipc.Unreachable.Meaning().Exit {
+		s.note(s.guess)
+	}
 	for _, h := range e.Hints {
 		s.hint(h)
 	}
@@ -81,29 +82,16 @@ func (s *session) hint(text string) {
 var simple = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9/._@+-]+$`) })
 
 // pasteable is a hint that is a command for the supervisord that was asked, and
-// not for the one that would be asked without --socket.
+// not for the one that would be asked without --socket or -c.
 func (s *session) pasteable(hint string) string {
-	if args, ok := strings.CutPrefix(hint, "superctl "); ok && simple().MatchString(s.socket) {
+	args, ok := strings.CutPrefix(hint, "superctl ")
+	switch {
+	case ok && simple().MatchString(s.socket):
 		return "superctl --socket " + s.socket + " " + args
+	case ok && simple().MatchString(s.config):
+		return "superctl -c " + s.config + " " + args
 	}
 	return hint
-}
-
-// misuse is an error of the command line.
-func misuse(c *cobra.Command, format string, args ...any) *ipc.Error {
-	return &ipc.Error{Code: ipc.Usage, Message: fmt.Sprintf(format, args...), Hints: []string{c.CommandPath() + " --help"}}
-}
-
-// noSuchCommand is for words that name no command.
-func noSuchCommand(root *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	e := misuse(root, "there is no command %q", args[0])
-	if near := root.SuggestionsFor(args[0]); len(near) > 0 {
-		e.Hints = []string{"did you mean superctl " + near[0] + "?"}
-	}
-	return e
 }
 
 // asError is any error in the form in which it is told.
@@ -115,24 +103,6 @@ func asError(err error) *ipc.Error {
 	return e
 }
 
-// someUnits is for commands that need at least one unit, noUnits for those that
-// take none.
-func someUnits(c *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return misuse(c, "%s needs the name of a service", c.Name())
-	}
-	return checkUnits(c, args)
-}
-
-func checkUnits(_ *cobra.Command, args []string) error {
-	for _, a := range args {
-		if err := ipc.CheckUnit(a); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // unique is names without those that came before.
 func unique(names []string) (first []string) {
 	for _, n := range names {
@@ -141,11 +111,4 @@ func unique(names []string) (first []string) {
 		}
 	}
 	return first
-}
-
-func nothing(c *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return misuse(c, "%s takes no argument: %q", c.Name(), args[0])
-	}
-	return nil
 }

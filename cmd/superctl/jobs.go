@@ -38,16 +38,16 @@ func (s *session) waitingCommand(c *cobra.Command, request func(*cobra.Command, 
 	w := waiting{wait: "done"}
 	c.ValidArgsFunction = s.completeUnits
 	f := c.Flags()
-	f.BoolVar(&w.noBlock, "no-block", false, "do not wait for the outcome: print the job's id")
-	f.DurationVar(&w.timeout, "timeout", 0, "wait at most this `long`, then exit with 7; it goes on")
-	f.Var(&choice{of: []string{"done", "drained"}, is: &w.wait}, "wait", "wait until it is done, or until the old processes have gone as well")
+	f.BoolVar(&w.noBlock, "no-block", false, "do not wait for the outcome: print the job's id and exit")
+	f.DurationVar(&w.timeout, "timeout", 0, "stop waiting after `DURATION` and exit 7; the job continues")
+	choose(c, &choice{of: []string{"done", "drained"}, is: &w.wait}, "wait", "", "wait until the job is done, or until the old processes have exited too")
 	s.outputFlag(c, "text")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if w.noBlock && (w.wait != "done" || w.timeout != 0) {
-			return misuse(c, "--no-block waits for nothing: it goes without --wait and --timeout")
+			return misuse(c, "--no-block does not wait: it cannot be combined with --wait or --timeout")
 		}
 		if w.timeout < 0 {
-			return misuse(c, "--timeout %s is less than nothing", w.timeout)
+			return misuse(c, "invalid --timeout \"%s\": it must not be negative", w.timeout)
 		}
 		r, names, err := request(c, args)
 		if err != nil {
@@ -79,7 +79,7 @@ func (s *session) runJobs(ctx context.Context, r ipc.JobRequest, names []string,
 			return s.detach(tasks[:i])
 		}
 		if err != nil {
-			j = ipc.Job{Unit: name, Verb: r.Verb}
+			j = notBegun(r, err)
 		}
 		tasks[i] = &task{unit: name, job: j, err: err, last: time.Now(), over: err != nil}
 	}
@@ -90,6 +90,16 @@ func (s *session) runJobs(ctx context.Context, r ipc.JobRequest, names []string,
 		return err
 	}
 	return s.report(tasks, false)
+}
+
+// notBegun stands for a job that there is not: supervisord has refused it, or nobody
+// has answered.
+func notBegun(r ipc.JobRequest, err error) ipc.Job {
+	j := ipc.Job{Unit: r.Unit, Verb: r.Verb}
+	if asError(err).Code != ipc.Unreachable {
+		j.State = ipc.JobRefused
+	}
+	return j
 }
 
 // A step is one thing that happened in the course of a task's job; the last has
@@ -112,7 +122,7 @@ func (s *session) watch(ctx context.Context, tasks []*task, w waiting) error {
 	steps := make(chan step)
 	for _, t := range tasks {
 		if id := t.job.ID; !t.over {
-			followers.Go(func() { s.follow(wctx, id, w, func(st step) { st.task = t; offer(wctx, steps, st) }) })
+			followers.Go(func() { s.follow(wctx, id, w, func(st step) { st.task = t; deliver(wctx, steps, st) }) })
 		}
 	}
 	p := newProgress(s, tasks)
@@ -166,7 +176,7 @@ func (t *task) take(st step) {
 	}
 }
 
-func offer(ctx context.Context, steps chan<- step, st step) {
+func deliver(ctx context.Context, steps chan<- step, st step) {
 	select {
 	case steps <- st:
 	case <-ctx.Done():

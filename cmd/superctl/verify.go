@@ -16,6 +16,7 @@ func verifyCommand(s *session) *cobra.Command {
 		Long: `verify reads a configuration as supervisord would, and prints all that is wrong
 with it as file:line:column: key: what; what would be right. It asks no
 supervisord, and opens files as you. Warnings alone exit with 0.`,
+		Annotations: offline,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return misuse(c, "verify takes one file: %q", args[1])
@@ -25,7 +26,7 @@ supervisord, and opens files as you. Warnings alone exit with 0.`,
 	}
 	s.outputFlag(c, "text")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		path := ""
+		path := s.config
 		if len(args) > 0 {
 			path = args[0]
 		}
