@@ -51,6 +51,8 @@ func splitWords(s string) (words []string, why string) {
 	inWord := false
 	for _, r := range s {
 		switch {
+		case r == 0:
+			return nil, noNUL
 		case quote != 0 && r == quote:
 			quote = 0
 		case quote != '\'' && strings.ContainsRune("$`\\", r), quote == 0 && strings.ContainsRune("|&;<>()*?[]{}~#!\n", r):

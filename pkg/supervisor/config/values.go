@@ -1,10 +1,12 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"math/bits"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -53,6 +55,8 @@ func maybe[T any](of kind[T]) kind[*T] {
 	}}
 }
 
+const noNUL = "a string cannot have a NUL character in it"
+
 func readText(c cursor) string {
 	s, ok := c.value.(string)
 	switch {
@@ -61,7 +65,7 @@ func readText(c cursor) string {
 	case !ok:
 		c.wrong("a string was expected, not %s", noun(c.value))
 	case strings.ContainsRune(s, 0):
-		c.wrong("a string cannot have a NUL character in it")
+		c.wrong(noNUL)
 		return ""
 	}
 	return s
@@ -396,6 +400,15 @@ func readStatuses(c cursor) (all unit.Statuses) {
 	return all
 }
 
+// systemds are words of systemd that are not ours, with what is to be written
+// instead.
+var systemds = map[string]string{
+	"simple":  `; write "exec", which also waits until the program runs`,
+	"idle":    `; write "exec"`,
+	"forking": `; have the program stay in the foreground, and write "exec" or "notify"`,
+	"none":    `; write "process" to leave all but the main process alone`,
+}
+
 // A choice is one of a few words. Those of later are known, but do not work yet.
 func choice[T ~string](now []T, later ...T) kind[T] {
 	words := mapped(now, func(w T) string { return string(w) })
@@ -410,11 +423,9 @@ func choice[T ~string](now []T, later ...T) kind[T] {
 				return w
 			}
 		}
-		for _, w := range later {
-			if string(w) == s {
-				c.wrong("%q is known, but not in this version; what works is %s", s, list(quoted(words)))
-				return ""
-			}
+		if slices.Contains(later, T(s)) {
+			c.wrong("%q is not supported%s", s, cmp.Or(systemds[s], " yet; write "+list(quoted(words))))
+			return ""
 		}
 		if near := unit.Closest(s, words); near != "" {
 			c.wrong("%q does not exist; did you mean %q?", s, near)
