@@ -13,7 +13,7 @@ import (
 // maxSunPath is sun_path of unix(7) without its NUL.
 const maxSunPath = 107
 
-var addresses = kind[[]unit.Address]{"list of addresses", func(c cursor) []unit.Address {
+var addresses = kind[[]unit.Address]{name: "list of addresses", read: func(c cursor) []unit.Address {
 	all := each(c, readAddress)
 	if list, ok := c.value.([]any); ok && len(list) == 0 {
 		c.wrong("it is empty; write where to listen, like [\"127.0.0.1:8080\"]")
@@ -43,7 +43,7 @@ func readAddress(c cursor) unit.Address {
 
 // metricsAddress is an address of which nobody can say that he did not know who
 // may connect.
-var metricsAddress = kind[unit.Address]{"address", func(c cursor) unit.Address {
+var metricsAddress = kind[unit.Address]{name: "address", read: func(c cursor) unit.Address {
 	a := readAddress(c)
 	ip, err := netip.ParseAddr(a.Host)
 	why := ""
@@ -150,7 +150,7 @@ func parseTCP(host, port string) (unit.Address, string) {
 }
 
 // fdName follows sd_listen_fds_with_names(3).
-var fdName = kind[string]{"name", func(c cursor) string {
+var fdName = kind[string]{name: "name", read: func(c cursor) string {
 	s := readText(c)
 	bad := func(r rune) bool { return r <= ' ' || r > '~' || r == ':' }
 	if _, ok := c.value.(string); ok && (s == "" || len(s) > 255 || strings.ContainsFunc(s, bad)) {

@@ -27,6 +27,7 @@ type key struct {
 // A reader stores what stands at a cursor in a target.
 type reader interface {
 	kind() string
+	schema() schema // nil: as shapes says
 	read(*target, cursor)
 }
 
@@ -43,6 +44,7 @@ type field[T any] struct {
 }
 
 func (f field[T]) kind() string             { return f.of.name }
+func (f field[T]) schema() schema           { return f.of.shape }
 func (f field[T]) read(t *target, c cursor) { *f.at(t) = f.of.read(c) }
 
 // into reads a kind of value into a field of a target.
@@ -244,7 +246,7 @@ var keys = []key{
 		says: "The interval of `start_limit_burst`.",
 	},
 	{
-		in: "service", name: "success_exit_status", is: into(kind[unit.Statuses]{"list of exit statuses and signals", readStatuses}, func(t *target) *unit.Statuses { return &t.u.Life.Success }), def: `[]`, like: "SuccessExitStatus=",
+		in: "service", name: "success_exit_status", is: into(kind[unit.Statuses]{name: "list of exit statuses and signals", read: readStatuses}, func(t *target) *unit.Statuses { return &t.u.Life.Success }), def: `[]`, like: "SuccessExitStatus=",
 		eg:   `[143, "SIGUSR1"]`,
 		says: "Ends that count as success besides status 0 and SIGHUP, SIGINT, SIGTERM and SIGPIPE.",
 	},
