@@ -61,6 +61,9 @@ func (s *session) complain(e *ipc.Error) int {
 	for _, n := range e.Notes {
 		s.note(n)
 	}
+	if e.Code == ipc.Outdated {
+		s.note(fmt.Sprintf("superctl is version %s (API %d)", version(), ipc.APIVersion))
+	}
 	if s.guess != "" && e.Code.Meaning().Exit == ipc.Unreachable.Meaning().Exit {
 		s.note(s.guess)
 	}

@@ -19,6 +19,7 @@ const (
 	Ending      Code = "ending"
 	Unreachable Code = "unreachable" // the client's own
 	TimedOut    Code = "timed-out"   // the client's own
+	Outdated    Code = "outdated"    // the client's own
 	Internal    Code = "internal"
 )
 
@@ -45,6 +46,7 @@ var Codes = []Meaning{
 	{Ending, http.StatusServiceUnavailable, 5, "supervisord is stopping"},
 	{Unreachable, 0, 5, "no supervisord answers"},
 	{TimedOut, 0, 7, "waited long enough; it goes on"},
+	{Outdated, 0, 1, "supervisord is of another version, and does not know the request"},
 	{Internal, http.StatusInternalServerError, 1, "a fault of supervisord"},
 }
 

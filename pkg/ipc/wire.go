@@ -78,6 +78,7 @@ type UnitStatus struct {
 	Restarts    int        `json:"restarts"` // automatic ones since the operator's last word
 	Memory      uint64     `json:"memory,omitempty"`
 	Command     string     `json:"command,omitempty"` // argv[0]
+	Argv        []string   `json:"argv,omitempty"`    // only when named
 	Processes   []Process  `json:"processes,omitempty"`
 	Sockets     []string   `json:"sockets,omitempty"` // names of its socket units, in order
 	Job         *Job       `json:"job,omitempty"`     // in progress
@@ -107,6 +108,7 @@ type Process struct {
 	Memory     uint64     `json:"memory,omitempty"`
 	Invocation string     `json:"invocation,omitempty"` // $INVOCATION_ID
 	Share      float64    `json:"share,omitempty"`      // steered: of new connections, in per cent
+	Others     []string   `json:"others,omitempty"`     // what else is in its tree: "pid 30155 (sleep)"; only when the unit is named
 	Remarks    []string   `json:"remarks,omitempty"`    // what it could not have as asked, and what of it did not count
 }
 
