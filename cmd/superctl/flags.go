@@ -29,10 +29,18 @@ func flagError(c *cobra.Command, err error) error {
 		f := missing.GetFlag()
 		return misuse(c, "--%s needs a value: --%s %s", f.Name, f.Name, placeholder(f))
 	case errors.As(err, &invalid):
-		f := invalid.GetFlag()
-		return misuse(c, "invalid --%s %.80q: %s", f.Name, invalid.GetValue(), wanted(f, errors.Unwrap(invalid)))
+		return invalidFlag(c, invalid)
 	}
 	return misuse(c, "%v", err)
+}
+
+func invalidFlag(c *cobra.Command, err *pflag.InvalidValueError) error {
+	f, value := err.GetFlag(), fmt.Sprintf("%.80q", err.GetValue())
+	why := wanted(f, errors.Unwrap(err))
+	if strings.HasPrefix(why, value) {
+		return misuse(c, "invalid --%s: %s", f.Name, why)
+	}
+	return misuse(c, "invalid --%s %s: %s", f.Name, value, why)
 }
 
 func unknownFlag(c *cobra.Command, name string, short bool) error {

@@ -51,7 +51,7 @@ var columns = []column[row]{
 	{title: "RESTARTS", of: func(r row) string { return dash(r.restarts) }, drop: 2},
 	{title: "MEM", of: func(r row) string { return dash(r.mem) }, drop: 1},
 	{title: "LISTEN", of: func(r row) string { return dash(r.listen) }, drop: 5, least: 10},
-	{title: "NOTE", of: func(r row) string { return r.note }, least: 26},
+	{title: "NOTE", of: func(r row) string { return r.note }, least: 40},
 }
 
 func dash(text string) string {
