@@ -52,7 +52,20 @@ func (s *session) conclude(ctx context.Context, err error) int {
 	case ctx.Err() != nil:
 		return exitDetached
 	}
-	return s.complain(&ipc.Error{Code: ipc.Usage, Message: err.Error(), Hints: []string{"superctl --help"}})
+	return s.complain(&ipc.Error{Code: ipc.Usage, Message: together(err.Error()), Hints: []string{"superctl --help"}})
+}
+
+// group is how cobra says that flags exclude each other.
+var group = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^if any flags in the group \[([a-z-]+) ([a-z-]+)\] are set none`)
+})
+
+// together says in our words that two flags exclude each other.
+func together(message string) string {
+	if m := group().FindStringSubmatch(message); m != nil {
+		return fmt.Sprintf("--%s and --%s cannot be used together", m[1], m[2])
+	}
+	return message
 }
 
 // complain says in three steps what went wrong, what still holds, and what to do.
