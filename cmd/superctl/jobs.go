@@ -74,7 +74,7 @@ func (s *session) runJobs(ctx context.Context, r ipc.JobRequest, names []string,
 		r.Unit = name
 		j, err := s.client().Submit(ctx, r)
 		if err != nil && ctx.Err() != nil {
-			s.err.print("superctl: detached: nobody has said whether the %s of %s has begun\n", r.Verb, name)
+			s.err.print("superctl: detached: it is not known whether the %s of %s has begun\n", r.Verb, name)
 			s.hint("superctl status " + name)
 			return s.detach(tasks[:i])
 		}
@@ -243,7 +243,7 @@ func (s *session) giveUp(ctx context.Context, tasks []*task, w waiting) {
 		if !t.over {
 			t.err = &ipc.Error{
 				Code:    ipc.TimedOut,
-				Message: fmt.Sprintf("%s of %s is not done after %s; it goes on as job %s", t.job.Verb, t.unit, w.timeout, t.job.ID),
+				Message: fmt.Sprintf("%s of %s is not done after %s; it continues as job %s", t.job.Verb, t.unit, w.timeout, t.job.ID),
 				Notes:   why[t],
 				Hints:   []string{"superctl status " + t.unit},
 			}
@@ -255,7 +255,7 @@ func (s *session) giveUp(ctx context.Context, tasks []*task, w waiting) {
 func (s *session) detach(tasks []*task) error {
 	for _, t := range tasks {
 		if !t.over {
-			s.err.print("superctl: detached: the %s of %s goes on as job %s\n", t.job.Verb, t.unit, t.job.ID)
+			s.err.print("superctl: detached: the %s of %s continues as job %s\n", t.job.Verb, t.unit, t.job.ID)
 			s.hint("superctl status " + t.unit)
 		}
 	}

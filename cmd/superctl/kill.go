@@ -17,9 +17,9 @@ func killCommand(s *session) *cobra.Command {
 	whom := "all"
 	c := &cobra.Command{
 		Use:   "kill SERVICE...",
-		Short: "send a signal to processes of services",
-		Long: `kill sends a signal. What comes of it is up to the process, and to restart: a
-service that is killed may be started again. To end a service, stop it.`,
+		Short: "send a signal to the processes of services",
+		Long: `kill sends a signal, nothing more. A service whose process dies of it may be started
+again, as its restart setting says. To end a service, stop it.`,
 		Args:              someUnits,
 		ValidArgsFunction: s.completeUnits,
 	}

@@ -13,9 +13,9 @@ func scaleCommand(s *session) *cobra.Command {
 	c := s.waitingCommand(&cobra.Command{
 		Use:   "scale SERVICE INSTANCES",
 		Short: "run more or fewer instances of a service",
-		Long: `scale starts instances until there are as many as it says, or lets the last
-ones leave as a reload lets old processes leave: they get no new connections and
-finish what they have. It holds until the configuration says another number.`,
+		Long: `scale starts more instances, or stops the last ones the way a reload stops old
+processes: they get no new connections and finish what they have. The number holds
+until the configuration says another one.`,
 		Args: cobra.MatchAll(func(c *cobra.Command, args []string) error {
 			if len(args) != 2 {
 				return misuse(c, "scale needs a service and a number of instances: superctl scale api 4")

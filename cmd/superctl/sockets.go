@@ -14,12 +14,12 @@ import (
 func socketsCommand(s *session) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "sockets [UNIT...]",
-		Short: "show listening sockets, and what the kernel counts at them",
-		Long: `sockets shows each listening socket: how many connections wait to be accepted,
-how many may, and how many packets were dropped since the socket was made. Of a steered
-socket it shows which process gets which share of new connections.
+		Short: "show listening sockets and the kernel's counts for them",
+		Long: `sockets shows each listening socket: how many connections are waiting to be accepted,
+how many can wait, and how many packets were dropped since the socket was created.
+For a steered socket it also shows which share of new connections each process gets.
 
-A UNIT is a socket, or a service, for all that it has.`,
+UNIT is a socket, or a service, which stands for all its sockets.`,
 		Args:              checkUnits,
 		ValidArgsFunction: s.completeUnits,
 	}

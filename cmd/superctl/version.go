@@ -10,7 +10,7 @@ import (
 func versionCommand(s *session) *cobra.Command {
 	c := &cobra.Command{
 		Use:               "version",
-		Short:             "show the versions of superctl and of the running supervisord",
+		Short:             "print the versions of superctl and of the running supervisord",
 		Args:              nothing,
 		Annotations:       offline,
 		ValidArgsFunction: cobra.NoFileCompletions,
