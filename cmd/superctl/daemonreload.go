@@ -9,11 +9,11 @@ import (
 func daemonReloadCommand(s *session) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "daemon-reload",
-		Short: "take in the configuration's files",
-		Long: `daemon-reload has supervisord read its files. If there is an error in them
-nothing changes. Else the next start, reload or restart of a service runs what
-they say now; services that are new are not started, and what is no longer named
-stays until it is stopped.`,
+		Short: "load the configuration files",
+		Long: `daemon-reload makes supervisord read its configuration files. If they contain an
+error, nothing changes. Otherwise the next start, reload or restart of a service uses
+them. New services are not started, and a service that is no longer named keeps
+running until it is stopped.`,
 		Args:              nothing,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}

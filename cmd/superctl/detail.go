@@ -87,9 +87,24 @@ func (sh sheet) state(u ipc.UnitStatus) {
 		ready += fmt.Sprintf(", generation %d", u.Generation)
 	}
 	sh.fact("Ready", "%s", ready)
-	if u.Command != "" {
+	switch {
+	case len(u.Argv) > 0:
+		sh.fact("Command", "%s", commandLine(u.Argv))
+	case u.Command != "":
 		sh.fact("Command", "%s", u.Command)
 	}
+}
+
+// commandLine is a command as one would type it.
+func commandLine(argv []string) string {
+	words := make([]string, len(argv))
+	for i, a := range argv {
+		words[i] = a
+		if a == "" || strings.ContainsAny(a, " \t\n\"'\\$`|&;<>()*?[]{}~#!") {
+			words[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 // since is when, and how long ago by supervisord's clock.
@@ -135,6 +150,9 @@ func (sh sheet) processes(u ipc.UnitStatus) {
 		}
 		sh.fact(label, "%s", text)
 		label = ""
+		if len(p.Others) > 0 {
+			sh.fact("", "%-8s with %s", "", printable(strings.Join(p.Others, ", ")))
+		}
 		for _, r := range p.Remarks {
 			sh.fact("", "%-8s %s", "", printable(r))
 		}

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/spf13/cobra"
-
 	"github.com/supervisord-go/supervisord/pkg/ipc"
 )
 
@@ -54,7 +52,20 @@ func (s *session) conclude(ctx context.Context, err error) int {
 	case ctx.Err() != nil:
 		return exitDetached
 	}
-	return s.complain(&ipc.Error{Code: ipc.Usage, Message: err.Error(), Hints: []string{"superctl --help"}})
+	return s.complain(&ipc.Error{Code: ipc.Usage, Message: together(err.Error()), Hints: []string{"superctl --help"}})
+}
+
+// group is how cobra says that flags exclude each other.
+var group = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^if any flags in the group \[([a-z-]+) ([a-z-]+)\] are set none`)
+})
+
+// together says in our words that two flags exclude each other.
+func together(message string) string {
+	if m := group().FindStringSubmatch(message); m != nil {
+		return fmt.Sprintf("--%s and --%s cannot be used together", m[1], m[2])
+	}
+	return message
 }
 
 // complain says in three steps what went wrong, what still holds, and what to do.
@@ -62,6 +73,12 @@ func (s *session) complain(e *ipc.Error) int {
 	s.err.print("%s%s\n", s.err.paint(bad, "superctl: "), e.Message)
 	for _, n := range e.Notes {
 		s.note(n)
+	}
+	if e.Code == ipc.Outdated {
+		s.note(fmt.Sprintf("superctl is version %s (API %d)", version(), ipc.APIVersion))
+	}
+	if s.guess != "" && e.Code.Meaning().Exit == ipc.Unreachable.Meaning().Exit {
+		s.note(s.guess)
 	}
 	for _, h := range e.Hints {
 		s.hint(h)
@@ -81,43 +98,16 @@ func (s *session) hint(text string) {
 var simple = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9/._@+-]+$`) })
 
 // pasteable is a hint that is a command for the supervisord that was asked, and
-// not for the one that would be asked without --socket.
+// not for the one that would be asked without --socket or -c.
 func (s *session) pasteable(hint string) string {
-	if args, ok := strings.CutPrefix(hint, "superctl "); ok && simple().MatchString(s.socket) {
+	args, ok := strings.CutPrefix(hint, "superctl ")
+	switch {
+	case ok && simple().MatchString(s.socket):
 		return "superctl --socket " + s.socket + " " + args
+	case ok && simple().MatchString(s.config):
+		return "superctl -c " + s.config + " " + args
 	}
 	return hint
-}
-
-// misuse is an error of the command line.
-func misuse(c *cobra.Command, format string, args ...any) *ipc.Error {
-	return &ipc.Error{Code: ipc.Usage, Message: fmt.Sprintf(format, args...), Hints: []string{c.CommandPath() + " --help"}}
-}
-
-// plainly is what is wrong with a flag, without the names of Go's functions.
-func plainly(err error) string {
-	text := err.Error()
-	for _, w := range []struct{ theirs, ours string }{
-		{`: strconv\.Parse.*: value out of range$`, ": it is too large"},
-		{`: strconv\.Parse.*$`, ": it must be a whole number"},
-		{`: time: missing unit .*$`, ": it needs a unit, like 5s"},
-		{`: time: .*$`, ": it must be a duration, like 1m30s"},
-	} {
-		text = regexp.MustCompile(w.theirs).ReplaceAllString(text, w.ours)
-	}
-	return text
-}
-
-// noSuchCommand is for words that name no command.
-func noSuchCommand(root *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	e := misuse(root, "there is no command %q", args[0])
-	if near := root.SuggestionsFor(args[0]); len(near) > 0 {
-		e.Hints = []string{"did you mean superctl " + near[0] + "?"}
-	}
-	return e
 }
 
 // asError is any error in the form in which it is told.
@@ -129,24 +119,6 @@ func asError(err error) *ipc.Error {
 	return e
 }
 
-// someUnits is for commands that need at least one unit, noUnits for those that
-// take none.
-func someUnits(c *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return misuse(c, "%s needs the name of a service", c.Name())
-	}
-	return checkUnits(c, args)
-}
-
-func checkUnits(_ *cobra.Command, args []string) error {
-	for _, a := range args {
-		if err := ipc.CheckUnit(a); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // unique is names without those that came before.
 func unique(names []string) (first []string) {
 	for _, n := range names {
@@ -155,11 +127,4 @@ func unique(names []string) (first []string) {
 		}
 	}
 	return first
-}
-
-func nothing(c *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return misuse(c, "%s takes no argument: %q", c.Name(), args[0])
-	}
-	return nil
 }

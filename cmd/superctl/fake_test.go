@@ -120,7 +120,7 @@ func pick(st *ipc.Status, all ipc.Status, name string) error {
 }
 
 func noSuchUnit(name string) error {
-	return &ipc.Error{Code: ipc.NoSuchUnit, Message: "cannot show " + name + ": there is no such service", Hints: []string{"superctl status lists what there is"}}
+	return &ipc.Error{Code: ipc.NoSuchUnit, Message: "cannot show " + name + ": no such service", Hints: []string{"superctl status lists all units"}}
 }
 
 // asked is when every job was asked for; plays' events have times after it.

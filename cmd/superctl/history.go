@@ -14,18 +14,18 @@ func historyCommand(s *session) *cobra.Command {
 	q := ipc.HistoryRequest{}
 	c := &cobra.Command{
 		Use:   "history [SERVICE...]",
-		Short: "show what happened to services, also before supervisord was started",
-		Long: `history shows the last things that happened to services, over restarts of
-supervisord and of the machine: what was asked for, by whom, what came of it, and
-what was lost at its sockets meanwhile; and each process that ended without having
-been told to (exit). The newest is last.
+		Short: "show what happened to services, including before supervisord started",
+		Long: `history shows the last events of services, across restarts of supervisord and
+reboots: each job, who asked for it, how it ended and what its sockets lost
+meanwhile; and each process that exited without being told to (exit). The newest is
+last.
 
-TOOK is from when it was asked for to its end, or how long the process lived. UID
-is that of who asked; a dash is supervisord, when it starts or stops.`,
+TOOK is how long the job took, or how long the process lived. UID is the user who
+asked; a dash is supervisord itself, when it starts or stops.`,
 		Args:              checkUnits,
 		ValidArgsFunction: s.completeUnits,
 	}
-	c.Flags().IntVarP(&q.N, "lines", "n", 50, fmt.Sprintf("how `many`, at most %d", ipc.MaxRecords))
+	c.Flags().IntVarP(&q.N, "lines", "n", 50, fmt.Sprintf("`number` of records, at most %d", ipc.MaxRecords))
 	s.outputFlag(c, "table")
 	c.RunE = func(c *cobra.Command, names []string) error {
 		q.Units = names

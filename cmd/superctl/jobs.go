@@ -38,16 +38,16 @@ func (s *session) waitingCommand(c *cobra.Command, request func(*cobra.Command, 
 	w := waiting{wait: "done"}
 	c.ValidArgsFunction = s.completeUnits
 	f := c.Flags()
-	f.BoolVar(&w.noBlock, "no-block", false, "do not wait for the outcome: print the job's id")
-	f.DurationVar(&w.timeout, "timeout", 0, "wait at most this `long`, then exit with 7; it goes on")
-	f.Var(&choice{of: []string{"done", "drained"}, is: &w.wait}, "wait", "wait until it is done, or until the old processes have gone as well")
+	f.BoolVar(&w.noBlock, "no-block", false, "do not wait for the outcome: print the job's id and exit")
+	f.DurationVar(&w.timeout, "timeout", 0, "stop waiting after `DURATION` and exit 7; the job continues")
+	choose(c, &choice{of: []string{"done", "drained"}, is: &w.wait}, "wait", "", "wait until the job is done, or until the old processes have exited too")
 	s.outputFlag(c, "text")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if w.noBlock && (w.wait != "done" || w.timeout != 0) {
-			return misuse(c, "--no-block waits for nothing: it goes without --wait and --timeout")
+			return misuse(c, "--no-block does not wait: it cannot be combined with --wait or --timeout")
 		}
 		if w.timeout < 0 {
-			return misuse(c, "--timeout %s is less than nothing", w.timeout)
+			return misuse(c, "invalid --timeout \"%s\": it must not be negative", w.timeout)
 		}
 		r, names, err := request(c, args)
 		if err != nil {
@@ -74,12 +74,12 @@ func (s *session) runJobs(ctx context.Context, r ipc.JobRequest, names []string,
 		r.Unit = name
 		j, err := s.client().Submit(ctx, r)
 		if err != nil && ctx.Err() != nil {
-			s.err.print("superctl: detached: nobody has said whether the %s of %s has begun\n", r.Verb, name)
+			s.err.print("superctl: detached: it is not known whether the %s of %s has begun\n", r.Verb, name)
 			s.hint("superctl status " + name)
 			return s.detach(tasks[:i])
 		}
 		if err != nil {
-			j = ipc.Job{Unit: name, Verb: r.Verb}
+			j = notBegun(r, err)
 		}
 		tasks[i] = &task{unit: name, job: j, err: err, last: time.Now(), over: err != nil}
 	}
@@ -90,6 +90,16 @@ func (s *session) runJobs(ctx context.Context, r ipc.JobRequest, names []string,
 		return err
 	}
 	return s.report(tasks, false)
+}
+
+// notBegun stands for a job that there is not: supervisord has refused it, or nobody
+// has answered.
+func notBegun(r ipc.JobRequest, err error) ipc.Job {
+	j := ipc.Job{Unit: r.Unit, Verb: r.Verb}
+	if asError(err).Code != ipc.Unreachable {
+		j.State = ipc.JobRefused
+	}
+	return j
 }
 
 // A step is one thing that happened in the course of a task's job; the last has
@@ -112,7 +122,7 @@ func (s *session) watch(ctx context.Context, tasks []*task, w waiting) error {
 	steps := make(chan step)
 	for _, t := range tasks {
 		if id := t.job.ID; !t.over {
-			followers.Go(func() { s.follow(wctx, id, w, func(st step) { st.task = t; offer(wctx, steps, st) }) })
+			followers.Go(func() { s.follow(wctx, id, w, func(st step) { st.task = t; deliver(wctx, steps, st) }) })
 		}
 	}
 	p := newProgress(s, tasks)
@@ -166,7 +176,7 @@ func (t *task) take(st step) {
 	}
 }
 
-func offer(ctx context.Context, steps chan<- step, st step) {
+func deliver(ctx context.Context, steps chan<- step, st step) {
 	select {
 	case steps <- st:
 	case <-ctx.Done():
@@ -233,7 +243,7 @@ func (s *session) giveUp(ctx context.Context, tasks []*task, w waiting) {
 		if !t.over {
 			t.err = &ipc.Error{
 				Code:    ipc.TimedOut,
-				Message: fmt.Sprintf("%s of %s is not done after %s; it goes on as job %s", t.job.Verb, t.unit, w.timeout, t.job.ID),
+				Message: fmt.Sprintf("%s of %s is not done after %s; it continues as job %s", t.job.Verb, t.unit, w.timeout, t.job.ID),
 				Notes:   why[t],
 				Hints:   []string{"superctl status " + t.unit},
 			}
@@ -245,7 +255,7 @@ func (s *session) giveUp(ctx context.Context, tasks []*task, w waiting) {
 func (s *session) detach(tasks []*task) error {
 	for _, t := range tasks {
 		if !t.over {
-			s.err.print("superctl: detached: the %s of %s goes on as job %s\n", t.job.Verb, t.unit, t.job.ID)
+			s.err.print("superctl: detached: the %s of %s continues as job %s\n", t.job.Verb, t.unit, t.job.ID)
 			s.hint("superctl status " + t.unit)
 		}
 	}

@@ -17,14 +17,15 @@ func killCommand(s *session) *cobra.Command {
 	whom := "all"
 	c := &cobra.Command{
 		Use:   "kill SERVICE...",
-		Short: "send a signal to processes of services",
-		Long: `kill sends a signal. What comes of it is up to the process, and to restart: a
-service that is killed may be started again. To end a service, stop it.`,
+		Short: "send a signal to the processes of services",
+		Long: `kill sends a signal, nothing more. A service whose process dies of it may be started
+again, as its restart setting says. To end a service, stop it.`,
 		Args:              someUnits,
 		ValidArgsFunction: s.completeUnits,
 	}
-	c.Flags().StringVarP(&signal, "signal", "s", "SIGTERM", "`signal` by name or number")
-	c.Flags().Var(&choice{of: []string{"main", "next", "old", "all"}, is: &whom}, "whom", "the processes that get it, by role, or all with their children")
+	c.Flags().StringVarP(&signal, "signal", "s", "SIGTERM", "`SIGNAL` by name or number")
+	offer(c, "signal", signalNames()...)
+	choose(c, &choice{of: []string{"main", "next", "old", "all"}, is: &whom}, "whom", "", "which processes get it: those of a role, or all and their children")
 	c.RunE = func(c *cobra.Command, names []string) error {
 		number, err := parseSignal(c, signal)
 		if err != nil {
@@ -44,9 +45,27 @@ func parseSignal(c *cobra.Command, word string) (int, error) {
 		n = int(unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(word), "SIG")))
 	}
 	if n < 1 || n > 64 {
-		return 0, misuse(c, "%q is no signal: a name such as SIGTERM, or 1 to 64", word)
+		return 0, unknownSignal(c, word)
 	}
 	return n, nil
+}
+
+func unknownSignal(c *cobra.Command, word string) error {
+	e := misuse(c, "unknown signal %.40q: use a name such as SIGTERM or a number from 1 to 64", word)
+	if near := meant("SIG"+strings.TrimPrefix(strings.ToUpper(word), "SIG"), signalNames()); near != "" {
+		e.Hints = []string{"did you mean " + near + "?"}
+	}
+	return e
+}
+
+// signalNames are those of signals that have one.
+func signalNames() (names []string) {
+	for n := range unix.Signal(65) {
+		if name := unix.SignalName(n); name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // eachUnit does something to one unit after the other, also when it fails for

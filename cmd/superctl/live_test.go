@@ -120,7 +120,7 @@ func TestWaitingComesAndGoesOnATerminal(t *testing.T) {
 			t.Errorf("a line of %d columns: %q", n, line)
 		}
 	}
-	if got := w.errs.text(); !strings.Contains(got, "the start of api goes on as job "+fakeEpoch+"-1") {
+	if got := w.errs.text(); !strings.Contains(got, "the start of api continues as job "+fakeEpoch+"-1") {
 		t.Errorf("stderr: %q", got)
 	}
 }

@@ -1,10 +1,10 @@
-// Superctl asks a running supervisord for status and changes, and says what
-// comes of it.
+// Superctl controls a running supervisord, and reports what came of it.
 //
 // Each command is a value made by one function in a file of its own. What they
 // share: session.go finds supervisord, jobs.go begins jobs and follows them,
-// live.go shows their progress, table.go and detail.go show units, errors.go
-// says what went wrong, and speak.go is the only file that writes.
+// live.go shows their progress, table.go and detail.go show units, flags.go checks
+// command lines, errors.go says what went wrong, and speak.go is the only file that
+// writes.
 package main
 
 import (
@@ -23,7 +23,7 @@ var commands = []func(*session) *cobra.Command{
 	killCommand, resetFailedCommand,
 	logsCommand, historyCommand, socketsCommand,
 	verifyCommand, daemonReloadCommand,
-	versionCommand,
+	versionCommand, completionCommand,
 }
 
 func main() {
@@ -48,46 +48,29 @@ func run(ctx context.Context, args []string, s *session) int {
 func newRoot(s *session) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "superctl",
-		Short: "control supervisord",
-		Long: `superctl asks a running supervisord for status and changes.
+		Short: "control a running supervisord",
+		Long: `superctl controls a running supervisord.
 
-reload starts a new process of a service beside the old one, waits until it is
-ready and has stayed so, and only then tells the old one to go: unlike
-systemctl's reload it replaces the process. docs/reference has more.`,
+reload starts a new process of a service next to the old one, waits until the new
+one is ready and has stayed ready, and only then stops the old one. Unlike
+systemctl reload, it replaces the process.
+
+It finds supervisord by the first of these that is there: --socket PATH, -c FILE,
+$SUPERVISORD_SOCKET, $SUPERVISORD_CONFIG, your own supervisord, the system's. Of a
+configuration file it reads runtime_directory alone.`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
-		Args:              noSuchCommand,
-		PersistentPreRunE: func(*cobra.Command, []string) error { return s.settle() },
+		Args:              unknownCommand,
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error { return s.settle(c) },
 		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return misuse(c, "%s", plainly(err)) })
-	s.flags(root.PersistentFlags())
+	root.SetFlagErrorFunc(flagError)
+	s.flags(root)
+	versionFlag(root)
+	root.SetHelpCommand(helpCommand(s))
 	for _, command := range commands {
 		root.AddCommand(command(s))
 	}
-	strict(root)
 	return root
-}
-
-// strict has cobra's own commands refuse words that they do not know: they print
-// their help and exit with 0.
-func strict(root *cobra.Command) {
-	root.InitDefaultHelpCmd()
-	root.InitDefaultCompletionCmd()
-	for _, c := range root.Commands() {
-		switch c.Name() {
-		case "help":
-			c.Run, c.RunE = nil, func(_ *cobra.Command, args []string) error {
-				about, rest, err := root.Find(args)
-				if err != nil || len(rest) > 0 {
-					return noSuchCommand(root, args)
-				}
-				return about.Help()
-			}
-		case "completion":
-			c.Args = noSuchCommand
-			c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
-		}
-	}
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/supervisord-go/supervisord/pkg/ipc"
 )
 
-//go:generate go test -count=1 -run TestReference . -update
+//go:generate go test -count=1 -run "TestReference|TestManPages" . -update
 
 // TestReference: the pages about superctl are made of what it is.
 func TestReference(t *testing.T) {

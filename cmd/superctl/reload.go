@@ -9,13 +9,13 @@ import (
 func reloadCommand(s *session) *cobra.Command {
 	return s.jobCommand(unit.Reload, &cobra.Command{
 		Use:   "reload SERVICE...",
-		Short: "replace running services by what is on disk now, without a gap",
-		Long: `reload starts a new process beside the old one, with the same sockets. When it
-is ready and has stayed so for as long as it has to bake, it takes over, and
-only then is the old one told to go. If it fails, the old one was never touched,
-and reload says why and exits with 1.
+		Short: "replace running services with what is on disk now, without a gap",
+		Long: `reload starts a new process next to the old one, with the same sockets. Once it is
+ready and has stayed ready for its bake time, it takes over, and only then is the
+old one told to stop. If the new process fails, the old one was never touched, and
+reload says why and exits with 1.
 
-Unlike systemctl's reload it replaces the process. A service whose reload.mode
-is "restart" is stopped first.`,
+Unlike systemctl reload, it replaces the process. A service whose reload.mode is
+"restart" is stopped first.`,
 	})
 }

@@ -6,7 +6,7 @@ func resetFailedCommand(s *session) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "reset-failed SERVICE...",
 		Short: "forget the failures of services",
-		Long: `reset-failed makes a failed service a stopped one, and has the next crash count
+		Long: `reset-failed turns failed services into stopped ones, and makes the next crash count
 as the first.`,
 		Args:              someUnits,
 		ValidArgsFunction: s.completeUnits,

@@ -10,7 +10,7 @@ func restartCommand(s *session) *cobra.Command {
 	return s.jobCommand(unit.Restart, &cobra.Command{
 		Use:   "restart SERVICE...",
 		Short: "stop services, then start them",
-		Long: `restart stops the service and starts it again. Meanwhile its sockets queue
-clients. To replace a service without a gap, reload it.`,
+		Long: `restart stops a service and starts it again. In between, its sockets queue clients.
+To replace a service without a gap, reload it.`,
 	})
 }

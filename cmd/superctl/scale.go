@@ -10,23 +10,25 @@ import (
 )
 
 func scaleCommand(s *session) *cobra.Command {
-	return s.waitingCommand(&cobra.Command{
+	c := s.waitingCommand(&cobra.Command{
 		Use:   "scale SERVICE INSTANCES",
 		Short: "run more or fewer instances of a service",
-		Long: `scale starts instances until there are as many as it says, or lets the last
-ones leave as a reload lets old processes leave: they get no new connections and
-finish what they have. It holds until the configuration says another number.`,
+		Long: `scale starts more instances, or stops the last ones the way a reload stops old
+processes: they get no new connections and finish what they have. The number holds
+until the configuration says another one.`,
 		Args: cobra.MatchAll(func(c *cobra.Command, args []string) error {
 			if len(args) != 2 {
-				return misuse(c, "it takes a service and a number: superctl scale api 4")
+				return misuse(c, "scale needs a service and a number of instances: superctl scale api 4")
 			}
 			return nil
 		}, func(c *cobra.Command, args []string) error { return someUnits(c, args[:1]) }),
 	}, func(c *cobra.Command, args []string) (ipc.JobRequest, []string, error) {
 		n, err := strconv.Atoi(args[1])
 		if err != nil || n < 1 || n > ipc.MaxInstances {
-			return ipc.JobRequest{}, nil, misuse(c, "%q is no number of instances: 1 to %d", args[1], ipc.MaxInstances)
+			return ipc.JobRequest{}, nil, misuse(c, "invalid number of instances %.40q: use 1 to %d", args[1], ipc.MaxInstances)
 		}
 		return ipc.JobRequest{Verb: unit.Scale.String(), Size: n}, args[:1], nil
 	})
+	c.ValidArgsFunction = s.completeScale
+	return c
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
@@ -21,6 +20,9 @@ type session struct {
 	root     bool // the system's supervisord is our own
 
 	socket string
+	config string // by which supervisord is to be found
+	at     string // the socket, when it is located
+	guess  string // why it may be the wrong one
 	owner  int
 	color  string
 	json   bool
@@ -37,12 +39,16 @@ func newSession(out, err io.Writer, env func(string) string) *session {
 }
 
 // flags are those that every command has.
-func (s *session) flags(f *pflag.FlagSet) {
-	f.Var((*path)(&s.socket), "socket", "`path` of supervisord's control socket (else $SUPERVISORD_SOCKET, your own supervisord's, the system's)")
-	f.IntVar(&s.owner, "socket-owner", ipc.NoOwner, "trust a supervisord of this `uid`, besides root's and your own")
+func (s *session) flags(root *cobra.Command) {
+	f := root.PersistentFlags()
+	f.Var((*path)(&s.socket), "socket", "`PATH` of the control socket of supervisord (default: see superctl --help)")
+	f.VarP((*path)(&s.config), "config", "c", "find supervisord by its configuration `FILE`: the socket in its runtime_directory")
+	f.IntVar(&s.owner, "socket-owner", ipc.NoOwner, "also trust a supervisord that runs as `UID`, not only root's and your own")
 	f.Lookup("socket-owner").DefValue = "0" // pflag's word for none
 	s.color = "auto"
-	f.Var(&choice{of: []string{"auto", "always", "never"}, is: &s.color}, "color", "when to use colour: on a terminal, always or never")
+	colors := &choice{of: []string{"auto", "always", "never"}, is: &s.color}
+	f.Var(colors, "color", "use colour: auto means on a terminal")
+	offer(root, "color", colors.of...)
 }
 
 // A path is a flag that must not be empty: "$UNSET" would mean another supervisord
@@ -62,23 +68,25 @@ func (p *path) Set(text string) error {
 
 // outputFlag gives a command -o; form is what it is without json.
 func (s *session) outputFlag(c *cobra.Command, form string) {
-	forms := []string{form, "json"}
-	c.Flags().VarP(&choice{of: forms, is: &form, set: func(f string) { s.json = f == "json" }}, "output", "o", "print the answer as "+form+" or json")
-	c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(forms, cobra.ShellCompDirectiveNoFileComp))
+	choose(c, &choice{of: []string{form, "json"}, is: &form, set: func(f string) { s.json = f == "json" }}, "output", "o", "print the answer as "+form+" or json")
 }
 
 // settle does what the flags of every command say.
-func (s *session) settle() error {
+func (s *session) settle(c *cobra.Command) error {
 	if s.color != "auto" {
 		s.out.color, s.err.color = s.color == "always", s.color == "always"
 	}
-	return nil
+	if c.Annotations["offline"] != "" {
+		return nil
+	}
+	return s.locate()
 }
 
-// client is the connection to supervisord. Nothing is sent before it is used.
+// client is the connection to supervisord, which has been located. Nothing is sent
+// before it is used.
 func (s *session) client() *ipc.Client {
 	if s.dialled == nil {
-		s.dialled = ipc.NewClient(s.path(), s.owner)
+		s.dialled = ipc.NewClient(s.at, s.owner)
 	}
 	return s.dialled
 }
@@ -92,18 +100,48 @@ func (s *session) close() {
 // systemSocket is that of a supervisord that root runs with its defaults.
 const systemSocket = "/run/supervisord/" + config.ControlSocket
 
-// path is where supervisord should listen: where one is told, else at one's own
-// supervisord's if it has left a socket there, else at the system's.
-func (s *session) path() string {
-	for _, p := range []string{s.socket, s.env("SUPERVISORD_SOCKET")} {
-		if p != "" {
-			return p
-		}
+// locate finds the socket on which supervisord should listen: where one is told,
+// else at one's own supervisord's if it has left a socket there, else at the
+// system's.
+func (s *session) locate() (err error) {
+	switch path := s.env("SUPERVISORD_SOCKET"); {
+	case s.socket != "" && s.config != "":
+		return &ipc.Error{Code: ipc.Usage, Message: "--socket and --config both say where supervisord is: use one of them", Hints: []string{"superctl --help"}}
+	case s.socket != "":
+		s.at = s.socket
+	case s.config != "":
+		s.at, err = s.configured(s.config, nil)
+	case path != "":
+		s.at = path
+	case s.env("SUPERVISORD_CONFIG") != "":
+		s.at, err = s.configured(s.env("SUPERVISORD_CONFIG"), []string{"$SUPERVISORD_CONFIG names this file"})
+	default:
+		s.at = s.usual()
 	}
+	return err
+}
+
+// configured is the socket of the supervisord that has the configuration at path.
+func (s *session) configured(path string, notes []string) (string, error) {
+	dir, problems := config.RuntimeDirectory(path, config.Options{Root: s.root, Environ: os.Environ()})
+	switch {
+	case len(problems) > 0:
+		return "", &ipc.Error{Code: ipc.Invalid, Message: "cannot find supervisord: " + problems[0].String(), Notes: notes}
+	case dir == "":
+		return s.usual(), nil
+	}
+	return filepath.Join(dir, config.ControlSocket), nil
+}
+
+// usual is the socket of one's own supervisord, else of the system's.
+func (s *session) usual() string {
 	for _, dir := range s.ownRuntime() {
 		if p := filepath.Join(dir, config.ControlSocket); exists(p) {
 			return p
 		}
+	}
+	if !s.root && s.env("HOME")+s.env("XDG_RUNTIME_DIR")+s.env("XDG_STATE_HOME") == "" {
+		s.guess = "HOME is not set, so only the system's supervisord was looked for, not your own"
 	}
 	return systemSocket
 }

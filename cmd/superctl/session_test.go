@@ -60,8 +60,47 @@ func TestSocketIsLookedForWhereItWouldBe(t *testing.T) {
 	} {
 		s := newSession(&bytes.Buffer{}, &bytes.Buffer{}, func(k string) string { return c.env[k] })
 		s.socket, s.root = c.flag, c.root
-		if got := s.path(); got != c.want {
-			t.Errorf("%s: %s, not %s", c.name, got, c.want)
+		if err := s.locate(); err != nil || s.at != c.want {
+			t.Errorf("%s: %s, not %s (%v)", c.name, s.at, c.want, err)
+		}
+	}
+}
+
+// A configuration says where its supervisord is only to who names it.
+func TestSocketIsLookedForWhereTheConfigurationSays(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	named := file("named.toml", "[manager]\nruntime_directory = \"/run/mine\"\n[service.a]\nnosuch = 1\n")
+	silent := file("silent.toml", "[service.a]\nexec_start = [\"/bin/true\"]\n")
+	broken := file("broken.toml", "[manager\n")
+	for _, c := range []struct {
+		name         string
+		socket, file string
+		env          map[string]string
+		want, fails  string
+	}{
+		{name: "-c", file: named, env: map[string]string{"SUPERVISORD_SOCKET": "/b"}, want: "/run/mine/control.sock"},
+		{name: "the variable", env: map[string]string{"SUPERVISORD_CONFIG": named}, want: "/run/mine/control.sock"},
+		{name: "a socket's variable says it better", env: map[string]string{"SUPERVISORD_CONFIG": named, "SUPERVISORD_SOCKET": "/b"}, want: "/b"},
+		{name: "it says nothing", file: silent, want: systemSocket},
+		{name: "it cannot be read", file: broken, fails: "broken.toml:1:"},
+		{name: "it is not there", env: map[string]string{"SUPERVISORD_CONFIG": dir + "/nowhere"}, fails: "no such file"},
+		{name: "both", file: named, socket: "/a", fails: "use one of them"},
+	} {
+		s := newSession(io.Discard, io.Discard, func(k string) string { return c.env[k] })
+		s.socket, s.config, s.root = c.socket, c.file, true
+		err := s.locate()
+		if c.fails == "" && (err != nil || s.at != c.want) {
+			t.Errorf("%s: %s, not %s (%v)", c.name, s.at, c.want, err)
+		}
+		if c.fails != "" && (err == nil || !strings.Contains(err.Error(), c.fails)) {
+			t.Errorf("%s: %v, not %s", c.name, err, c.fails)
 		}
 	}
 }
@@ -71,7 +110,7 @@ func TestSocketIsLookedForWhereItWouldBe(t *testing.T) {
 func TestNamesAreOffered(t *testing.T) {
 	dir := t.TempDir()
 	put(t, dir, "status.json", ipc.Status{Services: []ipc.UnitStatus{
-		{Name: "api", SubState: "running"}, {Name: "web", SubState: "failed\x1b[2J"}, {Name: "$(reboot)"}, {Name: "-rf"},
+		{Name: "api", SubState: "running", Want: 3}, {Name: "web", SubState: "failed\x1b[2J"}, {Name: "$(reboot)"}, {Name: "-rf"},
 	}})
 	_, stop, err := serve(dir)
 	if err != nil {
@@ -81,6 +120,8 @@ func TestNamesAreOffered(t *testing.T) {
 	for line, want := range map[string]string{
 		"reload ":     "api\trunning\nweb\tfailed\\x1b[2J\n:4\n",
 		"reload api ": "web\tfailed\\x1b[2J\n:4\n",
+		"scale ":      "api\trunning\nweb\tfailed\\x1b[2J\n:4\n",
+		"scale api ":  "3\tas now\n:4\n",
 	} {
 		var out bytes.Buffer
 		s := newSession(&out, io.Discard, func(string) string { return "" })
@@ -104,6 +145,9 @@ func TestHintsCanBePasted(t *testing.T) {
 		s.socket = socket
 		if got := s.pasteable("superctl status api"); got != want {
 			t.Errorf("with --socket %q: %q, not %q", socket, got, want)
+		}
+		if got := (&session{config: "/etc/x.toml"}).pasteable("superctl status"); got != "superctl -c /etc/x.toml status" {
+			t.Errorf("with -c: %q", got)
 		}
 		if got := s.pasteable("is it running?"); got != "is it running?" {
 			t.Errorf("with --socket %q: %q", socket, got)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -13,12 +14,12 @@ import (
 func socketsCommand(s *session) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "sockets [UNIT...]",
-		Short: "show listening sockets, and what the kernel counts at them",
-		Long: `sockets shows each listening socket: how many connections wait to be accepted,
-how many may, and how many packets were dropped since the socket was made. Of a steered
-socket it shows which process gets which share of new connections.
+		Short: "show listening sockets and the kernel's counts for them",
+		Long: `sockets shows each listening socket: how many connections are waiting to be accepted,
+how many can wait, and how many packets were dropped since the socket was created.
+For a steered socket it also shows which share of new connections each process gets.
 
-A UNIT is a socket, or a service, for all that it has.`,
+UNIT is a socket, or a service, which stands for all its sockets.`,
 		Args:              checkUnits,
 		ValidArgsFunction: s.completeUnits,
 	}
@@ -47,6 +48,7 @@ A UNIT is a socket, or a service, for all that it has.`,
 // socketUnits are the socket units that are meant by names of theirs or of
 // services; all if there are none.
 func socketUnits(st ipc.Status, names []string) (units []ipc.SocketUnit, err error) {
+	units = []ipc.SocketUnit{}
 	known := map[string]bool{}
 	for _, u := range st.Services {
 		known[u.Name] = true
@@ -60,16 +62,35 @@ func socketUnits(st ipc.Status, names []string) (units []ipc.SocketUnit, err err
 	}
 	for _, name := range names {
 		if !known[name] {
-			return nil, &ipc.Error{Code: ipc.NoSuchUnit, Message: fmt.Sprintf("cannot show %s: there is no such service or socket", name), Hints: []string{"superctl sockets"}}
+			return nil, noSuchSocket(name, slices.Sorted(maps.Keys(known)))
 		}
 	}
 	return units, nil
+}
+
+func noSuchSocket(name string, known []string) error {
+	e := &ipc.Error{Code: ipc.NoSuchUnit, Message: fmt.Sprintf("cannot show %s: no such service or socket", name), Hints: []string{"superctl sockets"}}
+	if near := meant(name, known); near != "" {
+		e.Hints = []string{"did you mean " + near + "?"}
+	}
+	return e
 }
 
 // A socketLine is a row of the table: a socket, or a seat of the unit above it.
 type socketLine struct {
 	unit, address, state, queue, drops, share, pid, note string
 	style                                                style
+}
+
+var socketColumns = []column[socketLine]{
+	{title: "UNIT", of: func(l socketLine) string { return l.unit }, least: nameLeast, name: true},
+	{title: "ADDRESS", of: func(l socketLine) string { return dash(l.address) }, least: 18},
+	{title: "STATE", of: func(l socketLine) string { return dash(l.state) }, look: func(l socketLine) style { return l.style }},
+	{title: "QUEUE", of: func(l socketLine) string { return dash(l.queue) }},
+	{title: "DROPPED", of: func(l socketLine) string { return dash(l.drops) }, drop: 3},
+	{title: "SHARE", of: func(l socketLine) string { return dash(l.share) }, drop: 2},
+	{title: "PID", of: func(l socketLine) string { return dash(l.pid) }, drop: 1},
+	{title: "NOTE", of: func(l socketLine) string { return l.note }, least: 26},
 }
 
 func (s *session) showSockets(units []ipc.SocketUnit) {
@@ -81,43 +102,7 @@ func (s *session) showSockets(units []ipc.SocketUnit) {
 		s.out.print("no socket is configured\n")
 		return
 	}
-	cells := [][]string{{"UNIT", "ADDRESS", "STATE", "QUEUE", "DROPPED", "SHARE", "PID", "NOTE"}}
-	for _, l := range lines {
-		cells = append(cells, []string{l.unit, dash(l.address), dash(l.state), dash(l.queue), dash(l.drops), dash(l.share), dash(l.pid), l.note})
-	}
-	s.columns(cells, func(row, col int) style {
-		switch {
-		case row == 0:
-			return faint
-		case col == 2:
-			return lines[row-1].style
-		}
-		return plain
-	})
-}
-
-// columns writes cells below each other. Columns in which nobody has anything
-// are left out.
-func (s *session) columns(cells [][]string, look func(row, col int) style) {
-	widths := make([]int, len(cells[0]))
-	for col := range widths {
-		for row, r := range cells {
-			if row > 0 && r[col] != "-" && r[col] != "" {
-				widths[col] = max(widths[col], width(cells[0][col]), width(printable(r[col])))
-			}
-		}
-	}
-	for row, r := range cells {
-		var line strings.Builder
-		for col, cell := range r {
-			if widths[col] == 0 {
-				continue
-			}
-			cell = printable(cell)
-			line.WriteString(string(s.out.paint(look(row, col), cell)) + strings.Repeat(" ", widths[col]-width(cell)+gap))
-		}
-		s.out.print("%s\n", painted(strings.TrimRight(line.String(), " ")))
-	}
+	table(s, socketColumns, func(brevity) []socketLine { return lines })
 }
 
 func socketLines(x ipc.SocketUnit) (lines []socketLine) {

@@ -8,9 +8,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"unicode"
 	"unicode/utf8"
 
+	"github.com/mattn/go-runewidth"
 	"golang.org/x/term"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
@@ -73,6 +73,12 @@ func (c *console) raw(text []byte) {
 	if _, err := c.w.Write(text); err != nil && c.lost == nil {
 		c.lost = err
 	}
+}
+
+// Write is for what others make that is no answer: scripts.
+func (c *console) Write(text []byte) (int, error) {
+	c.raw(text)
+	return len(text), nil
 }
 
 // json writes v as JSON for people and programs.
@@ -179,54 +185,24 @@ func (c *console) logText(text string) painted {
 
 // width is how many columns a text takes that has no controls but colours.
 func width(text string) (columns int) {
-	for _, r := range sgr().ReplaceAllString(text, "") {
-		columns += runeWidth(r)
-	}
-	return columns
-}
-
-// wide are the blocks whose characters take two columns: those of East Asian
-// scripts (Unicode's annex 11) and emoji.
-var wide = []struct{ first, last rune }{
-	{0x1100, 0x115f},
-	{0x2e80, 0x303e},
-	{0x3041, 0xa4cf},
-	{0xa960, 0xa97f},
-	{0xac00, 0xd7a3},
-	{0xf900, 0xfaff},
-	{0xfe30, 0xfe6f},
-	{0xff00, 0xff60},
-	{0xffe0, 0xffe6},
-	{0x1f300, 0x1f64f},
-	{0x1f680, 0x1f6ff},
-	{0x1f900, 0x1faff},
-	{0x20000, 0x3fffd},
-}
-
-func runeWidth(r rune) int {
-	if unicode.In(r, unicode.Mn, unicode.Me) {
-		return 0
-	}
-	for _, b := range wide {
-		if b.first <= r && r <= b.last {
-			return 2
-		}
-	}
-	return 1
+	return runewidth.StringWidth(sgr().ReplaceAllString(text, ""))
 }
 
 // cut shortens text without colours to at most so many columns; 0: no limit.
 func cut(text string, most int) string {
-	if most <= 0 || width(text) <= most {
+	if most <= 0 {
 		return text
 	}
-	used := 0
-	for i, r := range text {
-		if used += runeWidth(r); used > most-1 {
-			return text[:i] + "…"
-		}
+	return runewidth.Truncate(text, most, "…")
+}
+
+// cutMiddle is cut for names, which often differ at their ends alone.
+func cutMiddle(text string, most int) string {
+	if most <= 4 || width(text) <= most {
+		return cut(text, most)
 	}
-	return text
+	end := (most - 1) / 2
+	return runewidth.Truncate(text, most-1-end, "") + "…" + runewidth.TruncateLeft(text, width(text)-end, "")
 }
 
 // pad fills text up to so many columns.

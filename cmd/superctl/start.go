@@ -10,8 +10,8 @@ func startCommand(s *session) *cobra.Command {
 	return s.jobCommand(unit.Start, &cobra.Command{
 		Use:   "start SERVICE...",
 		Short: "start services, and wait until they are ready",
-		Long: `start runs what the configuration that was last taken in and the files on disk
-have now. It returns when the service is ready, or says why it is not. What is
-up stays as it is.`,
+		Long: `start runs services as the loaded configuration and the executables on disk are now.
+It returns when they are ready, or says why they are not. Services that already run
+are left alone.`,
 	})
 }

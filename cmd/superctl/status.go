@@ -11,13 +11,13 @@ import (
 func statusCommand(s *session) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status [UNIT...]",
-		Short: "show all units, or some in detail",
-		Long: `status shows all units in a table. With names it shows those units in detail:
-state, processes by role, sockets, the last exit and the last output, what the
-unit waits for, and what to do next.
+		Short: "show all units, or some of them in detail",
+		Long: `status shows all units in a table. Units that are named are shown in detail: state,
+command, processes by role, sockets, last exit and last output, what the unit is
+waiting for, and what to do next.
 
-NAME.socket is a socket. With names the exit status is 0 if every unit is active
-or reloading, else 3.`,
+NAME.socket is a socket. With names, the exit status is 0 if every unit is active or
+reloading, else 3.`,
 		Args:              checkUnits,
 		ValidArgsFunction: s.completeUnits,
 	}

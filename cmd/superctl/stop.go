@@ -9,9 +9,9 @@ import (
 func stopCommand(s *session) *cobra.Command {
 	return s.jobCommand(unit.Stop, &cobra.Command{
 		Use:   "stop SERVICE...",
-		Short: "stop services with all their processes",
-		Long: `stop sends the kill signal to every process of the service, SIGKILL to those
-that are there after timeout_stop_sec, and returns when none is left. It
-overrules whatever else is going on.`,
+		Short: "stop services and all their processes",
+		Long: `stop sends the kill signal to every process of a service, then SIGKILL to those that
+are still there after timeout_stop_sec, and returns when none is left. It overrides
+any other job of the service.`,
 	})
 }

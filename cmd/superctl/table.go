@@ -8,10 +8,10 @@ import (
 	"github.com/supervisord-go/supervisord/pkg/ipc"
 )
 
-// The table of all units fits into the terminal. If it is too wide, hosts of
-// addresses and what services say of themselves are left out, then columns in
-// the order of their drop; LISTEN and NOTE are cut, but not below their least,
-// since a note is what one looks for. In a pipe everything is written.
+// A table fits into the terminal. If it is too wide, hosts of addresses and what
+// services say of themselves are left out, then columns in the order of their drop;
+// NOTE, LISTEN and long names are cut, but not below their least, since state and
+// note are what one looks for. In a pipe everything is written.
 
 // brevity is how much room there is.
 type brevity bool
@@ -34,20 +34,24 @@ type column[R any] struct {
 	look  func(R) style // nil: plain
 	drop  int           // how soon it is left out, 1: first; 0: never
 	least int           // columns that it can be cut to; 0: it cannot be cut
+	name  bool          // it is cut in the middle
 	width int           // what it gets
 }
 
+// nameLeast is what a name keeps of its columns.
+const nameLeast = 24
+
 var columns = []column[row]{
-	{title: "NAME", of: func(r row) string { return r.name }},
+	{title: "NAME", of: func(r row) string { return r.name }, least: nameLeast, name: true},
 	{title: "STATE", of: func(r row) string { return r.state }, look: func(r row) style { return r.style }},
-	{title: "READY", of: func(r row) string { return dash(r.ready) }},
+	{title: "READY", of: func(r row) string { return dash(r.ready) }, drop: 7},
 	{title: "GEN", of: func(r row) string { return dash(r.gen) }, drop: 6},
 	{title: "PID", of: func(r row) string { return dash(r.pid) }, drop: 4},
 	{title: "UPTIME", of: func(r row) string { return dash(r.uptime) }, drop: 3},
 	{title: "RESTARTS", of: func(r row) string { return dash(r.restarts) }, drop: 2},
 	{title: "MEM", of: func(r row) string { return dash(r.mem) }, drop: 1},
 	{title: "LISTEN", of: func(r row) string { return dash(r.listen) }, drop: 5, least: 10},
-	{title: "NOTE", of: func(r row) string { return r.note }, least: 26},
+	{title: "NOTE", of: func(r row) string { return r.note }, least: 40},
 }
 
 func dash(text string) string {
@@ -140,7 +144,7 @@ func drawLine[R any](s *session, cols []column[R], cell func(column[R]) (string,
 	var line strings.Builder
 	for i, c := range cols {
 		text, look := cell(c)
-		text = cut(printable(text), c.width)
+		text = c.fit(printable(text))
 		if s.out.width > 0 {
 			text = cut(text, max(room, 1))
 			room -= c.width + gap
@@ -154,6 +158,13 @@ func drawLine[R any](s *session, cols []column[R], cell func(column[R]) (string,
 		}
 	}
 	s.out.print("%s\n", painted(strings.TrimRight(line.String(), " ")))
+}
+
+func (c column[R]) fit(text string) string {
+	if c.name {
+		return cutMiddle(text, c.width)
+	}
+	return cut(text, c.width)
 }
 
 // rowsOf makes the rows: services, and sockets that no service has.

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/spf13/cobra"
 
+	"github.com/supervisord-go/supervisord/pkg/ipc"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
@@ -13,19 +15,42 @@ import (
 // shell waits for it: what does not come at once is not offered, and nothing is
 // said of it.
 func (s *session) completeUnits(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(contextOf(c)), s.haste)
-	defer cancel()
-	st, err := s.client().Status(ctx)
-	if err != nil {
+	services, ok := s.known(c)
+	if !ok {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	var words []string
-	for _, u := range st.Services {
+	for _, u := range services {
 		if !slices.Contains(args, u.Name) && unit.IsName(u.Name) {
 			words = append(words, u.Name+"\t"+printable(u.SubState))
 		}
 	}
 	return words, cobra.ShellCompDirectiveNoFileComp
+}
+
+// known are all services, if supervisord says so at once.
+func (s *session) known(c *cobra.Command) ([]ipc.UnitStatus, bool) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(contextOf(c)), s.haste)
+	defer cancel()
+	if s.locate() != nil {
+		return nil, false
+	}
+	st, err := s.client().Status(ctx)
+	return st.Services, err == nil
+}
+
+// completeScale offers services, then the number of instances that one has.
+func (s *session) completeScale(c *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+	if len(args) == 0 {
+		return s.completeUnits(c, args, word)
+	}
+	services, _ := s.known(c)
+	for _, u := range services {
+		if u.Name == args[0] && len(args) == 1 {
+			return []string{fmt.Sprintf("%d\tas now", u.Want)}, cobra.ShellCompDirectiveNoFileComp
+		}
+	}
+	return nil, cobra.ShellCompDirectiveNoFileComp
 }
 
 func contextOf(c *cobra.Command) context.Context {

@@ -12,10 +12,11 @@ import (
 func verifyCommand(s *session) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "verify [FILE]",
-		Short: "say what is wrong with a configuration",
-		Long: `verify reads a configuration as supervisord would, and prints all that is wrong
-with it as file:line:column: key: what; what would be right. It asks no
-supervisord, and opens files as you. Warnings alone exit with 0.`,
+		Short: "check a configuration",
+		Long: `verify reads a configuration as supervisord would and prints every problem as
+FILE:LINE:COLUMN: KEY: what is wrong; what would be right. It does not contact
+supervisord, and opens files as you. With nothing but warnings it exits with 0.`,
+		Annotations: offline,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return misuse(c, "verify takes one file: %q", args[1])
@@ -25,7 +26,7 @@ supervisord, and opens files as you. Warnings alone exit with 0.`,
 	}
 	s.outputFlag(c, "text")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		path := ""
+		path := s.config
 		if len(args) > 0 {
 			path = args[0]
 		}

@@ -10,8 +10,9 @@ import (
 func versionCommand(s *session) *cobra.Command {
 	c := &cobra.Command{
 		Use:               "version",
-		Short:             "show the versions of superctl and of the running supervisord",
+		Short:             "print the versions of superctl and of the running supervisord",
 		Args:              nothing,
+		Annotations:       offline,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	s.outputFlag(c, "text")
@@ -19,8 +20,10 @@ func versionCommand(s *session) *cobra.Command {
 		v := versions{Superctl: version()}
 		ctx, cancel := context.WithTimeout(c.Context(), answerTime)
 		defer cancel()
-		if i, err := s.client().Info(ctx); err == nil {
-			v.Supervisord, v.PID = i.Version, i.PID
+		if s.locate() == nil {
+			if i, err := s.client().Info(ctx); err == nil {
+				v.Supervisord, v.PID = i.Version, i.PID
+			}
 		}
 		if s.json {
 			return s.out.json(v)

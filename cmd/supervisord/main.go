@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"strings"
 
 	"golang.org/x/term"
 
@@ -73,10 +74,10 @@ func parse(args []string) (f flags, err error) {
 	set.BoolVar(&f.demo, "demo", false, "")
 	set.BoolVar(&f.version, "version", false, "")
 	if err := set.Parse(args); err != nil {
-		return f, err
+		return f, misuse(err)
 	}
 	if set.NArg() > 0 {
-		return f, fmt.Errorf("unexpected argument %q", set.Arg(0))
+		return f, fmt.Errorf("unexpected argument %q: name the configuration with -c", set.Arg(0))
 	}
 	set.Visit(func(x *flag.Flag) {
 		if x.Value.String() == "" {
@@ -92,21 +93,39 @@ func parse(args []string) (f flags, err error) {
 	return f, nil
 }
 
+// misuse says in our words what package flag says in Go's.
+func misuse(err error) error {
+	text := err.Error()
+	for _, c := range []struct{ theirs, ours string }{
+		{"flag provided but not defined: -", "unknown flag -%s: use -c FILE, --check, --demo or --version"},
+		{"flag needs an argument: -", "-%s needs a value: -c FILE"},
+		{"bad flag syntax: ", "unknown flag %q"},
+	} {
+		if name, ok := strings.CutPrefix(text, c.theirs); ok {
+			return fmt.Errorf(c.ours, name)
+		}
+	}
+	if strings.HasPrefix(text, "invalid boolean value") {
+		return errors.New("--check, --demo and --version take no value")
+	}
+	return err
+}
+
 func usage(w io.Writer) {
 	fmt.Fprint(w, `usage: supervisord [-c FILE]
        supervisord --check [-c FILE]
        supervisord --demo
 
-  -c FILE     the configuration; else $SUPERVISORD_CONFIG, else
-              /etc/supervisord/supervisord.toml as root and
-              $XDG_CONFIG_HOME/supervisord/supervisord.toml as anybody else
-  --check     read the configuration, say what is wrong with it, and exit
-  --demo      serve a small web service from an embedded configuration
-  --version
+  -c FILE     configuration file (default: $SUPERVISORD_CONFIG, else
+              /etc/supervisord/supervisord.toml as root, else
+              $XDG_CONFIG_HOME/supervisord/supervisord.toml)
+  --check     report every problem in the configuration and exit
+  --demo      run a small web service from a built-in configuration
+  --version   print the version
 
-Signals: TERM and INT stop all services (a second INT kills them), HUP reads
-the configuration anew, USR1 opens the log files anew.
-Exit status: 0 after an orderly stop, 1 it could not start, 2 usage.
+Signals: TERM and INT stop all services (a second INT kills them), HUP reloads
+the configuration, USR1 reopens the log files.
+Exit status: 0 after an orderly stop, 1 if it could not start, 2 for wrong usage.
 `)
 }
 

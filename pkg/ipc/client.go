@@ -19,6 +19,8 @@ const maxAnswer = 64 << 20
 // something.
 const answerTime = 5 * time.Second
 
+const pathInfo = "/v1/info"
+
 // A Client speaks with one supervisord. All its errors are [*Error]. It is safe
 // for use by several goroutines, and keeps no connection that Close would have
 // to end but idle ones.
@@ -60,7 +62,7 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Info asks supervisord what it is.
 func (c *Client) Info(ctx context.Context) (i Info, err error) {
-	return i, c.get(ctx, "/v1/info", nil, &i)
+	return i, c.get(ctx, pathInfo, nil, &i)
 }
 
 // Status asks for a snapshot of these units, or of all.
@@ -150,7 +152,30 @@ func (c *Client) open(x *exchange, method, path string, q url.Values, body any) 
 	if err != nil {
 		return nil, c.lost(x.ctx, err)
 	}
-	return nil, answerError(a.Status, text)
+	return nil, c.outdated(x.ctx, path, a.StatusCode, answerError(a.Status, text))
+}
+
+// outdated is e, or what it means that supervisord does not know a request which it
+// would know if it were as old or as new as we are.
+func (c *Client) outdated(ctx context.Context, path string, status int, e *Error) *Error {
+	if e.Code != Usage || path == pathInfo {
+		return e
+	}
+	i, err := c.Info(ctx)
+	known := status != http.StatusNotFound && status != http.StatusMethodNotAllowed
+	if err != nil || known && i.API == APIVersion {
+		return e
+	}
+	o := &Error{
+		Code:    Outdated,
+		Message: fmt.Sprintf("supervisord does not know this request: it is version %s (API %d), pid %d", i.Version, i.API, i.PID),
+		Notes:   []string{"nothing was changed"},
+		Hints:   []string{"restart supervisord with the version that superctl has"},
+	}
+	if i.API > APIVersion {
+		o.Hints = []string{"use the superctl that came with supervisord"}
+	}
+	return o
 }
 
 func newRequest(ctx context.Context, method, path string, q url.Values, body any) (*http.Request, error) {

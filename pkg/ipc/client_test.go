@@ -223,6 +223,35 @@ func TestUnknownFieldsOfAnswersAreIgnored(t *testing.T) {
 	}
 }
 
+// Who is asked for what only another version has, says which version it is, rather
+// than that the request makes no sense.
+func TestAnotherVersionIsSaidToBeOne(t *testing.T) {
+	answer := func(status, text string) string {
+		return fmt.Sprintf("HTTP/1.1 %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", status, len(text), text)
+	}
+	const unknown, wrong = `{"code":"usage","message":"there is no such thing here"}`, `{"code":"usage","message":"no field is called"}`
+	for _, c := range []struct {
+		status, refusal, info string
+		want                  Code
+		says, hint            string
+	}{
+		{"404 Not Found", unknown, `{"version":"v0.9.0","api":1,"pid":7}`, Outdated, "version v0.9.0 (API 1), pid 7", "restart supervisord"},
+		{"404 Not Found", unknown, `{"version":"v0.9.0","api":0,"pid":7}`, Outdated, "API 0", "restart supervisord"},
+		{"404 Not Found", unknown, `{"version":"v3.0.0","api":3,"pid":7}`, Outdated, "API 3", "the superctl that came with"},
+		{"405 Method Not Allowed", unknown, `{"api":1}`, Outdated, "", ""},
+		{"400 Bad Request", wrong, `{"version":"v0.9.0","api":0}`, Outdated, "v0.9.0", ""},
+		{"400 Bad Request", wrong, `{"api":1}`, Usage, "no field is called", ""},
+		{"404 Not Found", unknown, `{"pid":7`, Usage, "no such thing", ""},
+		{"404 Not Found", `{"code":"no-such-unit","message":"it is not there"}`, `{"api":0}`, NoSuchUnit, "", ""},
+	} {
+		_, err := answering(t, answer(c.status, c.refusal), answer("200 OK", c.info)).History(t.Context(), HistoryRequest{N: 1})
+		var e *Error
+		if !errors.As(err, &e) || e.Code != c.want || !strings.Contains(e.Message, c.says) || c.hint != "" && !strings.Contains(e.Hints[0], c.hint) {
+			t.Errorf("%s, %s: %#v", c.status, c.info, err)
+		}
+	}
+}
+
 // numbered is a supervisor whose job has had these events so far, and is lost
 // sight of after them; the last one is "finished".
 func numbered(epoch string, kinds []unit.ChangeKind, since *[]uint64) *fake {

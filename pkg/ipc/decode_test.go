@@ -135,6 +135,21 @@ var hostile = []string{
 	"\u202e\u2066\u061c\ufeff\u200b\u200d\u00ad", "\U000e0041\U000e007f", "\u2028\u2029", "\xff\xfe\x9b", "a\nb\tc", "\U0010fffd\ue000\ufffe",
 }
 
+// A list that is empty is one: programs that read answers need no other case. And
+// who is asked keeps what it has as it is.
+func TestNoListIsNull(t *testing.T) {
+	shared := Status{Services: []UnitStatus{{}}, Sockets: []SocketUnit{{}}}
+	for _, v := range []any{Info{}, Status{}, shared, []SocketUnit(nil), []SocketUnit{{}}, History{}, History{Records: []Record{{}}}, Reloaded{}, Job{}, Event{}, LogLine{}, Error{}} {
+		text, err := Encode(v)
+		if err != nil || strings.Contains(string(text), "null") {
+			t.Errorf("%T: %s (%v)", v, text, err)
+		}
+	}
+	if shared.Sockets[0].Sockets != nil {
+		t.Error("it has written to what it was to encode")
+	}
+}
+
 func TestHidden(t *testing.T) {
 	for _, r := range "\x00\x07\x08\t\n\x0d\x1b\x7f\u0080\u009b\u00ad\u061c\u200b\u202e\u2028\u2029\u2066\ufeff\ufff9\U000e0041\ue000" {
 		if !Hidden(r) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"unicode"
 	"unicode/utf8"
 )
@@ -25,10 +26,47 @@ func encode(v any, indent string) ([]byte, error) {
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", indent)
-	if err := e.Encode(v); err != nil {
+	if err := e.Encode(filled(v)); err != nil {
 		return nil, fmt.Errorf("cannot encode an answer: %w", err)
 	}
 	return escape(b.Bytes()), nil
+}
+
+// filled is an answer in which no list is nil, since that would be null in JSON. What
+// it was given is not changed: others read it.
+func filled(v any) any {
+	switch v := v.(type) {
+	case Status:
+		v.Services, v.Sockets = list(v.Services), filledSockets(v.Sockets)
+		return v
+	case []SocketUnit:
+		return filledSockets(v)
+	case History:
+		v.Records = list(v.Records)
+		return v
+	case Reloaded:
+		v.Added, v.Removed, v.Changed, v.Warnings = list(v.Added), list(v.Removed), list(v.Changed), list(v.Warnings)
+		return v
+	}
+	return v
+}
+
+func filledSockets(units []SocketUnit) []SocketUnit {
+	isNil := func(u SocketUnit) bool { return u.Sockets == nil }
+	if slices.ContainsFunc(units, isNil) {
+		units = slices.Clone(units)
+		for i := range units {
+			units[i].Sockets = list(units[i].Sockets)
+		}
+	}
+	return list(units)
+}
+
+func list[T any](all []T) []T {
+	if all == nil {
+		return []T{}
+	}
+	return all
 }
 
 // escape writes \uXXXX for each character that is not to reach a terminal. In

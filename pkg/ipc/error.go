@@ -19,6 +19,7 @@ const (
 	Ending      Code = "ending"
 	Unreachable Code = "unreachable" // the client's own
 	TimedOut    Code = "timed-out"   // the client's own
+	Outdated    Code = "outdated"    // the client's own
 	Internal    Code = "internal"
 )
 
@@ -33,19 +34,20 @@ type Meaning struct {
 // Codes is every code there is.
 var Codes = []Meaning{
 	{Usage, http.StatusBadRequest, 2, "the request makes no sense"},
-	{NoSuchUnit, http.StatusNotFound, 4, "no unit has this name"},
+	{NoSuchUnit, http.StatusNotFound, 4, "no such unit"},
 	{NoSuchJob, http.StatusNotFound, 1, "no job has this id, or it ended too long ago"},
 	{NotActive, http.StatusConflict, 3, "the service would have to run, and does not"},
 	{Refused, http.StatusConflict, 1, "not now; nothing was touched"},
 	{Failed, http.StatusConflict, 1, "it failed, and what ran before still runs"},
 	{Down, http.StatusConflict, 3, "it failed, and now nothing serves"},
 	{Canceled, http.StatusConflict, 1, "superseded by a later request"},
-	{Invalid, http.StatusUnprocessableEntity, 1, "the configuration is wrong; what was taken in stays"},
+	{Invalid, http.StatusUnprocessableEntity, 1, "the configuration is wrong; the one before stays loaded"},
 	{Denied, http.StatusForbidden, 6, "not permitted"},
 	{Ending, http.StatusServiceUnavailable, 5, "supervisord is stopping"},
 	{Unreachable, 0, 5, "no supervisord answers"},
-	{TimedOut, 0, 7, "waited long enough; it goes on"},
-	{Internal, http.StatusInternalServerError, 1, "a fault of supervisord"},
+	{TimedOut, 0, 7, "stopped waiting; the job continues"},
+	{Outdated, 0, 1, "supervisord is of another version, and does not know the request"},
+	{Internal, http.StatusInternalServerError, 1, "a bug in supervisord, or the system failed it"},
 }
 
 // Meaning is that of Internal for a code that is not known: a newer server's.

@@ -201,7 +201,7 @@ func exemplary() *fake {
 		},
 		submit: func(r JobRequest) (Job, error) {
 			if r.Unit != "api" {
-				return Job{}, &Error{Code: NoSuchUnit, Message: "cannot reload nope: there is no such service", Hints: []string{"there is api"}}
+				return Job{}, &Error{Code: NoSuchUnit, Message: "cannot reload nope: no such service", Hints: []string{"known services: api"}}
 			}
 			return job, nil
 		},

@@ -78,6 +78,7 @@ type UnitStatus struct {
 	Restarts    int        `json:"restarts"` // automatic ones since the operator's last word
 	Memory      uint64     `json:"memory,omitempty"`
 	Command     string     `json:"command,omitempty"` // argv[0]
+	Argv        []string   `json:"argv,omitempty"`    // only when named
 	Processes   []Process  `json:"processes,omitempty"`
 	Sockets     []string   `json:"sockets,omitempty"` // names of its socket units, in order
 	Job         *Job       `json:"job,omitempty"`     // in progress
@@ -107,6 +108,7 @@ type Process struct {
 	Memory     uint64     `json:"memory,omitempty"`
 	Invocation string     `json:"invocation,omitempty"` // $INVOCATION_ID
 	Share      float64    `json:"share,omitempty"`      // steered: of new connections, in per cent
+	Others     []string   `json:"others,omitempty"`     // what else is in its tree: "pid 30155 (sleep)"; only when the unit is named
 	Remarks    []string   `json:"remarks,omitempty"`    // what it could not have as asked, and what of it did not count
 }
 
@@ -178,13 +180,13 @@ type KillRequest struct {
 
 // Job is an operation and what became of it.
 type Job struct {
-	ID         string     `json:"id"` // EPOCH-NUMBER
+	ID         string     `json:"id,omitempty"` // EPOCH-NUMBER; none: it was not begun
 	Unit       string     `json:"unit"`
 	Verb       string     `json:"verb"`
-	State      JobState   `json:"state"`
+	State      JobState   `json:"state,omitempty"`
 	Generation uint32     `json:"generation,omitempty"` // what it brings
 	From       uint32     `json:"from,omitempty"`       // what ran before
-	Asked      time.Time  `json:"asked"`
+	Asked      time.Time  `json:"asked,omitzero"`
 	Ended      *time.Time `json:"ended,omitempty"`
 	Error      *Error     `json:"error,omitempty"`
 	Waiting    []string   `json:"waiting,omitempty"` // what it waits for, and how long yet
@@ -229,10 +231,10 @@ type Event struct {
 
 // Reloaded says what a daemon-reload took in.
 type Reloaded struct {
-	Added    []string `json:"added,omitempty"`
-	Removed  []string `json:"removed,omitempty"`
-	Changed  []string `json:"changed,omitempty"`
-	Warnings []string `json:"warnings,omitempty"` // file:line:column: …
+	Added    []string `json:"added"`
+	Removed  []string `json:"removed"`
+	Changed  []string `json:"changed"`
+	Warnings []string `json:"warnings"` // file:line:column: …
 }
 
 // LogRequest asks for output of services. It is the query of a GET.

@@ -250,7 +250,7 @@ func TestHistoryOfUnits(t *testing.T) {
 		{2, []string{"gone"}, "[3 0]"},
 		{1, []string{"gone", "api"}, "[0]"},
 		{5, []string{"later"}, "[0]"}, // it is known, in words that are not
-		{5, []string{"nope"}, "cannot show the history of nope: there is no such service"},
+		{5, []string{"nope"}, "cannot show the history of nope: no such service"},
 	} {
 		x, err := h.History(ipc.HistoryRequest{Units: c.units, N: c.n})
 		var numbers []uint32

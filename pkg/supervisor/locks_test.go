@@ -127,10 +127,10 @@ func descriptors(t *testing.T) (all []string) {
 func TestUnitsByOtherWords(t *testing.T) {
 	h := keepHouse(t, t.TempDir(), strings.ReplaceAll(withSocket, "$PROGRAM", "/bin/sleep"))
 	for name, want := range map[string]string{
-		"http":        "it is a socket, and no service [superctl sockets http]",
-		"http.socket": "it is a socket, and no service [superctl sockets http]",
-		"api.service": "there is no such service [its name is api]",
-		"http.api":    "there is no such service [there is api]",
+		"http":        "http is a socket, and only services can be controlled [superctl status]",
+		"http.socket": "http is a socket, and only services can be controlled [superctl status]",
+		"api.service": "no such service [did you mean api?]",
+		"ftp":         "no such service [known services: api]",
 	} {
 		err := h.noSuchUnit("reload", name)
 		var e *ipc.Error

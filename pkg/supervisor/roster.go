@@ -171,24 +171,57 @@ func (r *roster) hasSocket(name string) bool {
 }
 
 func (r *roster) noSuchUnit(verb, name string) error {
-	e := &ipc.Error{Code: ipc.NoSuchUnit, Message: fmt.Sprintf("cannot %s %s: there is no such service", verb, name)}
-	if socket := strings.TrimSuffix(name, ".socket"); r.hasSocket(socket) {
-		e.Message = fmt.Sprintf("cannot %s %s: it is a socket, and no service", verb, name)
-		e.Hints = []string{"superctl sockets " + socket}
-		return e
+	bare, isSocket := strings.CutSuffix(name, ".socket")
+	if (isSocket || r.hasSocket(name)) && verb != "show" {
+		return &ipc.Error{Code: ipc.NoSuchUnit, Message: fmt.Sprintf("cannot %s %s: %s is a socket, and only services can be controlled", verb, name, bare), Hints: []string{"superctl status"}}
 	}
-	if bare := strings.TrimSuffix(name, ".service"); bare != name && r.find(bare).Actor != nil {
-		e.Hints = []string{"its name is " + bare}
-		return e
+	services, sockets := r.unitNames()
+	if service := strings.TrimSuffix(name, ".service"); slices.Contains(services, service) {
+		name = service // and so it is what was meant
 	}
-	var names []string
-	for _, u := range r.list() {
-		names = append(names, u.Name())
+	e := &ipc.Error{Code: ipc.NoSuchUnit, Message: fmt.Sprintf("cannot %s %s: no such service", verb, name)}
+	known := services
+	if isSocket {
+		e.Message, known = fmt.Sprintf("cannot show %s: no such socket", name), sockets
 	}
-	if len(names) > 0 && len(names) <= 12 {
-		e.Hints = []string{"there is " + strings.Join(names, ", ")}
-	} else {
-		e.Hints = []string{"superctl status lists what there is"}
-	}
+	e.Hints = suggestions(name, known)
 	return e
+}
+
+// unitNames are those of all units; sockets end in .socket.
+func (r *roster) unitNames() (services, sockets []string) {
+	c := r.configuration()
+	for _, e := range r.list() {
+		services = append(services, e.Name())
+	}
+	for _, s := range c.Sockets {
+		sockets = append(sockets, s.Name+".socket")
+	}
+	for _, a := range c.Aside {
+		if a.Socket {
+			sockets = append(sockets, a.String())
+		} else {
+			services = append(services, a.Name)
+		}
+	}
+	slices.Sort(services)
+	slices.Sort(sockets)
+	return services, sockets
+}
+
+// suggestions are what could have been meant by a name.
+func suggestions(name string, known []string) []string {
+	const few = 12
+	near := unit.Closest(name, known)
+	switch {
+	case near != "":
+		return []string{"did you mean " + near + "?"}
+	case len(known) > few:
+		return []string{"superctl status lists all units"}
+	case len(known) > 0 && strings.HasSuffix(known[0], ".socket"):
+		return []string{"known sockets: " + strings.Join(known, ", ")}
+	case len(known) > 0:
+		return []string{"known services: " + strings.Join(known, ", ")}
+	}
+	return []string{"superctl verify shows what the configuration has"}
 }

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -11,5 +12,26 @@ func TestSocketsAreInTheOrderOfTheService(t *testing.T) {
 	slices.SortStableFunc(names, inOrder([]string{"http", "admin"}))
 	if want := []string{"http@0", "http@1", "http@2", "http@10", "admin", "gone"}; !slices.Equal(names, want) {
 		t.Errorf("got %v, want %v", names, want)
+	}
+}
+
+// Who mistypes a name is told what was meant, else what there is.
+func TestNamesAreSuggested(t *testing.T) {
+	many := strings.Fields("a1 b2 c3 d4 e5 f6 g7 h8 i9 j10 k11 l12 m13")
+	for _, c := range []struct {
+		name  string
+		known []string
+		want  string
+	}{
+		{"helo", []string{"crash", "hello"}, "did you mean hello?"},
+		{"htpp.socket", []string{"http.socket"}, "did you mean http.socket?"},
+		{"nothing", []string{"crash", "hello"}, "known services: crash, hello"},
+		{"nothing.socket", []string{"a.socket"}, "known sockets: a.socket"},
+		{"nothing", many, "superctl status lists all units"},
+		{"nothing", nil, "superctl verify shows what the configuration has"},
+	} {
+		if got := suggestions(c.name, c.known); len(got) != 1 || got[0] != c.want {
+			t.Errorf("%s of %q: %q, not %q", c.name, c.known, got, c.want)
+		}
 	}
 }

@@ -58,10 +58,12 @@ func (m *Manager) furnish() (err error) {
 	return err
 }
 
+// sortOut parts errors from warnings; that these are warnings is said by where they
+// stand.
 func sortOut(problems []config.Problem) (errs, warnings []string) {
 	for _, p := range problems {
 		if p.Warning {
-			p.Warning = false // whoever shows it says so
+			p.Warning = false
 			warnings = append(warnings, p.String())
 		} else {
 			errs = append(errs, p.String())

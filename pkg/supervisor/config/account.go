@@ -13,9 +13,9 @@ import (
 var accountName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,63}\$?$`) })
 
 var (
-	anyUser  = kind[string]{"user", func(c cursor) string { return readAccount(c, "user") }}
-	anyGroup = kind[string]{"group", func(c cursor) string { return readAccount(c, "group") }}
-	noGroup  = kind[string]{"group, or empty", func(c cursor) string {
+	anyUser  = kind[string]{name: "user", read: func(c cursor) string { return readAccount(c, "user") }}
+	anyGroup = kind[string]{name: "group", read: func(c cursor) string { return readAccount(c, "group") }}
+	noGroup  = kind[string]{name: "group, or empty", read: func(c cursor) string {
 		switch c.value {
 		case "":
 			return ""

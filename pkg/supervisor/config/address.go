@@ -13,7 +13,7 @@ import (
 // maxSunPath is sun_path of unix(7) without its NUL.
 const maxSunPath = 107
 
-var addresses = kind[[]unit.Address]{"list of addresses", func(c cursor) []unit.Address {
+var addresses = kind[[]unit.Address]{name: "list of addresses", read: func(c cursor) []unit.Address {
 	all := each(c, readAddress)
 	if list, ok := c.value.([]any); ok && len(list) == 0 {
 		c.wrong("it is empty; write where to listen, like [\"127.0.0.1:8080\"]")
@@ -43,7 +43,7 @@ func readAddress(c cursor) unit.Address {
 
 // metricsAddress is an address of which nobody can say that he did not know who
 // may connect.
-var metricsAddress = kind[unit.Address]{"address", func(c cursor) unit.Address {
+var metricsAddress = kind[unit.Address]{name: "address", read: func(c cursor) unit.Address {
 	a := readAddress(c)
 	ip, err := netip.ParseAddr(a.Host)
 	why := ""
@@ -68,17 +68,37 @@ var metricsAddress = kind[unit.Address]{"address", func(c cursor) unit.Address {
 func parseAddress(s string) (unit.Address, string) {
 	switch {
 	case strings.ContainsRune(s, '/') && s[0] != '/' && s[0] != '@':
-		return unit.Address{}, `is neither an address nor an absolute path; write one like "127.0.0.1:8080" or "/run/api.sock"`
+		return unit.Address{}, neither(s)
 	case s[0] == '/' || s[0] == '@':
 		return parseUnix(s)
 	case strings.Trim(strings.ReplaceAll(s, unit.Placeholder, ""), "0123456789") == "":
 		return parseTCP("", s)
 	}
 	i := strings.LastIndexByte(s, ':')
+	if ip, err := netip.ParseAddr(s); err == nil && !isIP(s[:max(i, 0)]) {
+		return unit.Address{}, fmt.Sprintf("has no port; write one, like \"%s\"", netip.AddrPortFrom(ip, 8080))
+	}
 	if i < 0 {
-		return unit.Address{}, fmt.Sprintf(`has no port; write one, like "%s:8080"`, s)
+		return unit.Address{}, neither(s)
 	}
 	return parseTCP(s[:i], s[i+1:])
+}
+
+func isIP(s string) bool {
+	_, err := netip.ParseAddr(s)
+	return err == nil
+}
+
+// neither says what could have been meant by what is neither an address nor an
+// absolute path.
+func neither(s string) string {
+	switch {
+	case s == "localhost":
+		return `has no port; write one, like "127.0.0.1:8080"`
+	case strings.HasSuffix(s, ".sock"), strings.Contains(s, "/"):
+		return fmt.Sprintf("is a relative path; write an absolute one, like %q", filepath.Join("/run", filepath.Join("/", s)))
+	}
+	return fmt.Sprintf(`is neither an address nor an absolute path; write one like "127.0.0.1:8080" or "/run/%s.sock"`, s)
 }
 
 func parseUnix(s string) (unit.Address, string) {
@@ -114,6 +134,8 @@ func parseTCP(host, port string) (unit.Address, string) {
 	switch {
 	case err != nil && bare == "*":
 		return a, fmt.Sprintf("has a *; write %q for all addresses", port)
+	case bare == "localhost":
+		return a, fmt.Sprintf(`has a host name; write the address: "127.0.0.1:%[1]s" or "[::1]:%[1]s"`, port)
 	case err != nil:
 		return a, fmt.Sprintf(`does not begin with an IP address; write one, like "127.0.0.1:%s" or "[::1]:%s"`, port, port)
 	case ip.Zone() != "":
@@ -128,7 +150,7 @@ func parseTCP(host, port string) (unit.Address, string) {
 }
 
 // fdName follows sd_listen_fds_with_names(3).
-var fdName = kind[string]{"name", func(c cursor) string {
+var fdName = kind[string]{name: "name", read: func(c cursor) string {
 	s := readText(c)
 	bad := func(r rune) bool { return r <= ' ' || r > '~' || r == ':' }
 	if _, ok := c.value.(string); ok && (s == "" || len(s) > 255 || strings.ContainsFunc(s, bad)) {

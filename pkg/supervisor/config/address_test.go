@@ -19,7 +19,7 @@ func TestAddressOfMetrics(t *testing.T) {
 		`"[::]:9475"`:                     `warning: manager.metrics_listen: whoever reaches [::]:9475 can read`,
 		`"@metrics"`:                      `"@metrics" can be connected to by everybody on this machine`,
 		`"127.0.0.1:{instance}1"`:         `has {instance} in it`,
-		`"localhost:9475"`:                `does not begin with an IP address`,
+		`"localhost:9475"`:                `has a host name`,
 		`"127.0.0.1"`:                     `has no port`,
 		`""`:                              `an address cannot be empty`,
 		`9475`:                            `9475 is a number`,

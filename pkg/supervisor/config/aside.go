@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
 // What an error costs depends on who reads. For --check, verify and daemon-reload
@@ -50,7 +52,7 @@ const maxDegraded = 20
 // meansManager says whether a name at the top of the first file may have been
 // meant for [manager]: the table itself, or one of its keys.
 func meansManager(name string) bool {
-	return closest(name, append(wordsOf("manager"), "manager")) != ""
+	return unit.Closest(name, append(wordsOf("manager"), "manager")) != ""
 }
 
 // unreadable notes that a file says nothing: a syntax error, of which alone is

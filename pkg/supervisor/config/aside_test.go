@@ -176,7 +176,7 @@ func TestAtAStartOneMistakeTakesDownOneUnit(t *testing.T) {
 		},
 		"a manager in an include": {
 			map[string]string{"main.toml": "include = [\"*.toml\"]\n" + good, "a.toml": "[manager]\nlog_level = \"debug\"\n"},
-			"good", "", "DIR/a.toml:1:2: manager: it belongs into DIR/main.toml, which includes this file",
+			"good", "", "DIR/a.toml:1:2: manager: it belongs in DIR/main.toml, which includes this file",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -236,7 +236,7 @@ func TestAsideSaysWhatIsWrong(t *testing.T) {
 	want := `api
 DIR/main.toml:5:12: service.api.sockets: [socket.http] has an error (DIR/http.toml:2); fix that first
 http.socket
-DIR/http.toml:2:18: socket.http.listen_stream: "x" has no port; write one, like "x:8080"
+DIR/http.toml:2:18: socket.http.listen_stream: "x" is neither an address nor an absolute path; write one like "127.0.0.1:8080" or "/run/x.sock"
 DIR/http.toml:3:1: socket.http.backlog: 0 is out of range; it can be from 1 to 2147483647
 odd
 DIR/main.toml:6:2: service.odd: exec_start is missing; write what to run, like exec_start = ["/srv/api/api"]

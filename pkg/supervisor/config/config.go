@@ -108,6 +108,19 @@ func (l *load) files(path string) (*Config, []Problem) {
 	return l.finish()
 }
 
+// RuntimeDirectory is what the configuration at path says of runtime_directory,
+// and empty if it says nothing. Nothing else in it can be an error but what leaves
+// it unread: a file that cannot be read, a syntax error, another error in [manager].
+func RuntimeDirectory(path string, o Options) (string, []Problem) {
+	l := newLoad(o)
+	l.atStart = true
+	l.first(path)
+	if !l.broken {
+		return l.config.Manager.RuntimeDirectory, l.errors[itself]
+	}
+	return "", l.problems
+}
+
 // Decode reads a configuration from a text that is called name in problems. It
 // looks at no file: programs, directories and users may be missing, and include
 // is an error.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -145,7 +146,7 @@ func (f *file) top(c cursor, table map[string]any, main bool) {
 		case name == "service":
 			f.units(c, f.service)
 		case !main && (name == "manager" || name == "include"):
-			c.wrong("it belongs into %s, which includes this file", f.load.config.Files[0])
+			c.wrong("it belongs in %s, which includes this file", f.load.config.Files[0])
 		case name == "manager":
 			c.of = itself
 			f.load.manager = c
@@ -237,7 +238,7 @@ func (f *file) keys(c cursor, kind, prefix string, t *target, seen set) {
 				seen[prefix+near] = c // it is not missing as well
 			}
 		case k.is == nil:
-			c.wrong("known, not in this version; leave it out")
+			c.wrong("this key is not supported yet; leave it out")
 		default:
 			if seen != nil {
 				seen[prefix+name] = c
@@ -260,17 +261,33 @@ func (f *file) unknown(c cursor, kind string) (near string) {
 		return near
 	}
 	for _, k := range keys {
-		if k.name == name && k.in != "" {
-			c.wrong("there is no such key here; it belongs into [%s]", within(k.in))
-			return ""
-		}
-		if directive := strings.TrimSuffix(k.like, "="); k.in == kind && strings.EqualFold(directive, name) {
+		directive := strings.TrimSuffix(k.like, "=")
+		switch {
+		case k.in == kind && strings.EqualFold(directive, name):
 			c.wrong("there is no such key; systemd's %s is %s here", directive, k.name)
-			return ""
+		case k.in == "manager" && bare(k.name) == bare(name):
+			c.wrong("a %s has no such key; %s is supervisord's own, in [manager]", kindOf(kind), k.name)
+		case k.in != "" && bare(k.name) == bare(name):
+			c.wrong("there is no such key here; %s belongs in [%s]", k.name, within(k.in))
+		default:
+			continue
 		}
+		return ""
 	}
 	c.wrong("there is no such key; see docs/reference/configuration.md for those there are")
 	return ""
+}
+
+// bare is a name as systemd and we both would write it: RuntimeDirectory,
+// runtime_directory.
+func bare(name string) string {
+	return strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(name))
+}
+
+// kindOf is what a kind of table is about.
+func kindOf(kind string) string {
+	first, _, _ := strings.Cut(kind, ".")
+	return cmp.Or(first, "file")
 }
 
 // within is a kind of table as one writes it.

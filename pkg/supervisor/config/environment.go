@@ -13,7 +13,7 @@ var variable = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(
 const variableRule = "take letters, digits and _, and no digit first"
 
 // environment reads a table or a list. No value is ever part of a message.
-var environment = kind[unit.Secrets]{"table of strings, or list of KEY=value", func(c cursor) (all unit.Secrets) {
+var environment = kind[unit.Secrets]{name: "table of strings, or list of KEY=value", read: func(c cursor) (all unit.Secrets) {
 	seen := map[string]bool{}
 	add := func(c cursor, name, value string) {
 		switch {
@@ -55,7 +55,7 @@ var environment = kind[unit.Secrets]{"table of strings, or list of KEY=value", f
 	return all
 }}
 
-var files = kind[[]string]{"path, or list of paths", func(c cursor) []string {
+var files = kind[[]string]{name: "path, or list of paths", read: func(c cursor) []string {
 	if _, ok := c.value.(string); ok {
 		return []string{readFileName(c)}
 	}
@@ -82,7 +82,7 @@ func readFileName(c cursor) string {
 	return path
 }
 
-var variables = kind[[]string]{"list of names", func(c cursor) []string {
+var variables = kind[[]string]{name: "list of names", read: func(c cursor) []string {
 	return each(c, func(c cursor) string {
 		s := readText(c)
 		if name, _, ok := strings.Cut(s, "="); ok && variable().MatchString(name) {

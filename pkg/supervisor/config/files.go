@@ -36,7 +36,8 @@ func (l *load) first(path string) {
 // included reads the files that match the patterns of include.
 type included struct{}
 
-func (included) kind() string { return strs.name }
+func (included) kind() string   { return strs.name }
+func (included) schema() schema { return nil }
 
 func (included) read(_ *target, c cursor) {
 	l := c.file.load

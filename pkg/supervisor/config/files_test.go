@@ -104,11 +104,11 @@ func TestWhatIsWrongWithIncludedFiles(t *testing.T) {
 		},
 		"an include in an included file": {
 			map[string]string{"main.toml": "include = [\"a.toml\"]\n", "a.toml": "include = [\"b.toml\"]\n"},
-			"DIR/a.toml:1:1: include: it belongs into DIR/main.toml, which includes this file",
+			"DIR/a.toml:1:1: include: it belongs in DIR/main.toml, which includes this file",
 		},
 		"a manager in an included file": {
 			map[string]string{"main.toml": "include = [\"a.toml\"]\n", "a.toml": "[manager]\nlog_level = \"debug\"\n"},
-			"DIR/a.toml:1:2: manager: it belongs into DIR/main.toml, which includes this file",
+			"DIR/a.toml:1:2: manager: it belongs in DIR/main.toml, which includes this file",
 		},
 		"a syntax error, of which alone is spoken": {
 			map[string]string{"main.toml": "include = [\"*.toml\"]\nfoo = 1\n", "a.toml": "bar = 1\n", "b.toml": "[service.api\n", "c.toml": "["},

@@ -27,6 +27,7 @@ type key struct {
 // A reader stores what stands at a cursor in a target.
 type reader interface {
 	kind() string
+	schema() schema // nil: as shapes says
 	read(*target, cursor)
 }
 
@@ -43,6 +44,7 @@ type field[T any] struct {
 }
 
 func (f field[T]) kind() string             { return f.of.name }
+func (f field[T]) schema() schema           { return f.of.shape }
 func (f field[T]) read(t *target, c cursor) { *f.at(t) = f.of.read(c) }
 
 // into reads a kind of value into a field of a target.
@@ -207,7 +209,7 @@ var keys = []key{
 	{
 		in: "service", name: "environment_file", is: into(files, func(t *target) *[]string { return &t.u.Program.EnvironmentFiles }), when: "none", like: "EnvironmentFile=",
 		eg:   `["-/etc/default/api"]`,
-		says: "Files of `KEY=value` lines, read at each start; one or a list. With `-` before it a file may be missing. They win over `environment`.",
+		says: "Files of `KEY=value` lines, read at each start; one or a list. With `-` before it a file may be missing. They win over `environment`. Quotes and backslashes mean what they mean to systemd; a line that is no assignment, or a quote that is never closed, is an error.",
 	},
 	{
 		in: "service", name: "pass_environment", is: into(variables, func(t *target) *[]string { return &t.u.Program.PassEnvironment }), def: `[]`, like: "PassEnvironment=",
@@ -244,7 +246,7 @@ var keys = []key{
 		says: "The interval of `start_limit_burst`.",
 	},
 	{
-		in: "service", name: "success_exit_status", is: into(kind[unit.Statuses]{"list of exit statuses and signals", readStatuses}, func(t *target) *unit.Statuses { return &t.u.Life.Success }), def: `[]`, like: "SuccessExitStatus=",
+		in: "service", name: "success_exit_status", is: into(kind[unit.Statuses]{name: "list of exit statuses and signals", read: readStatuses}, func(t *target) *unit.Statuses { return &t.u.Life.Success }), def: `[]`, like: "SuccessExitStatus=",
 		eg:   `[143, "SIGUSR1"]`,
 		says: "Ends that count as success besides status 0 and SIGHUP, SIGINT, SIGTERM and SIGPIPE.",
 	},

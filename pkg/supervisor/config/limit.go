@@ -53,6 +53,8 @@ type limitReader struct {
 
 func (r limitReader) kind() string { return r.of.name + ", infinity or soft:hard" }
 
+func (r limitReader) schema() schema { return nil }
+
 func (r limitReader) read(t *target, c cursor) {
 	text, ok := c.value.(string)
 	if n, isNumber := c.value.(int64); isNumber && n >= 0 && r.of.name != "duration" {

@@ -127,7 +127,7 @@ func relativeTo(dir, path string) string {
 	return filepath.Join(dir, path)
 }
 
-var directory = kind[string]{"absolute path", func(c cursor) string {
+var directory = kind[string]{name: "absolute path", read: func(c cursor) string {
 	path := readText(c)
 	if path != "" && !filepath.IsAbs(path) {
 		c.wrong("%q is relative; write the whole path, like %q", path, relativeTo(c.file.dir, path))

@@ -3,11 +3,12 @@ package config
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
 // A Problem is something wrong with a configuration, and where.
@@ -68,23 +69,6 @@ func inOrder(problems []Problem, files []string) []Problem {
 	return problems
 }
 
-// closest is the word that was probably meant: at most a third of it is to be
-// changed. It is empty if there is none.
-func closest(word string, words []string) string {
-	word = strings.ToLower(word)
-	most, best, found := max(1, min(len(word)/3, 5)), math.MaxInt, ""
-	for _, w := range words {
-		if len(w) > len(word)+most || len(word) > len(w)+most {
-			continue
-		}
-		d := distance(word, strings.ToLower(w))
-		if score := 2*d - sameStart(word, w); d <= most && score < best {
-			best, found = score, w
-		}
-	}
-	return found
-}
-
 // closest gives so many hints and no more: who needs more of them has not
 // mistyped, and looking for them takes its time.
 func (l *load) closest(word string, words []string) string {
@@ -92,46 +76,7 @@ func (l *load) closest(word string, words []string) string {
 	if l.hints++; l.hints > enough {
 		return ""
 	}
-	return closest(word, words)
-}
-
-// sameStart is how many letters two words begin with, up to three: people err
-// less there.
-func sameStart(a, b string) (n int) {
-	for n < min(len(a), len(b), 3) && a[n] == b[n] {
-		n++
-	}
-	return n
-}
-
-// distance is how many letters must be inserted, removed, changed or swapped
-// with their neighbour to make b of a.
-func distance(a, b string) int {
-	const long = 64 // of anything longer nobody mistypes a letter or two
-	if len(a) > long || len(b) > long {
-		return long
-	}
-	var older, old, row []int
-	for j := range len(b) + 1 {
-		old = append(old, j)
-	}
-	for i := range len(a) {
-		row = append([]int(nil), i+1)
-		for j := range len(b) {
-			d := min(old[j+1], row[j]) + 1
-			if a[i] == b[j] {
-				d = min(d, old[j])
-			} else {
-				d = min(d, old[j]+1)
-			}
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				d = min(d, older[j-1]+1)
-			}
-			row = append(row, d)
-		}
-		older, old = old, row
-	}
-	return old[len(b)]
+	return unit.Closest(word, words)
 }
 
 // brief is a message without the middle of a value that was absurdly long: what

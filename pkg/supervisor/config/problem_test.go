@@ -58,18 +58,6 @@ func TestAfterSyntaxErrorNothingElseIsSaid(t *testing.T) {
 	}
 }
 
-func TestClosest(t *testing.T) {
-	words := []string{"restart", "restart_sec", "sockets", "type"}
-	for word, want := range map[string]string{
-		"restart_sce": "restart_sec", "restrat": "restart", "socket": "sockets", "Type": "type", "tpye": "type",
-		"RESTART": "restart", "x": "", "memory": "", "": "", strings.Repeat("restart", 1000): "",
-	} {
-		if got := closest(word, words); got != want {
-			t.Errorf("closest(%q) = %q, want %q", word, got, want)
-		}
-	}
-}
-
 func TestProblemsAreInTheOrderOfTheText(t *testing.T) {
 	_, problems := Decode("x.toml", []byte("[service.b]\nfoo = 1\nbar = 2\n[service.a]\nbaz = 3\n"), Options{})
 	if !slices.IsSortedFunc(problems, func(a, b Problem) int { return a.Line - b.Line }) || len(problems) != 5 {

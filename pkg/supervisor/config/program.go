@@ -9,7 +9,7 @@ import (
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
-var argv = kind[[]string]{"list of strings, or a string", func(c cursor) []string {
+var argv = kind[[]string]{name: "list of strings, or a string", read: func(c cursor) []string {
 	args := readArgv(c)
 	if len(args) > 0 && strings.Contains(args[0], unit.Placeholder) {
 		c.wrong("all instances run the same program: {instance} can be in its arguments, not in its name")
@@ -51,6 +51,8 @@ func splitWords(s string) (words []string, why string) {
 	inWord := false
 	for _, r := range s {
 		switch {
+		case r == 0:
+			return nil, noNUL
 		case quote != 0 && r == quote:
 			quote = 0
 		case quote != '\'' && strings.ContainsRune("$`\\", r), quote == 0 && strings.ContainsRune("|&;<>()*?[]{}~#!\n", r):

@@ -1,10 +1,12 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"math/bits"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,39 +21,42 @@ import (
 // A kind is one way to write a value: how the reference calls it, and how it is
 // read. read reports what is wrong where it is, and returns anything then.
 type kind[T any] struct {
-	name string
-	read func(cursor) T
+	name  string
+	read  func(cursor) T
+	shape schema // what JSON Schema can say of it; nil: shapes has it by its name
 }
 
 var (
-	text     = kind[string]{"string", readText}
-	boolean  = kind[bool]{"boolean", readBool}
-	duration = kind[time.Duration]{"duration", func(c cursor) time.Duration { return readDuration(c, 0, false) }}
-	positive = kind[time.Duration]{"duration", func(c cursor) time.Duration { return readDuration(c, 1, false) }}
-	timeout  = kind[time.Duration]{"duration or infinity", func(c cursor) time.Duration { return readDuration(c, 1, true) }}
-	octal    = kind[int]{"octal string", readOctal}
-	signal   = kind[syscall.Signal]{"signal", readSignal}
-	percent  = kind[int]{"per cent", readPercent}
-	strs     = kind[[]string]{"list of strings", func(c cursor) []string { return each(c, readText) }}
+	text     = kind[string]{name: "string", read: readText}
+	boolean  = kind[bool]{name: "boolean", read: readBool}
+	duration = kind[time.Duration]{name: "duration", read: func(c cursor) time.Duration { return readDuration(c, 0, false) }}
+	positive = kind[time.Duration]{name: "duration", read: func(c cursor) time.Duration { return readDuration(c, 1, false) }, shape: moreThanZero(aDuration)}
+	timeout  = kind[time.Duration]{name: "duration or infinity", read: func(c cursor) time.Duration { return readDuration(c, 1, true) }}
+	octal    = kind[int]{name: "octal string", read: readOctal}
+	signal   = kind[syscall.Signal]{name: "signal", read: readSignal}
+	percent  = kind[int]{name: "per cent", read: readPercent}
+	strs     = kind[[]string]{name: "list of strings", read: func(c cursor) []string { return each(c, readText) }}
 )
 
 // sized reads bytes, from lo to hi.
 func sized(lo, hi int64) kind[int64] {
-	return kind[int64]{"size", func(c cursor) int64 { return readSize(c, lo, hi) }}
+	return kind[int64]{name: "size", read: func(c cursor) int64 { return readSize(c, lo, hi) }, shape: from(lo, hi).or(matching(whole(aSize)))}
 }
 
 // integer reads a whole number from lo to hi.
 func integer(lo, hi int64) kind[int] {
-	return kind[int]{"integer", func(c cursor) int { return readInt(c, lo, hi) }}
+	return kind[int]{name: "integer", read: func(c cursor) int { return readInt(c, lo, hi) }, shape: from(lo, hi)}
 }
 
 // maybe reads a value that is nil if it is not written.
 func maybe[T any](of kind[T]) kind[*T] {
-	return kind[*T]{of.name, func(c cursor) *T {
+	return kind[*T]{name: of.name, shape: of.shape, read: func(c cursor) *T {
 		v := of.read(c)
 		return &v
 	}}
 }
+
+const noNUL = "a string cannot have a NUL character in it"
 
 func readText(c cursor) string {
 	s, ok := c.value.(string)
@@ -61,7 +66,7 @@ func readText(c cursor) string {
 	case !ok:
 		c.wrong("a string was expected, not %s", noun(c.value))
 	case strings.ContainsRune(s, 0):
-		c.wrong("a string cannot have a NUL character in it")
+		c.wrong(noNUL)
 		return ""
 	}
 	return s
@@ -76,7 +81,7 @@ const (
 )
 
 // forward is true, false or "journal".
-var forward = kind[forwards]{"boolean, or journal", func(c cursor) forwards {
+var forward = kind[forwards]{name: "boolean, or journal", read: func(c cursor) forwards {
 	switch c.value {
 	case true:
 		return toStdout
@@ -339,21 +344,20 @@ func parseSignal(s string) syscall.Signal {
 	if sig := unix.SignalNum(name); sig != 0 {
 		return sig
 	}
-	for base, from := range map[string]int{"SIGRTMIN": realTime, "SIGRTMAX": 64} {
-		offset, ok := strings.CutPrefix(name, base)
-		n, err := strconv.Atoi("0" + strings.TrimLeft(offset, "+-"))
-		if !ok || err != nil || n > 64-realTime {
-			continue
+	if m := realTimeName().FindStringSubmatch(name); m != nil {
+		n, _ := strconv.Atoi(cmp.Or(m[2], m[4], "0"))
+		if m[1] != "" {
+			return syscall.Signal(realTime + n)
 		}
-		switch {
-		case offset == "" || from == realTime && offset[0] == '+':
-			return syscall.Signal(from + n)
-		case from == 64 && offset[0] == '-':
-			return syscall.Signal(from - n)
-		}
+		return syscall.Signal(64 - n)
 	}
 	return 0
 }
+
+// aRealTime is how signals without a name are written.
+const aRealTime = `(RTMIN)(?:\+([0-9]|[12][0-9]|30))?|(RTMAX)(?:-([0-9]|[12][0-9]|30))?`
+
+var realTimeName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile("^SIG(?:" + aRealTime + ")$") })
 
 // signalNames are those of signals that have one, without SIG.
 var signalNames = sync.OnceValue(func() (names []string) {
@@ -396,10 +400,19 @@ func readStatuses(c cursor) (all unit.Statuses) {
 	return all
 }
 
+// systemds are words of systemd that are not ours, with what is to be written
+// instead.
+var systemds = map[string]string{
+	"simple":  `; write "exec", which also waits until the program runs`,
+	"idle":    `; write "exec"`,
+	"forking": `; have the program stay in the foreground, and write "exec" or "notify"`,
+	"none":    `; write "process" to leave all but the main process alone`,
+}
+
 // A choice is one of a few words. Those of later are known, but do not work yet.
 func choice[T ~string](now []T, later ...T) kind[T] {
 	words := mapped(now, func(w T) string { return string(w) })
-	return kind[T]{strings.Join(words, " | "), func(c cursor) T {
+	return kind[T]{name: strings.Join(words, " | "), shape: oneOf(words), read: func(c cursor) T {
 		s, ok := c.value.(string)
 		if !ok {
 			c.wrong("%s was expected, not %s", list(quoted(words)), noun(c.value))
@@ -410,13 +423,11 @@ func choice[T ~string](now []T, later ...T) kind[T] {
 				return w
 			}
 		}
-		for _, w := range later {
-			if string(w) == s {
-				c.wrong("%q is known, but not in this version; what works is %s", s, list(quoted(words)))
-				return ""
-			}
+		if slices.Contains(later, T(s)) {
+			c.wrong("%q is not supported%s", s, cmp.Or(systemds[s], " yet; write "+list(quoted(words))))
+			return ""
 		}
-		if near := closest(s, words); near != "" {
+		if near := unit.Closest(s, words); near != "" {
 			c.wrong("%q does not exist; did you mean %q?", s, near)
 		} else {
 			c.wrong("%q does not exist; it can be %s", s, list(quoted(words)))

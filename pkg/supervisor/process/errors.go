@@ -67,7 +67,7 @@ func (e *StartError) Error() string {
 func (e *StartError) Cause() string {
 	switch {
 	case e.Step == stage.Environment.String() && e.Errno == syscall.EBADMSG:
-		return "the line is not KEY=VALUE"
+		return "the line is not KEY=VALUE, or has a quote that is never closed"
 	case e.Step == stage.Environment.String() && e.Errno == syscall.EINVAL:
 		return "it is not a regular file"
 	case e.Step == stage.Environment.String() && e.Errno == syscall.EFBIG:

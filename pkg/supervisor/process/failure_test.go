@@ -33,7 +33,7 @@ func TestWhatFailsIsNamedExactly(t *testing.T) {
 	dir := t.TempDir()
 	os.WriteFile(filepath.Join(dir, "plain"), []byte("#!/bin/sh\n"), 0o644)
 	os.WriteFile(filepath.Join(dir, "lost"), []byte("#!/no/such/interpreter -x\n"), 0o755)
-	os.WriteFile(filepath.Join(dir, "windows"), []byte("#!/bin/sh\r\nexit\r\n"), 0o755)
+	os.WriteFile(filepath.Join(dir, "crlf"), []byte("#!/bin/sh\r\nexec true\r\n"), 0o755)
 	os.WriteFile(filepath.Join(dir, "itself"), []byte("#! "+filepath.Join(dir, "itself")+"\n"), 0o755)
 	os.WriteFile(filepath.Join(dir, "empty"), nil, 0o755)
 	os.WriteFile(filepath.Join(dir, "text"), []byte("hello\n"), 0o755)
@@ -62,7 +62,7 @@ func TestWhatFailsIsNamedExactly(t *testing.T) {
 		{"a directory", in("folder"), "exec", 203, syscall.EACCES, "cannot execute DIR/folder: permission denied", "not a regular file"},
 		{"a FIFO", in("fifo"), "exec", 203, syscall.EACCES, "cannot execute DIR/fifo: permission denied", "not a regular file"},
 		{"no interpreter", in("lost"), "exec", 203, syscall.ENOENT, "cannot execute DIR/lost: no such file or directory", "/no/such/interpreter"},
-		{"Windows", in("windows"), "exec", 203, syscall.ENOENT, "cannot execute DIR/windows: no such file or directory", "take the CRs out"},
+		{"lines of another system", in("crlf"), "exec", 203, syscall.ENOENT, "cannot execute DIR/crlf: no such file or directory", `its lines end in CRLF, which makes its interpreter "/bin/sh\r"`},
 		{"itself", in("itself"), "exec", 203, syscall.ELOOP, "cannot execute DIR/itself: too many levels of symbolic links", "names the file itself"},
 		{"empty", in("empty"), "exec", 203, syscall.ENOEXEC, "cannot execute DIR/empty: exec format error", "the file is empty"},
 		{"text", in("text"), "exec", 203, syscall.ENOEXEC, "cannot execute DIR/text: exec format error", "neither a program nor"},

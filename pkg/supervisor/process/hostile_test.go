@@ -85,7 +85,7 @@ func TestEnvironmentFileThatLeadsElsewhere(t *testing.T) {
 	os.WriteFile(link, []byte("FROM=alice\nthis is a canary\n"), 0o600)
 	_, err = tryLaunch(t, l, task, nil)
 	e = mustFail(t, err, "environment", 255, syscall.EBADMSG)
-	if want := "cannot read environment file " + link + ":2: the line is not KEY=VALUE"; e.Error() != want {
+	if want := "cannot read environment file " + link + ":2: the line is not KEY=VALUE, or has a quote that is never closed"; e.Error() != want {
 		t.Errorf("error is %q, want %q", e, want)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -140,7 +141,7 @@ func (e *Executable) head() (head []byte, err error) {
 // checkInterpreter looks at the file that a script names in its first line.
 func checkInterpreter(path string, head []byte, depth int) error {
 	line, _, whole := bytes.Cut(head[2:], []byte("\n"))
-	fields := strings.FieldsFunc(string(line), func(c rune) bool { return c == ' ' || c == '\t' }) // as the kernel does
+	fields := strings.FieldsFunc(string(line), func(r rune) bool { return r == ' ' || r == '\t' }) // as the kernel does
 	if len(fields) == 0 {
 		return startError(stage.Exec, syscall.ENOEXEC, path, "its #! line names no interpreter")
 	}
@@ -163,7 +164,10 @@ func checkInterpreter(path string, head []byte, depth int) error {
 		_, err = inspectDeep(file, interpreter, depth-1)
 	}
 	var e *StartError
-	if errors.As(err, &e) {
+	switch {
+	case errors.As(err, &e) && strings.HasSuffix(interpreter, "\r"):
+		return startError(stage.Exec, e.Errno, path, fmt.Sprintf("its lines end in CRLF, which makes its interpreter %q: sed -i 's/\\r$//' %s", interpreter, path))
+	case e != nil:
 		return startError(stage.Exec, e.Errno, path, strings.TrimSuffix("its interpreter is "+interpreter+": "+e.Cause()+"; "+e.hint, "; "))
 	}
 	return nil

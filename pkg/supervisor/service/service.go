@@ -10,6 +10,7 @@
 package service
 
 import (
+	"bytes"
 	"context"
 	"sync"
 	"time"
@@ -32,6 +33,7 @@ type Actor struct {
 	baked  map[unit.Generation]Program // what generations that have baked run again after a crash
 	timer  *time.Timer
 	failed string // the file of the build whose rollout last failed
+	last   []byte // the last output of the process that went last
 	fault  error  // why the last state could not be stored
 
 	over bool // it was removed, and nothing is left of it
@@ -127,6 +129,7 @@ func (a *Actor) step(e unit.Event) {
 	a.learn(effects)
 	a.pin()
 	a.settle()
+	a.remember(effects)
 	a.show()
 	a.world.Changed(unit.Changes(before, next, effects), before, a.View())
 	a.forget(effects)
@@ -181,6 +184,18 @@ func (a *Actor) signal(f unit.Signal) {
 			r.Handle.Leave()
 		}
 		r.Handle.Signal(f.Signal, f.Mode) // it may be gone; Step is told so by its end
+	}
+}
+
+// remember keeps the last that was written by a process that is gone, for who asks
+// while there is none.
+func (a *Actor) remember(effects []unit.Effect) {
+	const enough = 4 << 10
+	for _, f := range effects {
+		if f, ok := f.(unit.Forget); ok && a.runs[f.ID] != nil && a.runs[f.ID].Handle != nil {
+			tail := a.runs[f.ID].Handle.Tail()
+			a.last = bytes.Clone(tail[max(0, len(tail)-enough):])
+		}
 	}
 }
 

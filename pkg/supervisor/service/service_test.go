@@ -259,6 +259,16 @@ func TestCrashIsRestarted(t *testing.T) {
 	}, dies, good)
 }
 
+// What a process wrote last is there for who asks while it waits to be started again.
+func TestLastOutputIsKept(t *testing.T) {
+	bubble(t, func(b *bench) {
+		b.do(unit.Start)
+		if got := string(b.View().Last); got != "panic: missing DB_URL\n" {
+			t.Errorf("the last output is %q", got)
+		}
+	}, crashes, crashes, good)
+}
+
 func TestStopCancelsReload(t *testing.T) {
 	bubble(t, func(b *bench) {
 		b.do(unit.Start)

@@ -20,6 +20,7 @@ type View struct {
 
 	Runs  map[unit.Invocation]Run // also of what is gone with the last step
 	Baked map[unit.Generation]Program
+	Last  []byte // the last output of the process that went last; it may begin within a line
 }
 
 // A Run is what is known of an invocation until it is forgotten.
@@ -45,7 +46,7 @@ func (a *Actor) View() *View { return a.shown.Load() }
 func (a *Actor) show() {
 	v := &View{
 		Name: a.name, State: a.state, Past: a.past, At: a.world.Now(), Fault: a.fault,
-		Runs: map[unit.Invocation]Run{}, Baked: maps.Clone(a.baked),
+		Runs: map[unit.Invocation]Run{}, Baked: maps.Clone(a.baked), Last: a.last,
 	}
 	for id, r := range a.runs {
 		v.Runs[id] = *r

@@ -58,6 +58,10 @@ func Status(v *service.View, f Facts, whole bool) ipc.UnitStatus {
 	u.Note = note(v, f)
 	if whole {
 		u.Output, u.Hints = output(v), nextSteps(v, f)
+		if spec != nil {
+			u.Argv = spec.Program.Argv
+		}
+		others(v, &u)
 	}
 	return u
 }
@@ -230,7 +234,11 @@ func note(v *service.View, f Facts) string {
 	if fileDiffers(v, f) {
 		notes = append(notes, "file on disk differs")
 	}
-	return strings.Join(notes, ", ")
+	text := strings.Join(notes, ", ")
+	if text != "" {
+		text += lastWords(v)
+	}
+	return text
 }
 
 // brief is an exit for a table.
@@ -260,7 +268,50 @@ func output(v *service.View) []string {
 	if r := v.Runs[last.ID]; r.Handle != nil {
 		return lastLines(r.Handle.Tail(), outputLines)
 	}
+	if last.ID == 0 {
+		return lastLines(v.Last, outputLines)
+	}
 	return nil
+}
+
+// others adds to each process what else is in its tree.
+func others(v *service.View, u *ipc.UnitStatus) {
+	for p := range v.State.Procs() {
+		i := slices.IndexFunc(u.Processes, func(x ipc.Process) bool { return x.PID == p.PID })
+		if h := v.Runs[p.ID].Handle; h != nil && i >= 0 && p.PID != 0 {
+			u.Processes[i].Others = besides(p.PID, h.Survivors())
+		}
+	}
+}
+
+// besides are the first of all processes but the main one.
+func besides(main int, all []string) []string {
+	const most = 16
+	all = slices.DeleteFunc(all, func(s string) bool { return strings.HasPrefix(s, fmt.Sprintf("pid %d ", main)) })
+	if len(all) > most {
+		return append(all[:most:most], fmt.Sprintf("%d more", len(all)-most))
+	}
+	return all
+}
+
+// lastWords is the last line of a process that ended by itself before its service
+// runs again, for a table: it often says why.
+func lastWords(v *service.View) string {
+	const most = 160
+	lines := lastLines(v.Last, 1)
+	for _, in := range v.State.Inst {
+		if in.Main.ID != 0 || in.Exit.Kind == unit.NotExited || in.Exit.Kind == unit.NotRun || in.Result == unit.Success {
+			return ""
+		}
+	}
+	if len(lines) == 0 {
+		return ""
+	}
+	line := []rune(lines[0])
+	if len(line) > most {
+		line = append(line[:most], '…')
+	}
+	return ": " + strings.TrimSpace(string(line))
 }
 
 // nextSteps are what an operator would do about the state that the unit is in.

@@ -179,7 +179,12 @@ func tell(t tale) string {
 // say writes what a step has changed, and returns the view after it.
 func say(b *strings.Builder, was *service.View, now unit.Time, e unit.Event) *service.View {
 	next, effects := unit.Step(was.State, now, e)
-	v := &service.View{Name: was.Name, State: next, Past: was.State, At: now, Runs: was.Runs}
+	v := &service.View{Name: was.Name, State: next, Past: was.State, At: now, Runs: was.Runs, Last: was.Last}
+	for _, f := range effects {
+		if f, ok := f.(unit.Forget); ok && v.Runs[f.ID].Handle != nil {
+			v.Last = v.Runs[f.ID].Handle.Tail()
+		}
+	}
 	if s, ok := e.(unit.Started); ok {
 		v.Runs[s.ID] = service.Run{Handle: body{s.PID}, Began: now}
 	}
