@@ -1,14 +1,14 @@
 // Package doors opens and closes sockets to clients.
 //
-// Each service says which sockets it needs, and which of them are to be open
-// ([Doors.Set], by unit.Doors, which derives it from the state). The configuration
-// says which there are at all ([Doors.Configure]). What follows for a socket, to be
-// bound, to listen, to refuse, to be closed, is worked out from all who name it
-// each time that one of them says something else.
+// Each service declares which sockets it needs, and which of them must be open
+// ([Doors.Set], with what unit.Doors derives from the state). The configuration declares
+// which sockets exist at all ([Doors.Configure]). Whenever a declaration changes, Doors
+// works out what that means for the socket: whether it must be bound, listen, refuse
+// clients or be closed.
 //
-// A file system that hangs below a unix path holds up only that socket: who changes
-// its sockets takes turns at it alone, and no more than one change waits for its
-// turn, which does all that is asked for until then.
+// A file system that hangs below a unix path holds up only the sockets of that unit.
+// Changes to a unit take turns. At most one change waits for its turn, and it carries
+// out everything that was asked for by then.
 package doors
 
 import (
@@ -30,10 +30,11 @@ import (
 // takes microseconds; what takes longer goes on by itself.
 const patience = time.Second
 
-// ErrUnwanted: a process asks for sockets that its service no longer needs.
+// ErrUnwanted means that a process asked for sockets that its service no longer needs.
 var ErrUnwanted = errors.New("the service no longer needs its sockets")
 
-// Doors is safe for use by several goroutines.
+// Doors opens and closes the sockets of a table. It is safe for use by several
+// goroutines.
 type Doors struct {
 	table *socket.Table
 	fault func(socket string, err error)
@@ -68,8 +69,8 @@ type holder struct {
 	cookies []uint64
 }
 
-// New returns Doors to the sockets of a table. fault is told what could not be
-// done to a socket unit; it must not wait.
+// New returns Doors for the sockets of a table. fault receives what could not be done
+// to a socket unit. It must not wait.
 func New(t *socket.Table, fault func(socket string, err error)) *Doors {
 	return &Doors{
 		table: t, fault: fault,
@@ -78,9 +79,9 @@ func New(t *socket.Table, fault func(socket string, err error)) *Doors {
 	}
 }
 
-// Configure says which sockets there are. Those that no service needs are bound, so
-// that nobody else has their addresses; those that are no longer there are closed
-// when the last service that needs them says so.
+// Configure declares which sockets exist. Sockets that no service needs are bound, so
+// that nobody else takes their addresses. Sockets that no longer exist are closed when
+// the last service that needs them lets go of them.
 func (d *Doors) Configure(sockets []*unit.Socket) {
 	now := map[string]*unit.Socket{}
 	for _, s := range sockets {
@@ -105,8 +106,8 @@ func (d *Doors) union(a, b map[string]*unit.Socket) map[string]*unit.Socket {
 	return all
 }
 
-// Set says what a service needs from now on; nothing: it needs none. Shutting is
-// done when it returns, but where a file system hangs.
+// Set declares which sockets a service needs from now on; wanted may be empty. When Set
+// returns, sockets that had to be shut are shut, except where a file system hangs.
 func (d *Doors) Set(service string, wanted []unit.Door) {
 	d.apply(d.wish(service, wanted))
 }
@@ -274,10 +275,9 @@ func (d *Doors) bind(all []*unit.Socket) (err error) {
 	return err
 }
 
-// Enter returns what a process of a service that is about to start gets of the
-// sockets, in their order. An heir is to serve at once, and so gets the clients
-// that one before it has left. It waits for the file systems that they are in, no
-// longer than ctx says.
+// Enter returns the files that a process gets which is about to start, in the order of
+// sockets. An heir serves at once, and so gets the clients that a process before it left
+// behind. Enter waits for the file systems of the sockets, at most until ctx is done.
 func (d *Doors) Enter(ctx context.Context, who Process, heir bool, sockets []*unit.Socket) (files []socket.File, err error) {
 	for _, s := range sockets {
 		of, err := d.enterOne(ctx, who, heir, s)
@@ -369,8 +369,8 @@ func (d *Doors) needs(service, name string) bool {
 	return d.wanted[name][service] != nil
 }
 
-// Free takes back what a process that has ended had of the sockets. It is done when
-// it returns, but where a file system hangs.
+// Free releases the sockets of a process that has ended. It is complete when Free
+// returns, except where a file system hangs.
 func (d *Doors) Free(who Process, sockets []*unit.Socket) {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
@@ -389,16 +389,16 @@ func (d *Doors) Free(who Process, sockets []*unit.Socket) {
 	}
 }
 
-// Leaving says that a process was told to end. It has its sockets until Free, and
-// may do to them what a server does that goes.
+// Leaving declares that a process was told to end. The process keeps its sockets until
+// Free, and may treat them as a server does that shuts down.
 func (d *Doors) Leaving(who Process, sockets []*unit.Socket) {
 	for _, s := range sockets {
 		d.table.Leaving(s.Name, d.ticket(s.Name, who))
 	}
 }
 
-// Pending: the configuration defines a socket unit otherwise than those who use it,
-// so it waits for the next of them to be started.
+// Pending reports whether the configuration of a socket unit differs from what its users
+// were started with. The change takes effect when the next of them starts.
 func (d *Doors) Pending(name string) bool {
 	d.mu.Lock()
 	configured := d.configured[name]
@@ -407,16 +407,16 @@ func (d *Doors) Pending(name string) bool {
 	return configured != nil && len(keep) > 0 && !reflect.DeepEqual(configured, keep[len(keep)-1])
 }
 
-// Check has it looked, in the background, what the processes of a service did to
-// its sockets, and mended what can be. Most of that tells nobody by itself.
+// Check looks, in the background, for damage that the processes of a service did to its
+// sockets, and repairs what it can. The kernel does not report most of that.
 func (d *Doors) Check(service string) {
 	for _, name := range d.Of(service) {
 		go d.table.Audit(name)
 	}
 }
 
-// Holders are the processes, by their services, that were given the socket with
-// this cookie and have not ended.
+// Holders returns the processes that were given the socket with this cookie and have
+// not ended, by service.
 func (d *Doors) Holders(name string, cookie uint64) map[string][]unit.Invocation {
 	all := map[string][]unit.Invocation{}
 	d.look(name, func(door *door) {
@@ -429,7 +429,7 @@ func (d *Doors) Holders(name string, cookie uint64) map[string][]unit.Invocation
 	return all
 }
 
-// Err is why a socket unit is not what it should be, or nil.
+// Err says why a socket unit is not in the state it should be in. It is nil if it is.
 func (d *Doors) Err(name string) (err error) {
 	d.look(name, func(door *door) { err = door.err })
 	return err
@@ -446,15 +446,15 @@ func (d *Doors) errOf(name string) error {
 	return door.err
 }
 
-// Of lists the sockets that a service needs now, in the order in which it has them.
+// Of returns the sockets that a service needs now, in the service's order.
 func (d *Doors) Of(service string) []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Clone(d.of[service])
 }
 
-// Parts are the names under which the sockets of a unit are kept: its own, or one
-// for each instance.
+// Parts returns the names under which the sockets of a unit are kept: the name of the
+// unit, or one name for each instance.
 func (d *Doors) Parts(unitName string) (parts []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -14,8 +14,8 @@ var (
 	ErrDoomed = errors.New("it was told to go before it started")
 )
 
-// A World is what an actor needs of everything outside. None of it waits, but
-// Save, which writes a file in memory.
+// A World is everything that an actor needs from outside. Its functions do not wait,
+// except for Save, which writes a file in memory.
 type World struct {
 	Now func() unit.Time
 	// Save stores a record. Nothing that the record orders is done before.
@@ -38,11 +38,11 @@ type World struct {
 	Vanish func()
 }
 
-// An Order is what Start is to do.
+// An Order tells Start what to start.
 type Order struct {
 	unit.Spawn
 	Spec   *unit.Spec
-	Pinned Program // what to run, if it has to be that; nil: what is at the path now
+	Pinned Program // the executable to run; nil: the one at the path now
 	Failed string  // the [Handle.File] of the build that last failed: nothing Fresh
 	Heir   bool    // it is to be Main, with nobody before it
 }
@@ -55,14 +55,14 @@ type Handle interface {
 	// Leave says that it was told to go: what it does to its sockets from now on is
 	// its own affair.
 	Leave()
-	Trace() json.RawMessage // what identifies it to the next supervisord
+	Trace() json.RawMessage // identifies the process to the next supervisord
 	InvocationID() string   // $INVOCATION_ID
 	Signal(syscall.Signal, unit.KillMode) error
 	Program() Program    // what it runs, kept open; nil: not known
-	File() string        // tells the file that was at the path from all others; "": it runs another, or that is not known
-	Tail() []byte        // the last that it wrote
+	File() string        // identifies the file that was at the path; "": the process runs another one, or that is not known
+	Tail() []byte        // the end of its output
 	Survivors() []string // what is left of its tree: "pid 30155 (sleep)"
-	Remarks() []string   // what a reader of the status should know of it
+	Remarks() []string   // what a reader of the status should know about it
 }
 
 // A Program is an executable that is kept open.
@@ -73,14 +73,14 @@ type Program interface {
 	Close() error
 }
 
-// Staged says that an invocation has a process, which runs nothing before
+// Staged reports that an invocation has a process. The process runs nothing before
 // Handle.Proceed.
 type Staged struct {
 	ID     unit.Invocation
 	Handle Handle
 }
 
-// Heard is one notify message. But for the Notice it changes only what is shown.
+// Heard is one notify message. Apart from the Notice, it changes only what is shown.
 type Heard struct {
 	ID        unit.Invocation
 	Notice    unit.Notice

@@ -166,7 +166,7 @@ func (t *turn) end(j Job, r JobResult, why Reason) bool {
 
 func (j *Job) join(k Job) { j.Also = append(j.Also, k.IDs()...) }
 
-// IDs are the jobs that share j's result; none if j is no job.
+// IDs returns the ids of all jobs that share j's result. The zero Job has none.
 func (j Job) IDs() []JobID {
 	if j.ID == 0 {
 		return nil
