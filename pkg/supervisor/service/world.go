@@ -20,21 +20,21 @@ type World struct {
 	Now func() unit.Time
 	// Save stores a record. Nothing that the record orders is done before.
 	Save func(Record) error
-	// Doors says which sockets the unit needs, and which of them are open.
+	// Doors declares which sockets the unit needs, and which of them are open.
 	Doors func([]unit.Door)
-	// Steer says who gets new connections. It has its effect when it returns, so
-	// that who is signalled next gets no more.
+	// Steer sets which processes get new connections. It is in effect when it returns,
+	// so that a process that is signalled next gets no more of them.
 	Steer func([]unit.Share)
-	// Start starts an invocation in the background. The actor is given a [Staged]
-	// when there is a process, and events for what becomes of it.
+	// Start starts an invocation in the background. The actor receives a [Staged] when
+	// there is a process, and then events about it.
 	Start func(Order)
-	// Settle has it watched what is on its way to a process that gets no new
-	// connections, for at most that long; a [unit.Quiet] says that it is nothing.
+	// Settle watches a process that gets no new connections, for at most atMost. The
+	// actor receives a [unit.Quiet] when no connection is on its way to it any more.
 	Settle func(id unit.Invocation, atMost time.Duration)
-	// Changed is told what a step has changed, what was before, and what is now.
+	// Changed receives what a step changed, the state before it, and the view after it.
 	Changed func([]unit.Change, unit.Service, *View)
-	// Vanish says that the unit is over: it was removed, and nothing is left of it. It
-	// is the last that the actor does, when it takes nothing any more, so it may wait.
+	// Vanish reports that the unit was removed and nothing is left of it. It is the last
+	// thing that the actor does, when it takes no more messages, so it may wait.
 	Vanish func()
 }
 
@@ -49,11 +49,11 @@ type Order struct {
 
 // A Handle is a process, from the moment its pid is known.
 type Handle interface {
-	// Proceed lets the process, which runs nothing yet, run its program, now that
-	// its identity is stored; or has it end, with the error as the reason.
+	// Proceed lets the process, which runs nothing yet, run its program, because its
+	// identity is stored now. With an error it makes the process exit for that reason.
 	Proceed(error)
-	// Leave says that it was told to go: what it does to its sockets from now on is
-	// its own affair.
+	// Leave declares that the process was told to stop: what it does to its sockets from
+	// now on is not damage.
 	Leave()
 	Trace() json.RawMessage // identifies the process to the next supervisord
 	InvocationID() string   // $INVOCATION_ID
