@@ -39,7 +39,7 @@ var usual = limits{
 
 const maxHeader = 16 << 10
 
-// A Server answers on the control socket.
+// A Server answers requests on the control socket.
 type Server struct {
 	supervisor Supervisor
 	http       *http.Server
@@ -50,7 +50,8 @@ type Server struct {
 	end        context.CancelFunc
 }
 
-// NewServer makes a server of s. Errors that no client can be told go to faults.
+// NewServer returns a server for s. Errors that cannot be sent to a client are written
+// to faults.
 func NewServer(s Supervisor, faults io.Writer) *Server {
 	srv := &Server{supervisor: s, role: newJudge().role, limits: usual}
 	srv.ending, srv.end = context.WithCancel(context.Background())
@@ -68,7 +69,7 @@ func NewServer(s Supervisor, faults io.Writer) *Server {
 	return srv
 }
 
-// Serve answers until Shutdown or until l is closed, and closes l. It may be called
+// Serve serves l until Shutdown, or until l is closed, and closes l. It may be called
 // for several listeners. Its error is never nil; after Shutdown it is
 // [http.ErrServerClosed].
 func (s *Server) Serve(l *net.UnixListener) error {
@@ -76,8 +77,8 @@ func (s *Server) Serve(l *net.UnixListener) error {
 	return s.http.Serve(newDoor(l, s.role))
 }
 
-// Shutdown closes the listener, cuts streams off, and waits until all other
-// requests are answered or ctx is done. After it nothing of the server is left.
+// Shutdown closes the listeners, ends all streams, and waits until all other requests are
+// answered or ctx is done. Nothing of the server is left running afterwards.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.end()
 	if err := s.http.Shutdown(ctx); err != nil {
