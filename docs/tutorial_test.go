@@ -120,7 +120,7 @@ func paste(t *testing.T, home, script string) string {
 		if _, err := exec.LookPath("systemctl"); err != nil {
 			t.Skip("needs systemd to be root apart from this machine: ", err)
 		}
-		argv = append([]string{"tools/with-systemd.sh", "--bind", home, "--"}, argv...)
+		argv = append([]string{"tools/with-systemd.sh", "--boot-timeout", "300", "--bind", home, "--"}, argv...)
 	} else if c, err := net.Dial("tcp", "127.0.0.1:8080"); err == nil {
 		c.Close()
 		t.Skip("needs port 8080, and somebody has it")
