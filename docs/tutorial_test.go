@@ -49,13 +49,42 @@ func TestTutorial(t *testing.T) {
 	}
 }
 
-// tutorial is the tutorial as a script of bash.
+// TestSystemdPage follows docs/how-to/systemd.md from top to bottom, as a
+// newcomer does, under a systemd of its own.
+func TestSystemdPage(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: it boots a systemd in namespaces of its own")
+	}
+	home, err := os.MkdirTemp("", "page")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(home) })
+	said := paste(t, home, "set -x; go build -o /srv/api/api ./examples/hello\n"+script(t, "how-to/systemd.md")+"curl -sS http://127.0.0.1/\n")
+	for _, want := range []string{"given by systemd", "hello from version 1"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("it never says %q", want)
+		}
+	}
+	if t.Failed() {
+		t.Log(said)
+	}
+}
+
+// tutorial is the tutorial as a script of bash, which ends supervisord as well.
 func tutorial(t *testing.T) string {
+	t.Helper()
+	return strings.Replace(script(t, "tutorial.md"), "go mod init shop\n", "go mod init shop\n"+fetched(t), 1) +
+		"set +e; kill -INT $supervisord; wait $supervisord; echo \"supervisord ended with status $?\"\n"
+}
+
+// script is what a page asks its reader to type and to save, as a script of bash.
+func script(t *testing.T, page string) string {
 	t.Helper()
 	var s strings.Builder
 	s.WriteString("set -m\n") // an interactive shell has that
-	s.WriteString("set -e\n") // a reader who is told of an error stops
-	for _, b := range blocks(t, "tutorial.md") {
+	s.WriteString("set -e\n") // a reader who sees an error stops
+	for _, b := range blocks(t, page) {
 		switch {
 		case b.mark == "not tested":
 		case b.name != "":
@@ -63,10 +92,9 @@ func tutorial(t *testing.T) string {
 		case b.mark == "second terminal":
 			fmt.Fprintf(&s, "exec 3>~/second; (exec %s) >&3 2>&1 & supervisord=$!\n%s", strings.TrimSpace(b.text), whenItAnswers)
 		case b.lang == "sh":
-			s.WriteString(strings.Replace(b.text, "go mod init shop\n", "go mod init shop\n"+fetched(t), 1))
+			s.WriteString(b.text)
 		}
 	}
-	s.WriteString("set +e; kill -INT $supervisord; wait $supervisord; echo \"supervisord ended with status $?\"\n")
 	return s.String()
 }
 
@@ -92,7 +120,7 @@ func paste(t *testing.T, home, script string) string {
 		if _, err := exec.LookPath("systemctl"); err != nil {
 			t.Skip("needs systemd to be root apart from this machine: ", err)
 		}
-		argv = append([]string{"tools/with-systemd.sh", "--bind", home, "--"}, argv...)
+		argv = append([]string{"tools/with-systemd.sh", "--boot-timeout", "300", "--bind", home, "--"}, argv...)
 	} else if c, err := net.Dial("tcp", "127.0.0.1:8080"); err == nil {
 		c.Close()
 		t.Skip("needs port 8080, and somebody has it")
@@ -104,7 +132,7 @@ func paste(t *testing.T, home, script string) string {
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // it cleans up
 	if err := cmd.Run(); err != nil {
-		t.Errorf("the tutorial ended with %v", err)
+		t.Errorf("the page ended with %v", err)
 	}
 	return out.String()
 }

@@ -86,7 +86,7 @@ func TestUnderSystemd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	boot := exec.CommandContext(t.Context(), "../../tools/with-systemd.sh", "--bind", b.dir, "--",
+	boot := exec.CommandContext(t.Context(), "../../tools/with-systemd.sh", "--boot-timeout", "300", "--bind", b.dir, "--",
 		self, "-test.run=^TestUnderSystemd$", "-test.v")
 	boot.Env = append(os.Environ(), inside+"="+b.dir)
 	boot.Cancel = func() error { return boot.Process.Signal(syscall.SIGTERM) } // it cleans up

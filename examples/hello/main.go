@@ -1,8 +1,8 @@
 // Hello is a web server that can be replaced while it serves. It takes its
-// listening sockets from whoever started it, says when it is ready, and leaves
-// without closing a connection under somebody's request.
+// listening sockets from the supervisor, reports when it is ready, and shuts down
+// without closing a connection while a request is on it.
 //
-// Run alone (go run ./examples/hello) it listens on 127.0.0.1:8080 itself.
+// Started by hand (go run ./examples/hello), it binds 127.0.0.1:8080 itself.
 package main
 
 import (
@@ -23,7 +23,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// version is what the answers name: go build -ldflags "-X main.version=2".
+// version is part of each response. Set it with go build -ldflags "-X main.version=2".
 var version = "1"
 
 func main() {
@@ -47,15 +47,15 @@ func main() {
 	if err := s.leave(5 * time.Second); err != nil {
 		log.Fatal(err)
 	}
-	log.Printf("version %s has left, pid %d", version, os.Getpid())
+	log.Printf("version %s has stopped, pid %d", version, os.Getpid())
 }
 
 func hello(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "hello from version %s, pid %d\n", version, os.Getpid())
 }
 
-// listen returns the sockets that this process was started with, or one of its
-// own if there are none.
+// listen returns the sockets that the supervisor passed, or a socket of our own if
+// there are none.
 func listen() ([]net.Listener, error) {
 	listeners, err := activation.Listeners()
 	if err != nil || len(listeners) > 0 {
@@ -65,7 +65,7 @@ func listen() ([]net.Listener, error) {
 	return []net.Listener{l}, err
 }
 
-// A server is an http.Server that knows how many connections it has.
+// A server is an http.Server that counts its open connections.
 type server struct {
 	http.Server
 	listeners []net.Listener
@@ -100,16 +100,16 @@ func serve(listeners []net.Listener, h http.Handler) *server {
 	return s
 }
 
-// leave stops accepting, which leaves new connections to the next process, and
-// tells each client with its next answer that the connection ends. Shutdown
-// comes last: it closes idle connections at once, also under a request that is
-// on its way.
+// leave stops accepting, so that new connections go to the next process, and tells
+// each client in its next response that the connection is closing. Shutdown comes
+// last, because it closes idle connections at once, even if a request is already on
+// the wire.
 func (s *server) leave(patience time.Duration) error {
 	s.leaving.Store(true)
 	for _, l := range s.listeners {
 		l.Close()
 	}
-	s.accepting.Wait() // what was accepted is counted from here on
+	s.accepting.Wait() // from here on, open counts every connection
 	for end := time.Now().Add(patience); s.open.Load() > 0 && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)
 	}

@@ -1,6 +1,6 @@
-// Legacy is a web server that knows nothing of supervisors: it binds its own
-// port. Two of it cannot run side by side, so it is replaced by stopping it
-// first, and clients are refused in between.
+// Legacy is a web server that knows nothing about supervisors: it binds its own port.
+// Two copies of it cannot run side by side, so a reload stops the old one first, and
+// clients are refused in between.
 package main
 
 import (
@@ -12,7 +12,7 @@ import (
 )
 
 func main() {
-	address := flag.String("listen", "127.0.0.1:8082", "where to listen")
+	address := flag.String("listen", "127.0.0.1:8082", "`address` to listen on")
 	flag.Parse()
 	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, "hello from pid %d\n", os.Getpid())

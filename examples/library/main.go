@@ -1,7 +1,7 @@
-// Library is a web server that can be replaced while it serves, by the library
-// for that. Compare examples/hello, which does the same by hand, and less of it.
+// Library is a web server that can be replaced while it serves, with pkg/worker. Compare
+// examples/hello, which does part of the same by hand.
 //
-// Run alone (go run ./examples/library) it listens on 127.0.0.1:8080 itself.
+// Started by hand (go run ./examples/library), it binds 127.0.0.1:8080 itself.
 package main
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/supervisord-go/supervisord/pkg/worker"
 )
 
-// version is what the answers name: go build -ldflags "-X main.version=2".
+// version is part of each response. Set it with go build -ldflags "-X main.version=2".
 var version = "1"
 
 func main() {
@@ -32,8 +32,8 @@ func hello(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "hello from version %s, pid %d\n", version, os.Getpid())
 }
 
-// clock never ends by itself. When this process leaves, it ends the stream, and
-// its client connects again, to the next.
+// clock streams the time and never ends by itself. When this process shuts down, clock
+// ends the stream, and its client reconnects to the next process.
 func clock(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	leaving := worker.Leaving(r.Context())

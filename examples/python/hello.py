@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """A web server that can be replaced while it serves, standard library only.
 
-It takes its listening sockets from whoever started it (LISTEN_FDS), says when it
-is ready (NOTIFY_SOCKET), and on SIGTERM stops accepting, answers what it has
-accepted, and ends. Run alone it listens on 127.0.0.1:8080 itself.
+It takes its listening sockets from the supervisor (LISTEN_FDS) and reports when it
+is ready (NOTIFY_SOCKET). On SIGTERM it stops accepting, answers what it has
+accepted, and exits. Started by hand, it binds 127.0.0.1:8080 itself.
 
-The sockets are non-blocking, and that belongs to the socket, not to the process:
-all that share it must agree. serve_forever is made for that, since it waits for a
-connection before it accepts one. A server that calls accept() and expects it to
-wait needs `non_blocking = false` in the [socket.*] section.
+The sockets are non-blocking. That is a property of the socket, not of a process, so
+all processes that share it must agree. serve_forever works with such a socket,
+because it waits for a connection before it accepts one. A server that calls accept()
+and expects it to wait needs `non_blocking = false` in the [socket.*] section.
 """
 
 import os
@@ -22,7 +22,7 @@ FIRST = 3  # sd_listen_fds(3): inherited sockets begin here
 
 
 def notify(state):
-    """sd_notify(3): tell whoever started us, if they asked for it."""
+    """sd_notify(3): report to the supervisor, if there is one."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path:
         return
@@ -31,7 +31,7 @@ def notify(state):
 
 
 def listeners():
-    """sd_listen_fds(3): the sockets that we were started with, or one of our own."""
+    """sd_listen_fds(3): the sockets we were passed, or one of our own."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         return [socket.create_server(("127.0.0.1", 8080))]
     return [socket.socket(fileno=FIRST + i) for i in range(int(os.environ["LISTEN_FDS"]))]
@@ -50,11 +50,11 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    daemon_threads = False  # server_close waits until each request is answered
+    daemon_threads = False  # server_close waits until every request is answered
 
     def __init__(self, listener):
         super().__init__(listener.getsockname(), Handler, bind_and_activate=False)
-        self.socket.close()  # the one that the base class made
+        self.socket.close()  # made by the base class
         self.socket = listener
 
 
@@ -73,7 +73,7 @@ def main():
     for server in servers:
         server.shutdown()
         server.server_close()
-    print(f"version {VERSION} has left, pid {os.getpid()}", flush=True)
+    print(f"version {VERSION} has stopped, pid {os.getpid()}", flush=True)
 
 
 if __name__ == "__main__":

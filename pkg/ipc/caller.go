@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Caller is who asks, as the kernel says: the credentials with which it called
-// connect(2). They stay what they were when it changes its ids later, or passes
-// the connection on.
+// Caller identifies the client of a request. The kernel provides its credentials, as
+// they were when it called connect(2): they do not change if the client changes its ids
+// later, or passes the connection on.
 type Caller struct {
 	UID    uint32
 	GID    uint32
@@ -24,7 +24,7 @@ type Caller struct {
 	PID    int      // may be somebody else's by now: for the record only, it authorises nothing
 }
 
-// A Role is what a caller may do. Each includes those before it.
+// A Role is what a caller may do. Each role includes the ones before it.
 type Role uint8
 
 const (

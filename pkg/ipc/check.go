@@ -21,7 +21,7 @@ const MaxLines = 100_000
 // MaxRecords is how many records of the history a request may ask for.
 const MaxRecords = 10_000
 
-// Verbs are what a job can do.
+// Verbs are the operations that a job can perform.
 var Verbs = []unit.Verb{unit.Start, unit.Stop, unit.Restart, unit.Reload, unit.Scale}
 
 // MaxInstances is how many instances a service may have.
@@ -37,7 +37,8 @@ func ParseVerb(word string) (unit.Verb, error) {
 	return 0, usage("cannot make a job of %.40q: the verbs are start, stop, restart, reload and scale", word)
 }
 
-// CheckUnit refuses what can be no unit's name. "http.socket" names a socket.
+// CheckUnit returns an error if name cannot be the name of a unit. "http.socket" names a
+// socket.
 func CheckUnit(name string) error {
 	if name == "" {
 		return usage("a unit must be named")

@@ -34,9 +34,9 @@ type Client struct {
 	Patience time.Duration
 }
 
-// NewClient makes a client for the control socket at path. It is connected to
-// when something is asked. Root or the user of this process must listen there,
-// or the uid owner, if that is not [NoOwner].
+// NewClient returns a client for the control socket at path. It connects when the first
+// request is made. The listener must belong to root, to the user of this process, or to
+// the uid owner, if that is not [NoOwner].
 func NewClient(path string, owner int) *Client {
 	d := dialer{path, owner}
 	return &Client{
@@ -60,17 +60,17 @@ func NewClient(path string, owner int) *Client {
 // Close closes idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Info asks supervisord what it is.
+// Info returns a description of the running supervisord.
 func (c *Client) Info(ctx context.Context) (i Info, err error) {
 	return i, c.get(ctx, pathInfo, nil, &i)
 }
 
-// Status asks for a snapshot of these units, or of all.
+// Status returns a snapshot of these units, or of all units if there are none.
 func (c *Client) Status(ctx context.Context, units ...string) (s Status, err error) {
 	return s, c.get(ctx, "/v1/status", url.Values{"unit": units}, &s)
 }
 
-// History asks what happened.
+// History returns records of what happened.
 func (c *Client) History(ctx context.Context, r HistoryRequest) (h History, err error) {
 	if err := r.check(); err != nil {
 		return h, err
@@ -78,12 +78,12 @@ func (c *Client) History(ctx context.Context, r HistoryRequest) (h History, err 
 	return h, c.get(ctx, "/v1/history", r.query(), &h)
 }
 
-// Submit begins a job. That it was accepted says nothing of its end.
+// Submit begins a job. It does not wait for the job to end: see [Client.JobEvents].
 func (c *Client) Submit(ctx context.Context, r JobRequest) (j Job, err error) {
 	return j, c.post(ctx, "/v1/jobs", r, &j)
 }
 
-// Job asks what became of a job.
+// Job returns a job, with its outcome if it has ended.
 func (c *Client) Job(ctx context.Context, id string) (j Job, err error) {
 	return j, c.get(ctx, "/v1/jobs/"+url.PathEscape(id), nil, &j)
 }
@@ -98,7 +98,7 @@ func (c *Client) ResetFailed(ctx context.Context, name string) error {
 	return c.post(ctx, "/v1/reset-failed", UnitRequest{name}, nil)
 }
 
-// DaemonReload has supervisord take in its configuration's files.
+// DaemonReload makes supervisord load its configuration.
 func (c *Client) DaemonReload(ctx context.Context) (r Reloaded, err error) {
 	return r, c.post(ctx, "/v1/daemon-reload", nil, &r)
 }

@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NoOwner is the owner of a socket when none but the usual ones will do.
+// NoOwner means that a control socket may belong to root or to our own user, and to
+// nobody else.
 const NoOwner = -1
 
 // A dialer connects to a control socket, and says nothing to one that somebody

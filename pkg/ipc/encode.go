@@ -9,14 +9,14 @@ import (
 	"unicode/utf8"
 )
 
-// Encode is v as one line of JSON, with a newline, that is safe to look at in a
-// terminal: what services wrote can be anything, and JSON itself escapes only
-// the controls below U+0020.
+// Encode returns v as one line of JSON, with a newline, that is safe to show in a
+// terminal. Services may write anything, and JSON itself escapes only the control
+// characters below U+0020.
 func Encode(v any) ([]byte, error) {
 	return encode(v, "")
 }
 
-// EncodeIndent is [Encode] for people.
+// EncodeIndent is like [Encode], but indents its result for people.
 func EncodeIndent(v any) ([]byte, error) {
 	return encode(v, "  ")
 }
@@ -93,7 +93,7 @@ func escape(text []byte) []byte {
 
 func hidden(r rune) bool { return r != '\n' && r != '\t' && Hidden(r) }
 
-// Hidden says that a character does something to a terminal, or to the eye,
-// other than to show itself: controls, the formatting of category Cf (bidi,
-// zero width, tags), line and paragraph separators, and all that has no shape.
+// Hidden reports whether a character affects a terminal or the reader in any way other
+// than by being shown. Such characters are controls, the formatting of category Cf (bidi,
+// zero width, tags), line and paragraph separators, and everything without a shape.
 func Hidden(r rune) bool { return !unicode.IsGraphic(r) }

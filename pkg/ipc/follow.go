@@ -24,9 +24,9 @@ const (
 // errCut: a stream stopped without saying that this is its end.
 var errCut = errors.New("the stream was cut off")
 
-// JobEvents yields what happens in the course of a job, from its beginning until
-// it has ended; with drained, until the old processes that it replaced have gone
-// as well. When the connection is lost, it goes on where it was. The error that
+// JobEvents yields the events of a job, from its beginning until it has ended. With
+// drained, it continues until the old processes that the job replaced have gone, too. If
+// the connection is lost, JobEvents reconnects and continues where it was. The error that
 // may end it is an [*Error], or ctx's.
 func (c *Client) JobEvents(ctx context.Context, id string, drained bool) iter.Seq2[Event, error] {
 	q := url.Values{}
@@ -63,8 +63,8 @@ func (c *Client) events(ctx context.Context, path string, q url.Values, note str
 	}
 }
 
-// Logs yields output. It is not asked for again when it is cut off, since what
-// was missed could not be told from what is missing.
+// Logs yields lines of output. It does not reconnect when it is cut off, because the
+// lines that were missed meanwhile could not be determined.
 func (c *Client) Logs(ctx context.Context, r LogRequest) iter.Seq2[LogLine, error] {
 	return func(yield func(LogLine, error) bool) {
 		if err := r.check(); err != nil {

@@ -12,11 +12,11 @@ import (
 	"github.com/supervisord-go/supervisord/pkg/supervisor/safepath"
 )
 
-// Listen makes the control socket in dir, which must stay open for as long as
-// the socket is there. At no moment can anybody connect who may not: the inode
-// is born with mode 0600, or less. What an earlier supervisord left is replaced, but only
-// if nobody answers there; the lock on dir is the caller's. The file is not
-// removed by Close: [Unlink] does that.
+// Listen creates the control socket in dir, which must stay open as long as the socket
+// exists. The inode is created with mode 0600 or less, so at no moment can anybody
+// connect who may not. Listen replaces a socket that an earlier supervisord left, but only
+// if nothing answers there; the caller holds the lock on dir. Close does not remove the
+// file: [Unlink] does.
 func Listen(dir *safepath.Dir, name string) (*net.UnixListener, error) {
 	fail := func(err error) (*net.UnixListener, error) {
 		return nil, fmt.Errorf("cannot listen on %s/%s: %w", dir.Path(), name, err)
@@ -51,11 +51,11 @@ func setMode(dir *safepath.Dir, name string, mode uint32) error {
 	return safepath.Chmod(fd, mode)
 }
 
-// A Node is which inode a control socket is; zero: none.
+// A Node identifies the inode of a control socket. The zero Node stands for none.
 type Node struct{ dev, ino uint64 }
 
-// NodeOf is the inode that is there now. After [Listen] it tells a later look
-// whether somebody has removed the socket, or has put another in its place.
+// NodeOf returns the inode that is there now. Compare it with the one right after
+// [Listen] to find out whether the socket was removed or replaced.
 func NodeOf(dir *safepath.Dir, name string) Node {
 	var st unix.Stat_t
 	if err := unix.Fstatat(dir.FD(), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -64,7 +64,7 @@ func NodeOf(dir *safepath.Dir, name string) Node {
 	return Node{st.Dev, st.Ino}
 }
 
-// Unlink removes the control socket, if it is the one that was listened on.
+// Unlink removes the control socket, if it still is the one called was.
 func Unlink(dir *safepath.Dir, name string, was Node) error {
 	if NodeOf(dir, name) != was || was == (Node{}) {
 		return nil

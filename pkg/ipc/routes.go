@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// A Route is one thing that can be asked for.
+// A Route is one kind of request.
 type Route struct {
 	Method string
 	Path   string // {id} stands for one component
@@ -24,8 +24,7 @@ type Route struct {
 	endless bool // the stream does not end by itself when supervisord does
 }
 
-// Routes is all that the server answers. What is not here does not exist. No GET
-// changes anything.
+// Routes lists every request that the server answers. No GET changes anything.
 var Routes = []Route{
 	{Method: "GET", Path: "/v1/info", Role: Read, About: "what supervisord says of itself", answer: getInfo},
 	{Method: "GET", Path: "/v1/status", Role: Read, About: "a snapshot of all units, or of those given as `unit`", answer: getStatus},

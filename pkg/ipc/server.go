@@ -41,7 +41,7 @@ var usual = limits{
 
 const maxHeader = 16 << 10
 
-// A Server answers on the control socket.
+// A Server answers requests on the control socket.
 type Server struct {
 	supervisor Supervisor
 	http       *http.Server
@@ -54,7 +54,8 @@ type Server struct {
 	close      context.CancelFunc
 }
 
-// NewServer makes a server of s. Errors that no client can be told go to faults.
+// NewServer returns a server for s. Errors that cannot be sent to a client are written
+// to faults.
 func NewServer(s Supervisor, faults io.Writer) *Server {
 	srv := &Server{supervisor: s, role: newJudge().role, limits: usual}
 	srv.ending, srv.end = context.WithCancel(context.Background())
@@ -73,7 +74,7 @@ func NewServer(s Supervisor, faults io.Writer) *Server {
 	return srv
 }
 
-// Serve answers until Shutdown or until l is closed, and closes l. It may be called
+// Serve serves l until Shutdown, or until l is closed, and closes l. It may be called
 // for several listeners. Its error is never nil; after Shutdown it is
 // [http.ErrServerClosed].
 func (s *Server) Serve(l *net.UnixListener) error {

@@ -1,13 +1,13 @@
-// Package ipc is how the world speaks with supervisord: HTTP/1.1 with JSON over
-// the control socket, so that curl --unix-socket does as well as superctl.
+// Package ipc is the protocol of supervisord's control socket: HTTP/1.1 with JSON, so
+// that curl --unix-socket works as well as superctl.
 //
-// It has the types that travel, a [Server] that lets in whom the kernel says it
-// may, a [Client], and declares the interface that it serves, [Supervisor].
+// It has the types that are sent, a [Server] that identifies its callers by asking the
+// kernel, a [Client], and the interface that the server serves, [Supervisor].
 //
-// A request that changes something makes a job, which outlives the client that
-// asked; its events can be followed from anywhere. Streams are one JSON object a
-// line, with heartbeats, and end with an object of type "end": a stream that
-// merely stops was cut off.
+// A request that changes something creates a job. The job outlives the client that
+// asked for it, and any client can follow its events. A stream is one JSON object a
+// line, with heartbeats, and ends with an object of type "end". A stream that stops
+// without one was cut off.
 package ipc
 
 import (
@@ -18,11 +18,11 @@ import (
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
-// APIVersion is the number in the paths: /v1/status.
+// APIVersion is the number in the paths, as in /v1/status.
 const APIVersion = 1
 
-// Supervisor is what the server serves. Its methods may be called by several
-// goroutines. Errors are [*Error]; others are answered as internal.
+// Supervisor is what the server serves. Several goroutines may call its methods. An
+// error that is not an [*Error] is answered as internal.
 type Supervisor interface {
 	Info() Info
 	// Status is of the units named, or of all. It never waits for a service.
@@ -40,12 +40,12 @@ type Supervisor interface {
 	ResetFailed(UnitRequest, Caller) error
 	DaemonReload(Caller) (Reloaded, error)
 	Logs(ctx context.Context, r LogRequest) (iter.Seq[LogLine], error)
-	// History is what happened, over restarts of supervisord. A unit that neither
-	// it nor the configuration knows is an error.
+	// History returns what happened, across restarts of supervisord. It is an error to ask
+	// for a unit that neither the history nor the configuration knows.
 	History(HistoryRequest) (History, error)
 }
 
-// Info is what supervisord says of itself.
+// Info describes the running supervisord.
 type Info struct {
 	Version string    `json:"version"`
 	API     int       `json:"api"`
@@ -64,7 +64,7 @@ type Status struct {
 	Degraded []string     `json:"degraded,omitempty"` // what does not work of supervisord itself
 }
 
-// UnitStatus is a service.
+// UnitStatus is the status of a service.
 type UnitStatus struct {
 	Name        string     `json:"name"`
 	ActiveState string     `json:"active_state"`
@@ -112,7 +112,7 @@ type Process struct {
 	Remarks    []string   `json:"remarks,omitempty"`    // what it could not have as asked, and what of it did not count
 }
 
-// SocketUnit is a socket unit with the sockets that it has.
+// SocketUnit is a socket unit with its sockets.
 type SocketUnit struct {
 	Name     string   `json:"name"`
 	Services []string `json:"services,omitempty"` // that name it
@@ -171,14 +171,14 @@ type UnitRequest struct {
 	Unit string `json:"unit"`
 }
 
-// KillRequest asks for a signal to a service's processes.
+// KillRequest asks for a signal to processes of a service.
 type KillRequest struct {
 	Unit   string    `json:"unit"`
 	Signal int       `json:"signal"` // 1 to 64
 	Whom   unit.Whom `json:"whom"`   // main, next, old, all
 }
 
-// Job is an operation and what became of it.
+// Job is an operation and its outcome.
 type Job struct {
 	ID         string     `json:"id,omitempty"` // EPOCH-NUMBER; none: it was not begun
 	Unit       string     `json:"unit"`
@@ -229,7 +229,7 @@ type Event struct {
 	Lost       uint64          `json:"lost,omitempty"`  // with "lost": how many events are missing; to who follows one unit: at most
 }
 
-// Reloaded says what a daemon-reload took in.
+// Reloaded says what a daemon-reload changed.
 type Reloaded struct {
 	Added    []string `json:"added"`
 	Removed  []string `json:"removed"`
@@ -237,7 +237,7 @@ type Reloaded struct {
 	Warnings []string `json:"warnings"` // file:line:column: …
 }
 
-// LogRequest asks for output of services. It is the query of a GET.
+// LogRequest asks for the output of services. It travels as the query of a GET.
 type LogRequest struct {
 	Units      []string
 	N          int // the last N lines; at most 100,000
@@ -262,13 +262,13 @@ type LogLine struct {
 	Lost       uint64     `json:"lost,omitempty"`
 }
 
-// HistoryRequest asks for what happened. It is the query of a GET.
+// HistoryRequest asks for records of the history. It travels as the query of a GET.
 type HistoryRequest struct {
 	Units []string // none: all
 	N     int      // the last N records; 1 to 10,000
 }
 
-// History is what happened, the oldest first.
+// History is what happened, oldest first.
 type History struct {
 	Records []Record `json:"records"`
 	Notes   []string `json:"notes,omitempty"` // what of it cannot be read

@@ -23,14 +23,14 @@ import (
 //   - What is about supervisord itself is fatal: with the wrong directories it would
 //     not find what still runs.
 
-// Aside is a unit that is not to be had, as it has errors.
+// Aside is a unit that was left out because it has errors.
 type Aside struct {
 	Name     string
 	Socket   bool      // it is a socket, else a service
 	Problems []Problem // what is wrong, in the order of the text: errors, at least one
 }
 
-// String is the name of a unit as verbs take it: a socket's ends in .socket.
+// String returns the name of the unit as commands take it: a socket's ends in .socket.
 func (a Aside) String() string {
 	if a.Socket {
 		return a.Name + ".socket"

@@ -1,18 +1,22 @@
 // Package config reads configurations: TOML files whose keys are systemd's
 // directives in snake_case wherever systemd has one.
 //
-// All keys stand in one table, keys. The decoder walks what a file says by that
-// table, and the reference and the sample are written from it, so they agree. It
-// does not stop at the first thing that is wrong: whoever mends a file wants to
-// know all of it at once, with the line and column where it is. Only after a
-// syntax error nothing else is said, since what follows is anybody's guess.
+// All keys are in one table, keys. The decoder follows that table, and the reference and
+// the sample are generated from it, so the three agree. The decoder does not stop at the
+// first error: if you fix a file, you want to know all errors at once, each with its line
+// and column. Only a syntax error ends the list, because what follows it is anybody's
+// guess.
 //
-// Reading has three steps. Files are read and their tables found (files.go);
-// each key is read on its own into a unit (decode.go, values.go, program.go,
-// address.go); then what depends on several keys or units is filled in and
-// checked (complete.go). A value that was wrong once is not complained of twice.
+// Reading has three steps:
 //
-// A configuration is plain data, and never changes after it was read.
+//  1. Read the files and find their tables (files.go).
+//  2. Decode each key on its own into a unit (decode.go, values.go, program.go,
+//     address.go).
+//  3. Fill in and check what depends on several keys or units (complete.go).
+//
+// A value that was wrong once is not reported again.
+//
+// A configuration is plain data, and never changes once it is read.
 package config
 
 import (
@@ -42,9 +46,9 @@ type Config struct {
 // ControlSocket is the name of the control socket in the runtime directory.
 const ControlSocket = "control.sock"
 
-// Manager is what supervisord itself is configured to do. Directories are
-// absolute; they are made when they are needed. A group that is named is there,
-// but for the default one, which is ignored if it is missing.
+// Manager is the configuration of supervisord itself. Directories are absolute, and are
+// created when they are needed. A group that the files name exists. The default group is
+// ignored if it does not.
 type Manager struct {
 	RuntimeDirectory string
 	StateDirectory   string
@@ -55,7 +59,8 @@ type Manager struct {
 	MetricsListen    unit.Address // TCP with a host, or a path; zero: nowhere
 }
 
-// Options say for whom a configuration is read: defaults depend on it.
+// Options say for which kind of supervisord a configuration is read. Defaults depend on
+// them.
 type Options struct {
 	Root     bool     // supervisord runs as root
 	PID1     bool     // it is the first process of a container
@@ -78,18 +83,18 @@ func (o Options) env(name string) string {
 // /etc/supervisord/supervisord.toml as root and
 // $XDG_CONFIG_HOME/supervisord/supervisord.toml as anybody else.
 //
-// The problems are in the order of the text. If one of them is more than a
-// warning, the Config is nil.
+// The problems are in the order of the text. If one of them is not a warning, the Config
+// is nil.
 func Load(path string, o Options) (*Config, []Problem) { return newLoad(o).files(path) }
 
-// LoadAtStart is [Load] for a start, where one mistake must not keep everything
-// else down. A unit with an error is set aside, and what cannot even be said to be
-// a unit makes the Config degraded; both are left out, and the others are as Load
-// has them. See [Config.Aside] and [Config.Degraded].
+// LoadAtStart is [Load] for the start of supervisord, where one mistake must not keep
+// everything else down. It sets aside each unit with an error. An error outside of any
+// unit makes the Config degraded. Both are left out of the Config; all other units are as
+// with Load. See [Config.Aside] and [Config.Degraded].
 //
-// The Config is nil only if the first file cannot be read, has a syntax error, or
-// says something wrong of supervisord itself. The problems are all there are,
-// those of what was left out included.
+// The Config is nil only if the first file cannot be read, has a syntax error, or has an
+// error in what configures supervisord itself. The problems include those of everything
+// that was left out.
 func LoadAtStart(path string, o Options) (*Config, []Problem) {
 	l := newLoad(o)
 	l.atStart = true
@@ -130,13 +135,14 @@ func Decode(name string, text []byte, o Options) (*Config, []Problem) {
 	return l.finish()
 }
 
-// Changes are the names of units by what became of them; sockets end in .socket.
+// Changes lists the units that differ between two configurations. The names of sockets
+// end in .socket.
 type Changes struct {
 	Added, Removed, Changed []string
 	Manager                 bool // [manager] differs; that takes effect with the next supervisord, but for MetricsListen
 }
 
-// Diff says how b differs from a.
+// Diff returns how b differs from a.
 func Diff(a, b *Config) Changes {
 	before, after := a.units(), b.units()
 	d := Changes{Manager: a.Manager != b.Manager}

@@ -20,7 +20,8 @@ type Problem struct {
 	Warning   bool   // it can be run as it is
 }
 
-// String is file:line:column: key: what is wrong; what would be right.
+// String returns the problem as file:line:column: key: what is wrong; what would be
+// right.
 func (p Problem) String() string {
 	var b strings.Builder
 	b.WriteString(p.File)

@@ -118,9 +118,9 @@ const sampleHead = `# A configuration of supervisord: /etc/supervisord/superviso
 # key has more to read: go test ./pkg/supervisor/config -run Generated -update
 `
 
-// WriteSample writes etc/supervisord.toml: a small configuration that works as it
-// is, with all other keys as comments. Limits but one, and keys that few need and
-// that have no example, are left to the reference.
+// WriteSample writes etc/supervisord.toml: a small configuration that works as it is, with
+// the other keys as comments. All limits except one, and rarely used keys without an
+// example, are only in the reference.
 func WriteSample(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString(sampleHead)

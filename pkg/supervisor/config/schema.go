@@ -144,8 +144,8 @@ func named(table schema) schema {
 	return schema{"type": "object", "patternProperties": schema{unit.NamePattern: table}, "additionalProperties": false}
 }
 
-// WriteSchema writes etc/supervisord.schema.json, for editors that complete and
-// check TOML: a file begins with "#:schema PATH" then.
+// WriteSchema writes etc/supervisord.schema.json, for editors that complete and check
+// TOML. A file selects it with a first line "#:schema PATH".
 func WriteSchema(w io.Writer) error {
 	s := shapeOf("")
 	s["$schema"] = "http://json-schema.org/draft-07/schema#"

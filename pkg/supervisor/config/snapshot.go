@@ -37,13 +37,13 @@ func newSnapshot() *snapshot {
 // patience is how long FilesDiffer waits for a file system.
 const patience = time.Second
 
-// FilesDiffer says whether what is on disk is not what was read: a file has other
-// text, or was replaced, or touched; or a pattern of include matches other files.
-// It is false for a Config that was not read from files.
+// FilesDiffer reports whether the files on disk differ from what was read: a file has
+// other text, or was replaced or touched, or a pattern of include matches other files. It
+// is false for a Config that was not read from files.
 //
-// It costs a stat(2) a file and a look at the directories, and never waits for
-// longer than a second. A file system that does not answer by then counts as
-// different, and one goroutine waits on for it, however often it is asked.
+// It costs one stat(2) per file and a look at the directories, and waits for at most a
+// second. A file system that does not answer by then counts as different, and a single
+// goroutine keeps waiting for it, however often FilesDiffer is called.
 func (c *Config) FilesDiffer() bool {
 	s := c.seen
 	if s == nil {

@@ -1,14 +1,14 @@
 // Package doors opens and closes sockets to clients.
 //
-// Each service says which sockets it needs, and which of them are to be open
-// ([Doors.Set], by unit.Doors, which derives it from the state). The configuration
-// says which there are at all ([Doors.Configure]). What follows for a socket, to be
-// bound, to listen, to refuse, to be closed, is worked out from all who name it
-// each time that one of them says something else.
+// Each service declares which sockets it needs, and which of them must be open
+// ([Doors.Set], with what unit.Doors derives from the state). The configuration declares
+// which sockets exist at all ([Doors.Configure]). Whenever a declaration changes, Doors
+// works out what that means for the socket: whether it must be bound, listen, refuse
+// clients or be closed.
 //
-// A file system that hangs below a unix path holds up only that socket: who changes
-// its sockets takes turns at it alone, and no more than one change waits for its
-// turn, which does all that is asked for until then.
+// A file system that hangs below a unix path holds up only the sockets of that unit.
+// Changes to a unit take turns. At most one change waits for its turn, and it carries
+// out everything that was asked for by then.
 package doors
 
 import (
@@ -25,10 +25,11 @@ import (
 // takes microseconds; what takes longer goes on by itself.
 const patience = time.Second
 
-// ErrUnwanted: a process asks for sockets that its service no longer needs.
+// ErrUnwanted means that a process asked for sockets that its service no longer needs.
 var ErrUnwanted = errors.New("the service no longer needs its sockets")
 
-// Doors is safe for use by several goroutines.
+// Doors opens and closes the sockets of a table. It is safe for use by several
+// goroutines.
 type Doors struct {
 	table *socket.Table
 	fault func(socket string, err error)
@@ -39,8 +40,8 @@ type Doors struct {
 	visits visits
 }
 
-// New returns Doors to the sockets of a table. fault is told what could not be
-// done to a socket unit; it must not wait.
+// New returns Doors for the sockets of a table. fault receives what could not be done
+// to a socket unit. It must not wait.
 func New(t *socket.Table, fault func(socket string, err error)) *Doors {
 	return &Doors{
 		table: t, fault: fault,
@@ -48,9 +49,9 @@ func New(t *socket.Table, fault func(socket string, err error)) *Doors {
 	}
 }
 
-// Configure says which sockets there are. Those that no service needs are bound, so
-// that nobody else has their addresses; those that are no longer there are closed
-// when the last service that needs them says so.
+// Configure declares which sockets exist. Sockets that no service needs are bound, so
+// that nobody else takes their addresses. Sockets that no longer exist are closed when
+// the last service that needs them lets go of them.
 func (d *Doors) Configure(sockets []*unit.Socket) {
 	d.mu.Lock()
 	changed := d.demand.configure(sockets, func(name string) bool { return d.errOf(name) != nil })

@@ -15,9 +15,10 @@ type division struct {
 	err    error // when it is done
 }
 
-// Steer divides the new connections of a service's sockets. A process has seats
-// only in those that it was started with. It is done when Steer returns, but where a
-// file system hangs below a path of the same unit.
+// Steer divides the new connections of a service's sockets among its processes. A
+// process has seats only at the sockets that it was started with. The division is in
+// effect when Steer returns, except where a file system hangs below a path of the same
+// unit.
 func (d *Doors) Steer(service string, shares []unit.Share) (err error) {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
@@ -80,7 +81,7 @@ func (d *Doors) steer(name string, door *door, v *division) {
 	v.err = d.table.Steer(name, v.shares)
 }
 
-// Settled says whether no connection is on its way to a process.
+// Settled reports whether no connection is on its way to a process any more.
 func (d *Doors) Settled(who Process) bool {
 	for _, name := range d.Of(who.Service) {
 		if s, err := d.table.Settled(name, d.ticket(name, who)); err == nil && !s.Done() {

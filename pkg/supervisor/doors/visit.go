@@ -7,8 +7,8 @@ import (
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
-// A Process is one of a service. Each service numbers its invocations for itself,
-// so that of two that have one socket, both may have a number 1.
+// A Process is one process of a service. Each service numbers its own invocations, so
+// two services that share a socket may both have a process with the number 1.
 type Process struct {
 	Service string
 	ID      unit.Invocation
@@ -68,7 +68,8 @@ func (d *Doors) ticket(name string, who Process) (ticket unit.Invocation) {
 	return ticket
 }
 
-// Who is the process that the table means: in a seat, or in a finding.
+// Who returns the process that a ticket of the table stands for, in a seat or in a
+// finding.
 func (d *Doors) Who(ticket unit.Invocation) Process {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -7,8 +7,8 @@ import (
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
-// A Record is what is stored of a unit: the state, what identifies the processes
-// in it, and the effects that the state itself would not order again.
+// A Record is what is stored of a unit: its state, what identifies the processes in
+// it, and the effects that could not be derived from the state again.
 type Record struct {
 	Service unit.Service
 	Traces  map[unit.Invocation]json.RawMessage

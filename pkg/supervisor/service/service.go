@@ -1,12 +1,13 @@
 // Package service runs one unit: an actor around [unit.Step].
 //
-// What happens to the unit arrives in the actor's inbox. For each event it asks
-// Step what follows, stores that, does it, and only then shows and tells it: so
-// whoever reads that a process serves can rely on the kernel sending it clients.
+// Everything that happens to the unit arrives in the actor's inbox. For each event the
+// actor asks Step what follows, stores the result, carries out the effects, and only
+// then publishes the new state. So if the status says that a process serves, the kernel
+// sends it clients already.
 //
-// An actor waits for nobody. All that may take its time, a start, a file system,
-// a reader of logs, is begun here and done elsewhere; what comes of it is another
-// event. It takes no lock but those held for moments.
+// An actor never waits. It begins whatever may take time, such as a start, a file
+// system or a reader of logs, and leaves the rest to others; the outcome is another
+// event. It takes only locks that are held for moments.
 package service
 
 import (
@@ -18,7 +19,7 @@ import (
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
-// An Actor runs one unit. Its fields belong to the goroutine in Run, save shown.
+// An Actor runs one unit. Its fields belong to the goroutine in Run, except shown.
 type Actor struct {
 	name  string
 	world World
@@ -41,7 +42,7 @@ type Actor struct {
 	shown shown
 }
 
-// New makes an actor of a state. It does nothing before Run.
+// New returns an actor with this state. The actor does nothing before Run.
 func New(name string, state unit.Service, w World) *Actor {
 	a := &Actor{
 		name: name, world: w, state: state,
@@ -54,10 +55,10 @@ func New(name string, state unit.Service, w World) *Actor {
 	return a
 }
 
-// Name is the unit's.
+// Name returns the name of the unit.
 func (a *Actor) Name() string { return a.name }
 
-// Run is the life of the actor, until Close, or until its unit is over.
+// Run runs the actor until Close, or until its unit has vanished.
 func (a *Actor) Run() {
 	a.live()
 	a.release()
@@ -80,7 +81,7 @@ func (a *Actor) live() {
 	}
 }
 
-// Close makes Run return. It does not wait for it, and may be called again.
+// Close makes Run return. It does not wait for that, and may be called again.
 func (a *Actor) Close() { a.close.Do(func() { close(a.quit) }) }
 
 func (a *Actor) release() {
@@ -90,11 +91,11 @@ func (a *Actor) release() {
 	}
 }
 
-// Tell gives the actor a message. It returns when the actor has taken it, or
-// false if there is no actor any more.
+// Tell sends the actor a message. It returns true when the actor has taken the
+// message, and false if the actor has ended.
 func (a *Actor) Tell(m any) bool { return a.Ask(context.Background(), m) == nil }
 
-// Ask is Tell for as long as ctx lets it. The error is ctx's, or [ErrEnded].
+// Ask is like Tell, but gives up when ctx is done. The error is ctx's, or [ErrEnded].
 func (a *Actor) Ask(ctx context.Context, m any) error {
 	select {
 	case a.inbox <- m:

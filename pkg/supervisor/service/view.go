@@ -9,21 +9,21 @@ import (
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
-// A View is a unit as it was at a moment. It is never changed, and anyone may
-// read it without waiting for the actor.
+// A View is a snapshot of a unit. It never changes, and anyone may read it without
+// waiting for the actor.
 type View struct {
 	Name  string
 	State unit.Service
-	Past  unit.Service // one step before: it has the builds of what is gone now
+	Past  unit.Service // one step earlier: it has the builds of processes that are gone now
 	At    unit.Time
-	Fault error // why the state is not stored
+	Fault error // why the state could not be stored; nil: it is stored
 
-	Runs  map[unit.Invocation]Run // also of what is gone with the last step
+	Runs  map[unit.Invocation]Run // including processes that are gone with the last step
 	Baked map[unit.Generation]Program
 	Last  []byte // the last output of the process that went last; it may begin within a line
 }
 
-// A Run is what is known of an invocation until it is forgotten.
+// A Run is what is known about an invocation until it is forgotten.
 type Run struct {
 	Handle    Handle    // nil until its pid is known
 	Began     unit.Time // when that was
@@ -39,7 +39,7 @@ type Run struct {
 
 type shown = atomic.Pointer[View]
 
-// View is the unit as it is now.
+// View returns the current state of the unit.
 func (a *Actor) View() *View { return a.shown.Load() }
 
 // show makes the state what anyone sees.
@@ -54,7 +54,7 @@ func (a *Actor) show() {
 	a.shown.Store(v)
 }
 
-// Draining: some process is on its way out.
+// Draining reports whether some process is on its way out.
 func (v *View) Draining() bool {
 	for _, in := range v.State.Inst {
 		for _, p := range in.Old {
@@ -66,7 +66,8 @@ func (v *View) Draining() bool {
 	return false
 }
 
-// Has says whether an invocation with this $INVOCATION_ID, or one that begins so, is among its processes.
+// Has reports whether one of the processes has this $INVOCATION_ID, or one that begins
+// with it.
 func (v *View) Has(invocation string) bool {
 	for _, r := range v.Runs {
 		if r.Handle != nil && strings.HasPrefix(r.Handle.InvocationID(), invocation) {

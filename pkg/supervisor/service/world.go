@@ -14,55 +14,55 @@ var (
 	ErrDoomed = errors.New("it was told to go before it started")
 )
 
-// A World is what an actor needs of everything outside. None of it waits, but
-// Save, which writes a file in memory.
+// A World is everything that an actor needs from outside. Its functions do not wait,
+// except for Save, which writes a file in memory.
 type World struct {
 	Now func() unit.Time
 	// Save stores a record. Nothing that the record orders is done before.
 	Save func(Record) error
-	// Doors says which sockets the unit needs, and which of them are open.
+	// Doors declares which sockets the unit needs, and which of them are open.
 	Doors func([]unit.Door)
-	// Steer says who gets new connections. It has its effect when it returns, so
-	// that who is signalled next gets no more.
+	// Steer sets which processes get new connections. It is in effect when it returns,
+	// so that a process that is signalled next gets no more of them.
 	Steer func([]unit.Share)
-	// Start starts an invocation in the background. The actor is given a [Staged]
-	// when there is a process, and events for what becomes of it.
+	// Start starts an invocation in the background. The actor receives a [Staged] when
+	// there is a process, and then events about it.
 	Start func(Order)
-	// Settle has it watched what is on its way to a process that gets no new
-	// connections, for at most that long; a [unit.Quiet] says that it is nothing.
+	// Settle watches a process that gets no new connections, for at most atMost. The
+	// actor receives a [unit.Quiet] when no connection is on its way to it any more.
 	Settle func(id unit.Invocation, atMost time.Duration)
-	// Changed is told what a step has changed, what was before, and what is now.
+	// Changed receives what a step changed, the state before it, and the view after it.
 	Changed func([]unit.Change, unit.Service, *View)
-	// Vanish says that the unit is over: it was removed, and nothing is left of it. It
-	// is the last that the actor does, when it takes nothing any more, so it may wait.
+	// Vanish reports that the unit was removed and nothing is left of it. It is the last
+	// thing that the actor does, when it takes no more messages, so it may wait.
 	Vanish func()
 }
 
-// An Order is what Start is to do.
+// An Order tells Start what to start.
 type Order struct {
 	unit.Spawn
 	Spec   *unit.Spec
-	Pinned Program // what to run, if it has to be that; nil: what is at the path now
+	Pinned Program // the executable to run; nil: the one at the path now
 	Failed string  // the [Handle.File] of the build that last failed: nothing Fresh
 	Heir   bool    // it is to be Main, with nobody before it
 }
 
 // A Handle is a process, from the moment its pid is known.
 type Handle interface {
-	// Proceed lets the process, which runs nothing yet, run its program, now that
-	// its identity is stored; or has it end, with the error as the reason.
+	// Proceed lets the process, which runs nothing yet, run its program, because its
+	// identity is stored now. With an error it makes the process exit for that reason.
 	Proceed(error)
-	// Leave says that it was told to go: what it does to its sockets from now on is
-	// its own affair.
+	// Leave declares that the process was told to stop: what it does to its sockets from
+	// now on is not damage.
 	Leave()
-	Trace() json.RawMessage // what identifies it to the next supervisord
+	Trace() json.RawMessage // identifies the process to the next supervisord
 	InvocationID() string   // $INVOCATION_ID
 	Signal(syscall.Signal, unit.KillMode) error
 	Program() Program    // what it runs, kept open; nil: not known
-	File() string        // tells the file that was at the path from all others; "": it runs another, or that is not known
-	Tail() []byte        // the last that it wrote
+	File() string        // identifies the file that was at the path; "": the process runs another one, or that is not known
+	Tail() []byte        // the end of its output
 	Survivors() []string // what is left of its tree: "pid 30155 (sleep)"
-	Remarks() []string   // what a reader of the status should know of it
+	Remarks() []string   // what a reader of the status should know about it
 }
 
 // A Program is an executable that is kept open.
@@ -73,14 +73,14 @@ type Program interface {
 	Close() error
 }
 
-// Staged says that an invocation has a process, which runs nothing before
+// Staged reports that an invocation has a process. The process runs nothing before
 // Handle.Proceed.
 type Staged struct {
 	ID     unit.Invocation
 	Handle Handle
 }
 
-// Heard is one notify message. But for the Notice it changes only what is shown.
+// Heard is one notify message. Apart from the Notice, it changes only what is shown.
 type Heard struct {
 	ID        unit.Invocation
 	Notice    unit.Notice

@@ -1,7 +1,7 @@
 package unit
 
-// A Change is one thing that a Step made different. Status, logs, the events
-// that superctl follows and the tests all read this one stream.
+// A Change is one difference that a Step made. Status, logs, the events that superctl
+// follows and the tests all read this one stream.
 type Change struct {
 	Kind ChangeKind
 	Inst int
@@ -45,8 +45,9 @@ const (
 	RoleOld  Role = "old"
 )
 
-// Changes lists what Step made of before, in the order in which one would tell
-// it: what happened to processes, what follows, what became of jobs.
+// Changes lists the differences between before and after, in the order in which you
+// would tell them: what happened to processes, what follows from it, and how jobs
+// ended.
 func Changes(before, after Service, effects []Effect) (cs []Change) {
 	if len(after.Queue.IDs()) > len(before.Queue.IDs()) {
 		cs = append(cs, Change{Kind: Queued, Job: after.Queue})

@@ -19,9 +19,10 @@ type need struct {
 	own    bool // and only at the sockets of its instance, which there is to be no more
 }
 
-// Doors are the sockets that the service needs, by name, and of one name the
-// newest generation's first: those that a living process was started with, and
-// those that one needs which is due, or which the rollout is to start.
+// Doors returns the sockets that the service needs, sorted by name, and within one
+// name the newest generation's first. These are the sockets that a living process was
+// started with, and those that a process needs which is due or which the rollout is
+// about to start.
 func (s Service) Doors() []Door { return s.doors(s.needs()) }
 
 func (s Service) doors(needs []need) (doors []Door) {

@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// Placeholder stands for the number of an instance, from 0 on, in values of a
-// configuration.
+// Placeholder stands for the number of an instance, counted from 0, in the values of
+// a configuration.
 const Placeholder = "{instance}"
 
 func numbered(s string, i int) string { return strings.ReplaceAll(s, Placeholder, strconv.Itoa(i)) }
 
-// Of is what instance i runs. The program itself is the same for all.
+// Of returns what instance i runs. The executable is the same for all instances.
 func (p *Program) Of(i int) *Program {
 	q := *p
 	q.Dir = numbered(p.Dir, i)
@@ -26,17 +26,17 @@ func (p *Program) Of(i int) *Program {
 	return &q
 }
 
-// PerInstance: each instance has sockets of its own.
+// PerInstance reports whether each instance has sockets of its own.
 func (s *Socket) PerInstance() bool { return slices.ContainsFunc(s.Listen, Address.PerInstance) }
 
-// PerInstance: it is another address for each instance.
+// PerInstance reports whether the address differs from instance to instance.
 func (a Address) PerInstance() bool {
 	return a.PortOf != "" || strings.Contains(a.Path, Placeholder)
 }
 
-// Of is the socket unit of instance i, with a name that no configuration can
-// give; s itself if all instances share it. The error is for a port that there
-// is not.
+// Of returns the socket unit of instance i, under a name that no configuration can
+// use. If all instances share the unit, Of returns s itself. The error is for a port
+// out of range.
 func (s *Socket) Of(i int) (*Socket, error) {
 	if !s.PerInstance() {
 		return s, nil
@@ -56,8 +56,8 @@ func (s *Socket) Of(i int) (*Socket, error) {
 // ofInstance is between a socket unit and an instance; no name of a unit has it.
 const ofInstance = "@"
 
-// SplitSocket takes a name of [Socket.Of] apart: the unit, and the instance whose
-// own its sockets are; -1 if all instances share them.
+// SplitSocket splits a name that [Socket.Of] made into the unit and the instance that
+// owns its sockets. The instance is -1 if all instances share them.
 func SplitSocket(name string) (unit string, instance int) {
 	unit, number, own := strings.Cut(name, ofInstance)
 	if i, err := strconv.Atoi(number); own && err == nil {
@@ -66,7 +66,7 @@ func SplitSocket(name string) (unit string, instance int) {
 	return unit, -1
 }
 
-// Of is the address of instance i.
+// Of returns the address of instance i.
 func (a Address) Of(i int) (Address, error) {
 	a.Path = numbered(a.Path, i)
 	if a.PortOf == "" {

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// Step is the rule: what becomes of s when e happens at now, and what is to be
-// done. It changes nothing that s refers to; equal arguments give equal results.
+// Step is the rule: it returns what becomes of s when e happens at time now, and the
+// effects to carry out. It does not change anything that s refers to, and equal
+// arguments give equal results.
 func Step(s Service, now Time, e Event) (Service, []Effect) {
 	t := &turn{Service: s.clone(), now: now}
 	t.event(e)

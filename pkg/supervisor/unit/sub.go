@@ -7,10 +7,10 @@ import (
 
 // Everything here follows from a Service and is never stored.
 
-// SubState is systemd's word for where a service is in its life.
+// SubState is where a service is in its life, in systemd's words.
 type SubState string
 
-// ActiveState is what the rest of the world needs to know of a SubState.
+// ActiveState summarizes a SubState, as in systemd.
 type ActiveState string
 
 // From the most to the least of use; a service has the least of its instances.
@@ -24,7 +24,7 @@ var activeStates = map[SubState]ActiveState{
 	"dead": "inactive", "failed": "failed",
 }
 
-// ActiveStates are all there are, from the most to the least of use.
+// ActiveStates returns all active states, the most useful first.
 func ActiveStates() (all []ActiveState) {
 	for _, sub := range subStates {
 		if a := activeStates[sub]; !slices.Contains(all, a) {
@@ -34,7 +34,7 @@ func ActiveStates() (all []ActiveState) {
 	return all
 }
 
-// SubState is that of the instance that is of least use.
+// SubState returns the SubState of the instance that is least useful.
 func (s Service) SubState() SubState {
 	least := 0
 	for i, in := range s.Inst {
@@ -46,10 +46,10 @@ func (s Service) SubState() SubState {
 	return subStates[least]
 }
 
-// ActiveState is what s.SubState means.
+// ActiveState returns the ActiveState that corresponds to s.SubState.
 func (s Service) ActiveState() ActiveState { return activeStates[s.SubState()] }
 
-// Sub is the SubState of instance i.
+// Sub returns the SubState of instance i.
 func (s Service) Sub(i int) SubState {
 	in := s.Inst[i]
 	switch {
@@ -87,7 +87,7 @@ func (s Service) subDown(in Instance) SubState {
 	return "dead"
 }
 
-// Deadline is when the one timer has to go off, 0: not at all.
+// Deadline returns the time at which the one timer must fire. Zero means never.
 func (s Service) Deadline() (d Time) {
 	soonest := func(t Time) {
 		if t != 0 && (d == 0 || t < d) {
@@ -214,7 +214,7 @@ func (s Service) Shares() (shares []Share) {
 	return shares
 }
 
-// Procs yields those that may speak against others first.
+// Procs yields all processes: every Next, then every Main, then every Old.
 func (s Service) Procs() iter.Seq[Proc] {
 	return func(yield func(Proc) bool) {
 		for _, p := range s.located() {
@@ -248,7 +248,7 @@ func (s Service) located() iter.Seq2[int, *Proc] {
 	}
 }
 
-// Find returns the process id is, or zero.
+// Find returns the process with this id, or the zero Proc if there is none.
 func (s Service) Find(id Invocation) Proc {
 	for p := range s.Procs() {
 		if p.ID == id {
@@ -269,7 +269,7 @@ func (s Service) names(g Generation) bool {
 		slices.ContainsFunc(s.Inst, func(in Instance) bool { return in.Gen == g })
 }
 
-// Build returns nil for a generation that nothing names any more.
+// Build returns the build of g, or nil if nothing refers to g any more.
 func (s Service) Build(g Generation) *Build {
 	i := slices.IndexFunc(s.Builds, func(b Build) bool { return b.Gen == g })
 	if i < 0 {

@@ -1,9 +1,10 @@
-// Package unit holds the words the rest of the supervisor speaks in, and the
-// one rule that gives them meaning: [Step], the life of a service.
+// Package unit defines the vocabulary of the supervisor, and the one function that
+// gives it meaning: [Step], the life of a service.
 //
-// A service has one or more instances. In each, Main serves, Next is to take
+// A service has one or more instances. In each, Main serves, Next is about to take
 // its place, and every Old is on its way out. Main and Next come up through the
-// same phases; whatever must go becomes an Old and leaves by one rule.
+// same phases. A process that must go becomes an Old, and every Old leaves by the
+// same rule.
 //
 // Nothing here performs I/O, reads a clock, logs or starts a goroutine.
 package unit
@@ -20,7 +21,7 @@ type (
 	JobID      uint64 // 0: none
 )
 
-// A Build is what a generation runs. Every process is judged by its own.
+// A Build is what a generation runs. Each process is judged by its own build.
 type Build struct {
 	Gen     Generation
 	Spec    *Spec
@@ -28,11 +29,12 @@ type Build struct {
 	Baked   bool   // a process of it was ready and stayed so
 }
 
-// Service is all that the rules know. It is a value: stored, published, walked.
+// Service is all the state that the rules know. It is a value that can be stored,
+// published and compared.
 type Service struct {
 	Want    Want
 	Removed bool       // the configuration no longer names it: it runs on, and starts nothing
-	Inst    []Instance // one is not special
+	Inst    []Instance // a single instance is not a special case
 	Size    int        // how many of them there are to be; 0: nobody has said
 	Builds  []Build    // those still named below
 	Scaled  Generation // builds up to this one no longer say how many: scale came later
@@ -45,7 +47,7 @@ type Service struct {
 	LastInv Invocation
 }
 
-// Want is the operator's last word.
+// Want is the last decision of the operator.
 type Want uint8
 
 const (
@@ -59,7 +61,7 @@ type Roll uint8
 
 const (
 	Forward Roll = iota // to Target
-	Back                // to Current, since Target failed
+	Back                // to Current, because Target failed
 	Halt                // nowhere: there is nothing better to go back to
 )
 
@@ -81,8 +83,8 @@ type Instance struct {
 	Owed    bool       `json:",omitempty"` // removed: a Main was due when it was
 }
 
-// A Proc is one invocation, from the wish to start it until its whole tree is
-// gone.
+// A Proc is one invocation, from the decision to start it until its whole process
+// tree is gone.
 type Proc struct {
 	ID       Invocation
 	Gen      Generation
@@ -117,7 +119,7 @@ const (
 	Stuck    // and did not even then
 )
 
-// A Job is something asked by an operator. It ends once, with all its ids.
+// A Job is an operator's request. It ends exactly once, with all its ids.
 type Job struct {
 	ID     JobID
 	Verb   Verb
@@ -130,7 +132,7 @@ type Job struct {
 	Who    Proc       // and which process failed, as it was then
 }
 
-// Verb is what was asked. Zero is no job.
+// Verb is the operation that a job performs. The zero Verb means that there is no job.
 type Verb uint8
 
 const (
@@ -163,7 +165,7 @@ const (
 	Unknown       Result = "unknown"         // nobody was there to see
 )
 
-// Exit is how a main process ended; zero: it has not.
+// Exit says how a main process ended. The zero Exit means that it has not.
 type Exit struct {
 	Kind   ExitKind
 	Code   int            // Exited: its status; with Step: the status systemd has for that step
@@ -174,7 +176,7 @@ type Exit struct {
 	Hint   string         `json:",omitempty"` // NotRun: what to do about it, where the step alone does not tell
 }
 
-// ExitKind is what waitid(2) says of an end, or that there was none to see.
+// ExitKind is what waitid(2) reports about an exit, or that the exit was not seen.
 type ExitKind string
 
 const (
@@ -258,9 +260,9 @@ type (
 		Exit Exit
 	}
 	Gone    struct{ ID Invocation }      // its whole tree
-	Quiet   struct{ ID Invocation }      // no connection is on its way to what settles
+	Quiet   struct{ ID Invocation }      // no connection is on its way to the settling process any more
 	Elapsed struct{}                     // the [Deadline] has passed
-	Found   struct{ Alive []Invocation } // first after a restore: whose trees live
+	Found   struct{ Alive []Invocation } // the first event after a restore: the processes whose trees are alive
 )
 
 // Whom says which processes an operator's signal is for: those of one role, or
@@ -297,7 +299,7 @@ func (Quiet) event()      {}
 func (Elapsed) event()    {}
 func (Found) event()      {}
 
-// An Effect is something to be done to the world, in order.
+// An Effect is an action that Step orders. Effects are carried out in order.
 type Effect interface{ effect() }
 
 type (
@@ -317,7 +319,7 @@ type (
 	}
 	Steer  struct{ Shares []Share } // who gets new connections from now on; nobody else does
 	Doors  struct{ Doors []Door }   // the sockets that are wanted from now on: see [Service.Doors]. Whatever else the service had, it no longer needs
-	Vanish struct{}                 // it is removed, and nothing is left of it: forget it. Always the last
+	Vanish struct{}                 // the service was removed, and nothing is left of it: forget it. Always the last effect
 	Forget struct{ ID Invocation }
 	Finish struct {
 		Jobs   []JobID
@@ -327,14 +329,15 @@ type (
 	}
 )
 
-// A Share is a process's part of new connections: Weight of the sum of all.
+// A Share is a process's share of new connections: its Weight divided by the sum of
+// all weights.
 type Share struct {
 	ID     Invocation
 	Weight int
 }
 
-// A Door is a socket that a service needs bound. All definitions that it has of
-// one name are open or shut together.
+// A Door is a socket that a service needs bound. If a service has several definitions
+// of one name, they are open or shut together.
 type Door struct {
 	Socket *Socket // of its instance: see [Socket.Of]
 	Open   bool    // something serves, or will; else clients are to meet what when_down says
