@@ -7,6 +7,7 @@ import (
 	"log"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,6 +61,41 @@ func TestBuildsThatDieInBakeLoseWhatTheyAccepted(t *testing.T) {
 		Reloads: 4, Bad: 0.5, Broken: []string{"dies-accepting"}, Modes: load.Modes[:3],
 		Clients: 4, Pause: 20 * time.Millisecond,
 	})
+}
+
+// The comparison with bare workers replaces the worker between its blocks, also when
+// the last build that was deployed is a broken one.
+func TestComparisonAfterABrokenBuild(t *testing.T) {
+	r := run(t, gauntlet.Options{Reloads: 2, Bad: 0.5, Broken: []string{"exits-at-start"}, Modes: load.Modes[:1], Clients: 1, Rounds: 11})
+	if r.Throughput == nil || r.Throughput.Rounds != 11 {
+		t.Errorf("compared: %+v", r.Throughput)
+	}
+}
+
+// A gauntlet that could not be run to its end says what it found until then, and
+// leaves nothing behind.
+func TestReportOfHalfAGauntlet(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	said := 0
+	report, err := kit.Run(ctx, gauntlet.Options{
+		Reloads: 1000, Modes: load.Modes[:2], Clients: 2, Worker: "library",
+		Say: func(string, ...any) {
+			if said++; said == 1 {
+				cancel()
+			}
+		},
+	})
+	if !errors.Is(err, context.Canceled) || report.Reloads != 10 || len(report.Problems) > 0 {
+		t.Errorf("%v; %d reloads, problems %q", err, report.Reloads, report.Problems)
+	}
+	var text strings.Builder
+	report.Print(&text)
+	if !strings.Contains(text.String(), "keepalive-get") || !strings.Contains(text.String(), "0 requests were lost") {
+		t.Errorf("it says:\n%s", &text)
+	}
+	if report.Modes[0].OK == 0 || report.Processes != 11 {
+		t.Errorf("%d requests, %d processes", report.Modes[0].OK, report.Processes)
+	}
 }
 
 func TestCanaryGetsItsShare(t *testing.T) {
