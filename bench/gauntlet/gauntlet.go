@@ -178,6 +178,11 @@ func (g *gauntlet) reload(ctx context.Context, n int) error {
 	if err := g.releases.Deploy(build); err != nil {
 		return err
 	}
+	if g.Stall {
+		if _, err := g.supervisor.Must(ctx, "kill", "--signal", "USR1", "--whom", "main", "api"); err != nil {
+			return err
+		}
+	}
 	verb := "reload"
 	if g.Restart {
 		verb = "restart"

@@ -30,7 +30,7 @@ type question struct {
 	method, target string
 	body           []byte
 	want           []byte // behind the first line of the answer
-	keep           bool
+	keep, chunked  bool
 }
 
 // An answer is what came back. The worker's are the same in each protocol: its
