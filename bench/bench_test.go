@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"io"
 	"log"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,8 +31,8 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// run is a gauntlet that must keep its promises.
-func run(t *testing.T, o gauntlet.Options) *gauntlet.Report {
+// keeps runs a gauntlet that must keep its promises.
+func keeps(t *testing.T, o gauntlet.Options) *gauntlet.Report {
 	t.Helper()
 	report, err := kit.Run(t.Context(), o)
 	if err != nil {
@@ -46,7 +48,7 @@ func run(t *testing.T, o gauntlet.Options) *gauntlet.Report {
 // TestReloadsUnderLoadLoseNothing is the main promise, in little: most builds are
 // broken, each in another way, and nobody notices.
 func TestReloadsUnderLoadLoseNothing(t *testing.T) {
-	run(t, gauntlet.Options{
+	keeps(t, gauntlet.Options{
 		Worker: "library", Steer: true, Handover: true,
 		Reloads: 12, Bad: 0.6, Broken: slices.Concat([]string{"exits-at-start", "exits-in-bake", "dies-accepting"}, rig.Files),
 		Clients: 4, Pause: 20 * time.Millisecond, Rounds: 1,
@@ -56,10 +58,45 @@ func TestReloadsUnderLoadLoseNothing(t *testing.T) {
 // TestBuildsThatDieInBakeLoseWhatTheyAccepted is the most that a shared socket
 // allows, and no request more.
 func TestBuildsThatDieInBakeLoseWhatTheyAccepted(t *testing.T) {
-	run(t, gauntlet.Options{
+	keeps(t, gauntlet.Options{
 		Reloads: 4, Bad: 0.5, Broken: []string{"dies-accepting"}, Modes: load.Modes[:3],
 		Clients: 4, Pause: 20 * time.Millisecond,
 	})
+}
+
+// The comparison with bare workers replaces the worker between its blocks, also when
+// the last build that was deployed is a broken one.
+func TestComparisonAfterABrokenBuild(t *testing.T) {
+	r := keeps(t, gauntlet.Options{Reloads: 2, Bad: 0.5, Broken: []string{"exits-at-start"}, Modes: load.Modes[:1], Clients: 1, Rounds: 11})
+	if r.Throughput == nil || r.Throughput.Rounds != 11 {
+		t.Errorf("compared: %+v", r.Throughput)
+	}
+}
+
+// A gauntlet that could not be run to its end says what it found until then, and
+// leaves nothing behind.
+func TestReportOfHalfAGauntlet(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	said := 0
+	report, err := kit.Run(ctx, gauntlet.Options{
+		Reloads: 1000, Modes: load.Modes[:2], Clients: 2, Worker: "library",
+		Say: func(string, ...any) {
+			if said++; said == 1 {
+				cancel()
+			}
+		},
+	})
+	if !errors.Is(err, context.Canceled) || report.Reloads != 10 || len(report.Problems) > 0 {
+		t.Errorf("%v; %d reloads, problems %q", err, report.Reloads, report.Problems)
+	}
+	var text strings.Builder
+	report.Print(&text)
+	if !strings.Contains(text.String(), "keepalive-get") || !strings.Contains(text.String(), "0 requests were lost") {
+		t.Errorf("it says:\n%s", &text)
+	}
+	if report.Modes[0].OK == 0 || report.Processes != 11 {
+		t.Errorf("%d requests, %d processes", report.Modes[0].OK, report.Processes)
+	}
 }
 
 func TestCanaryGetsItsShare(t *testing.T) {
@@ -72,23 +109,78 @@ func TestCanaryGetsItsShare(t *testing.T) {
 	}
 }
 
-func TestCommandLine(t *testing.T) {
-	o, err := parse([]string{"-reloads", "7", "-bad", "0.25", "-modes", "new,unix-keepalive-post", "-json", "f"})
-	if err != nil || o.Reloads != 7 || o.Bad != 0.25 || len(o.Modes) != 2 || o.Modes[1].Socket != load.Unix || o.json != "f" {
-		t.Errorf("got %+v, %v", o, err)
+// Whoever hangs is cured by a reload: who waited meanwhile is answered by the new
+// process.
+func TestReloadCuresAWorkerThatHangs(t *testing.T) {
+	modes, _ := gauntlet.Parse("new,unix-new,tls-new,keepalive-post")
+	keeps(t, gauntlet.Options{Worker: "library", Stall: true, Reloads: 3, Bad: 0.5, Broken: []string{"exits-at-start"}, Modes: modes, Clients: 4, Pause: 10 * time.Millisecond})
+}
+
+// A queue that is never empty loses nothing when the process that empties it is another.
+func TestReloadWithConnectionsThatWait(t *testing.T) {
+	modes, _ := gauntlet.Parse("new,unix-new")
+	for _, steer := range []bool{false, true} {
+		keeps(t, gauntlet.Options{Worker: "library", Steer: steer, Pace: 5 * time.Millisecond, Reloads: 3, Modes: modes, Clients: 8})
 	}
-	if b := o.Fill().Broken; !slices.Equal(b, gauntlet.Broken) {
+}
+
+// Large bodies are no reason to reconnect.
+func TestLargeBodiesAreHandedOver(t *testing.T) {
+	modes, _ := gauntlet.Parse("large-post,large-chunked")
+	keeps(t, gauntlet.Options{Worker: "library", Handover: true, Reloads: 3, Modes: modes, Clients: 4, Pause: 5 * time.Millisecond})
+}
+
+func TestCommandLine(t *testing.T) {
+	r, err := parse(strings.Fields("reloads -reloads 7 -bad 0.25 -modes new,unix-keepalive-post -json f"), io.Discard)
+	if err != nil || r.Reloads != 7 || r.Bad != 0.25 || len(r.Modes) != 2 || r.Modes[1].Socket != load.Unix || r.json != "f" {
+		t.Errorf("got %+v, %v", r, err)
+	}
+	if b := r.Fill().Broken; !slices.Equal(b, gauntlet.Broken) {
 		t.Errorf("broken builds %q by default", b)
 	}
-	if o, _ := parse([]string{"-steer"}); !slices.Contains(o.Fill().Broken, "dies-accepting") {
+	if r, _ := parse([]string{"reloads", "-steer"}, io.Discard); !slices.Contains(r.Fill().Broken, "dies-accepting") {
 		t.Error("with -steer, no build accepts and dies")
 	}
-	stderr := os.Stderr
-	os.Stderr = nil // package flag says what is wrong there as well
-	defer func() { os.Stderr = stderr }()
-	for _, args := range [][]string{{"-bad", "2"}, {"-modes", "carrier-pigeon"}, {"now"}, {"-worker", "deaf"}, {"-reloads", "many"}, {"-bare", "-throughput", "0"}} {
-		if _, err := parse(args); err == nil || errors.Is(err, flag.ErrHelp) {
-			t.Errorf("%q: %v", args, err)
+	for _, name := range []string{"reloads", "canary", "bare", "compare"} {
+		if _, err := parse([]string{name}, io.Discard); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		var help strings.Builder
+		if _, err := parse([]string{name, "-h"}, &help); !errors.Is(err, flag.ErrHelp) || !strings.Contains(help.String(), "-clients") {
+			t.Errorf("%s -h: %v, %q", name, err, &help)
+		}
+	}
+}
+
+// What cannot be meant is refused before anything is built.
+func TestCommandLineThatIsWrong(t *testing.T) {
+	for line, want := range map[string]string{
+		"":                                 "no command is given",
+		"reload":                           `no command is called "reload"`,
+		"reloads now":                      `"now" is no flag`,
+		"reloads -reloads 0":               "one is the least",
+		"reloads -reloads many":            "many",
+		"reloads -bad 2":                   "no share",
+		"reloads -bad NaN":                 "no share",
+		"reloads -modes carrier-pigeon":    "no mode",
+		"reloads -worker deaf":             "no worker",
+		"reloads -broken typo":             `no broken build is called "typo"`,
+		"reloads -rate -5":                 "no number",
+		"reloads -rate NaN":                "no number",
+		"reloads -clients -1":              "one of each mode is the least",
+		"reloads -bake 10ms":               "100ms is the least",
+		"reloads -gap -1s":                 "no time",
+		"reloads -body 0":                  "bytes",
+		"reloads -body 99999999":           "bytes",
+		"reloads -throughput -1":           "no number",
+		"reloads -canary":                  "not defined",
+		"compare -worker stock":            "not defined",
+		"compare -reloads 0":               "one is the least",
+		"bare -rounds 0":                   "one is the least",
+		"canary -connections 3 -clients 4": "each of the 4 clients",
+	} {
+		if _, err := parse(strings.Fields(line), io.Discard); err == nil || errors.Is(err, flag.ErrHelp) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want one with %q", line, err, want)
 		}
 	}
 }

@@ -1,12 +1,16 @@
-// Bench reloads a web server hundreds of times, every second time to a broken
-// build, while clients ask it without pause, and says what was lost.
+// Bench measures what this project promises: it reloads a web server hundreds of
+// times, every second time to a broken build, while clients ask it without pause, and
+// says what was lost.
 //
-//	go run ./bench                                   200 reloads, half of them broken
-//	go run ./bench -reloads 20 -clients 8            a short one
-//	go run ./bench -broken dies-accepting            builds that accept, and die while they bake
-//	go run ./bench -worker stock                     a server that calls Shutdown at once
+//	go run ./bench reloads                    200 of them, half of broken builds
+//	go run ./bench reloads -reloads 20        a short one
+//	go run ./bench reloads -worker stock      of a server that calls Shutdown at once
+//	go run ./bench canary                     how many connections a canary gets
+//	go run ./bench bare                       throughput, against no supervisord
+//	go run ./bench compare                    the ways that people use today
 //
-// It exits with status 1 if a promise was not kept.
+// It exits with status 1 if a promise was not kept or it could not be run to its end,
+// and with status 2 if the command line is wrong.
 package main
 
 import (
@@ -33,7 +37,7 @@ import (
 func main() {
 	log.SetFlags(0)
 	log.SetPrefix("bench: ")
-	c, err := parse(os.Args[1:])
+	r, err := parse(os.Args[1:], os.Stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		os.Exit(0)
 	}
@@ -43,126 +47,189 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	kept, err := c.run(ctx)
+	kept, err := r.run(ctx)
 	if err != nil {
-		log.Fatal(err)
+		log.Print(err)
 	}
-	if !kept {
+	if err != nil || !kept {
 		os.Exit(1)
 	}
 }
 
-// A command is what the command line asks for.
+// A command is one of those that bench has.
 type command struct {
-	gauntlet.Options
-	compare, canary, bare bool
-	json, chart, page     string // files for what comes of it, besides stdout
+	name, about string
+	flags       func(*run, *flag.FlagSet)
+	run         func(*run, context.Context, *gauntlet.Kit) (kept bool, err error)
 }
 
-func parse(args []string) (c command, err error) {
-	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	var modes, broken string
-	flags.IntVar(&c.Reloads, "reloads", 200, "how many")
-	flags.Float64Var(&c.Bad, "bad", 0.5, "`share` of them that is of a broken build")
-	flags.StringVar(&c.Worker, "worker", "library", "the good build: library (pkg/worker), plain (its own lame duck), or stock (calls Shutdown at once)")
-	flags.BoolVar(&c.Steer, "steer", false, "let supervisord choose who gets a new connection")
-	flags.BoolVar(&c.Handover, "handover", false, "let idle connections go from one process to the next")
-	flags.StringVar(&broken, "broken", "", "the broken `builds`, by turns, instead of "+strings.Join(gauntlet.Broken, ",")+" and, with -steer, dies-accepting")
-	flags.StringVar(&modes, "modes", names(load.Modes), "what clients do")
-	flags.IntVar(&c.Clients, "clients", 8, "clients of each mode")
-	flags.Float64Var(&c.Rate, "rate", 0, "`requests` of each mode that are due a second; 0: each follows the answer to the last")
-	flags.DurationVar(&c.Pause, "pause", 10*time.Millisecond, "of a client between two requests")
-	flags.DurationVar(&c.Bake, "bake", 300*time.Millisecond, "for how long a new process must stay ready")
-	flags.DurationVar(&c.Drain, "drain", 300*time.Millisecond, "after a reload, for which latencies count as its own")
-	flags.DurationVar(&c.Gap, "gap", 400*time.Millisecond, "from there to the next reload")
-	flags.IntVar(&c.Rounds, "throughput", 20, "`rounds` of the comparison with bare workers")
-	flags.IntVar(&c.Body, "body", 200, "`bytes` of a POST")
-	flags.BoolVar(&c.compare, "compare", false, "reloads with the ways that people use today")
-	flags.BoolVar(&c.canary, "canary", false, "how many of 20,000 connections a new process gets that is to get 1, 5 and 50 per cent")
-	flags.BoolVar(&c.bare, "bare", false, "how many requests a second a worker answers, against one without supervisord, for each kind of socket")
-	flags.StringVar(&c.json, "json", "", "`file` to write the figures to")
-	flags.StringVar(&c.chart, "svg", "", "`file` to draw the latency of the first minute to")
-	flags.StringVar(&c.page, "w", "", "page, a `file`, in whose block the report is to stand")
-	if err := flags.Parse(args); err != nil {
-		return c, err
+var commands = []command{
+	{"reloads", "good and broken builds under load, and what was lost", (*run).reloadsFlags, (*run).reloads},
+	{"canary", "how many of many connections a new process gets that is to get some per cent", (*run).canaryFlags, (*run).canary},
+	{"bare", "how many requests a second a worker answers, against one without supervisord", (*run).bareFlags, (*run).bare},
+	{"compare", "reloads with the ways that people use today", (*run).compareFlags, (*run).compare},
+}
+
+// A run is what the command line asks for.
+type run struct {
+	gauntlet.Options
+	command
+	modes, broken     string
+	connections       int64
+	json, chart, page string // files for what comes of it, besides stdout
+}
+
+// parse writes what it has to say besides an error to out.
+func parse(args []string, out io.Writer) (*run, error) {
+	if len(args) == 0 {
+		usage(out)
+		return nil, errors.New("no command is given")
 	}
-	if broken != "" {
-		c.Broken = strings.Split(broken, ",")
+	if slices.Contains([]string{"-h", "-help", "--help", "help"}, args[0]) {
+		usage(out)
+		return nil, flag.ErrHelp
 	}
-	c.Say = log.Printf
-	if c.chart != "" {
-		c.Trace = time.Minute
+	i := slices.IndexFunc(commands, func(c command) bool { return c.name == args[0] })
+	if i < 0 {
+		usage(out)
+		return nil, fmt.Errorf("no command is called %q", args[0])
+	}
+	r := &run{command: commands[i]}
+	r.Options = gauntlet.Options{
+		Reloads: 1, Worker: "library", Bake: 300 * time.Millisecond, Drain: 300 * time.Millisecond,
+		Gap: 400 * time.Millisecond, Pause: 10 * time.Millisecond, Body: 200, Say: log.Printf,
+	}
+	return r, r.parse(args[1:], out)
+}
+
+func usage(out io.Writer) {
+	fmt.Fprint(out, "Usage: go run ./bench COMMAND [-h]\n\n")
+	for _, c := range commands {
+		fmt.Fprintf(out, "  %-8s  %s\n", c.name, c.about)
+	}
+	fmt.Fprintln(out)
+}
+
+func (r *run) parse(args []string, out io.Writer) (err error) {
+	flags := flag.NewFlagSet("bench "+r.name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // its errors are told once, by main
+	r.command.flags(r, flags)
+	flags.IntVar(&r.Clients, "clients", 8, "of each mode")
+	flags.StringVar(&r.json, "json", "", "`file` to write the figures to")
+	flags.StringVar(&r.page, "w", "", "page, a `file`, in whose block the report is to stand")
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintf(out, "Usage: go run ./bench %s [FLAG]…\n\n%s\n\n", r.name, r.about)
+		flags.SetOutput(out)
+		flags.PrintDefaults()
+		return err
+	} else if err != nil {
+		return err
 	}
 	if flags.NArg() > 0 {
-		return c, fmt.Errorf("%q is no option", flags.Arg(0))
+		return fmt.Errorf("%q is no flag", flags.Arg(0))
 	}
-	if !slices.Contains(gauntlet.Workers, c.Worker) {
-		return c, fmt.Errorf("no worker is called %q", c.Worker)
+	return r.check()
+}
+
+// check fills in what stands in lists, and looks at all.
+func (r *run) check() (err error) {
+	if r.name == "bare" && r.Rounds < 1 {
+		return fmt.Errorf("-rounds %d: one is the least", r.Rounds)
 	}
-	if c.Bad < 0 || c.Bad > 1 {
-		return c, fmt.Errorf("-bad %v is no share: it is from 0 to 1", c.Bad)
+	if r.name == "canary" && r.connections < int64(r.Clients) {
+		return fmt.Errorf("-connections %d: each of the %d clients makes one at least", r.connections, r.Clients)
 	}
-	if c.bare && c.Rounds < 1 {
-		return c, errors.New("-bare needs a -throughput of at least one round")
+	if r.broken != "" {
+		r.Broken = strings.Split(r.broken, ",")
 	}
-	c.Modes, err = gauntlet.Parse(modes)
-	return c, err
+	if r.modes != "" {
+		if r.Modes, err = gauntlet.Parse(r.modes); err != nil {
+			return err
+		}
+	}
+	if r.chart != "" {
+		r.Trace = time.Minute
+	}
+	return r.Options.Check()
 }
 
 // run says whether all promises were kept.
-func (c command) run(ctx context.Context) (kept bool, err error) {
-	c.Say("building supervisord, superctl and the worker")
+func (r *run) run(ctx context.Context) (kept bool, err error) {
+	r.Say("building supervisord, superctl and the worker")
 	kit, err := gauntlet.Build(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, kit.Remove()) }()
-	switch {
-	case c.compare:
-		return c.runCompare(ctx, kit)
-	case c.canary:
-		return c.runCanary(ctx, kit)
-	case c.bare:
-		return c.runBare(ctx, kit)
-	}
-	report, err := kit.Run(ctx, c.Options)
-	if err != nil {
-		return false, err
-	}
-	made := "go run ./bench"
-	if c.Rate > 0 {
+	return r.command.run(r, ctx, kit)
+}
+
+func (r *run) reloadsFlags(flags *flag.FlagSet) {
+	flags.IntVar(&r.Reloads, "reloads", 200, "how many")
+	flags.Float64Var(&r.Bad, "bad", 0.5, "`share` of them that is of a broken build")
+	flags.StringVar(&r.Worker, "worker", "library", "the good build: library (pkg/worker), plain (its own lame duck), or stock (calls Shutdown at once)")
+	flags.BoolVar(&r.Steer, "steer", false, "let supervisord choose who gets a new connection")
+	flags.BoolVar(&r.Handover, "handover", false, "let idle connections go from one process to the next")
+	flags.BoolVar(&r.Stall, "stall", false, "let the process that serves stop accepting before each reload, which is to cure it")
+	flags.DurationVar(&r.Pace, "pace", 0, "`time` that a process takes to accept a connection, so that some wait at all times")
+	flags.StringVar(&r.broken, "broken", "", "the broken `builds`, by turns, instead of "+strings.Join(gauntlet.Broken, ",")+" and, with -steer, dies-accepting")
+	flags.StringVar(&r.modes, "modes", names(load.Modes), "what clients do")
+	r.loadFlags(flags)
+	flags.IntVar(&r.Rounds, "throughput", 20, "`rounds` of the comparison with bare workers; 0: none")
+	flags.StringVar(&r.chart, "svg", "", "`file` to draw the latency of the first minute to")
+}
+
+// loadFlags are of what reloads under load.
+func (r *run) loadFlags(flags *flag.FlagSet) {
+	flags.Float64Var(&r.Rate, "rate", 0, "`requests` of each mode that are due a second; 0: each follows the answer to the last")
+	flags.DurationVar(&r.Pause, "pause", r.Pause, "of a client between two requests")
+	flags.DurationVar(&r.Bake, "bake", r.Bake, "for how long a new process must stay ready")
+	flags.DurationVar(&r.Drain, "drain", r.Drain, "after a reload, for which latencies count as its own")
+	flags.DurationVar(&r.Gap, "gap", r.Gap, "from there to the next reload")
+	flags.IntVar(&r.Body, "body", r.Body, "`bytes` of a POST, where the mode does not say")
+}
+
+// reloads prints what was found also when it could not go on.
+func (r *run) reloads(ctx context.Context, kit *gauntlet.Kit) (kept bool, err error) {
+	report, err := kit.Run(ctx, r.Options)
+	made := "go run ./bench reloads"
+	if r.Rate > 0 {
 		made += " -rate"
 	}
-	err = errors.Join(
-		c.write(made, report, report.Print),
-		writeTo(c.chart, report.WriteChart),
-	)
+	err = r.write(err, made, report, report.Print)
+	if report.Whole {
+		err = errors.Join(err, writeTo(r.chart, report.WriteChart))
+	}
 	return len(report.Problems) == 0, err
 }
 
-func (c command) runCompare(ctx context.Context, kit *gauntlet.Kit) (kept bool, err error) {
-	ways, err := kit.Compare(ctx, c.Options)
-	if err != nil {
-		return false, err
-	}
-	return true, c.write("go run ./bench -compare", ways, func(w io.Writer) { gauntlet.PrintWays(w, ways) })
+func (r *run) compareFlags(flags *flag.FlagSet) {
+	flags.IntVar(&r.Reloads, "reloads", 20, "how many, each way")
+	r.loadFlags(flags)
 }
 
-func (c command) runCanary(ctx context.Context, kit *gauntlet.Kit) (kept bool, err error) {
-	all, err := kit.Canaries(ctx, c.Options, []int{1, 5, 50}, 20_000)
-	if err != nil {
-		return false, err
-	}
+func (r *run) compare(ctx context.Context, kit *gauntlet.Kit) (kept bool, err error) {
+	ways, err := kit.Compare(ctx, r.Options)
+	return true, r.write(err, "go run ./bench compare", ways, func(w io.Writer) { gauntlet.PrintWays(w, ways) })
+}
+
+func (r *run) canaryFlags(flags *flag.FlagSet) {
+	flags.Int64Var(&r.connections, "connections", 20_000, "for each of 1, 5 and 50 per cent")
+}
+
+func (r *run) canary(ctx context.Context, kit *gauntlet.Kit) (kept bool, err error) {
+	all, err := kit.Canaries(ctx, r.Options, []int{1, 5, 50}, r.connections)
 	kept = !slices.ContainsFunc(all, func(c gauntlet.Canary) bool { return !c.Kept })
-	return kept, c.write("go run ./bench -canary", all, func(w io.Writer) { gauntlet.PrintCanaries(w, all) })
+	return kept, r.write(err, "go run ./bench canary", all, func(w io.Writer) { gauntlet.PrintCanaries(w, all) })
 }
 
-func (c command) runBare(ctx context.Context, kit *gauntlet.Kit) (kept bool, err error) {
-	all, err := kit.Throughputs(ctx, c.Options)
-	if err != nil {
-		return false, err
-	}
-	return true, c.write("go run ./bench -bare", all, func(w io.Writer) { gauntlet.PrintThroughputs(w, all) })
+func (r *run) bareFlags(flags *flag.FlagSet) {
+	flags.IntVar(&r.Rounds, "rounds", 20, "of each way, in each of which all are asked for 200 ms")
+}
+
+func (r *run) bare(ctx context.Context, kit *gauntlet.Kit) (kept bool, err error) {
+	all, err := kit.Throughputs(ctx, r.Options)
+	return true, r.write(err, "go run ./bench bare", all, func(w io.Writer) { gauntlet.PrintThroughputs(w, all) })
 }
 
 func names(modes []load.Mode) string {
@@ -173,15 +240,15 @@ func names(modes []load.Mode) string {
 	return strings.Join(s, ",")
 }
 
-// write writes what came of it for people, and as JSON if that is asked for.
-func (c command) write(made string, figures any, print func(io.Writer)) error {
+// write writes what came of it for people, and as JSON if that is asked for. What ended
+// with an error does not get into a page. It returns that error and its own.
+func (r *run) write(err error, made string, figures any, print func(io.Writer)) error {
 	var text strings.Builder
 	print(io.MultiWriter(os.Stdout, &text))
-	var err error
-	if c.page != "" {
-		err = page.Insert(c.page, made, text.String())
+	if r.page != "" && err == nil {
+		err = page.Insert(r.page, made, text.String())
 	}
-	return errors.Join(err, writeTo(c.json, func(w io.Writer) error {
+	return errors.Join(err, writeTo(r.json, func(w io.Writer) error {
 		e := json.NewEncoder(w)
 		e.SetIndent("", "  ")
 		return e.Encode(figures)

@@ -56,8 +56,8 @@ func Build(ctx context.Context) (*Kit, error) {
 // Remove removes the kit, and ends what runs of it. Nothing should.
 func (k *Kit) Remove() error { return errors.Join(rig.Sweep(k.dir), os.RemoveAll(k.dir)) }
 
-// Run is one gauntlet. The error is for one that could not be run; what it found is
-// in the report. Only one can be run at a time.
+// Run is one gauntlet. The error is for one that could not be run to its end; what it
+// found until then is in the report. Only one can be run at a time.
 func (k *Kit) Run(ctx context.Context, o Options) (*Report, error) {
 	g := k.gauntlet(o)
 	return g.report, g.run(ctx)
@@ -108,13 +108,11 @@ func (g *gauntlet) run(ctx context.Context) error {
 	if err == nil && g.Rounds > 0 {
 		err = g.throughput(ctx)
 	}
+	g.report.Whole = err == nil
 	if stop := g.stop(); stop != nil {
 		g.report.problem("%v", stop)
 	}
-	if err != nil {
-		return err
-	}
-	return g.account()
+	return errors.Join(err, g.account())
 }
 
 // underLoad reloads while all clients of all modes ask, and waits for them.
@@ -179,6 +177,11 @@ func (g *gauntlet) reload(ctx context.Context, n int) error {
 	build, bad := g.broken(n)
 	if err := g.releases.Deploy(build); err != nil {
 		return err
+	}
+	if g.Stall {
+		if _, err := g.supervisor.Must(ctx, "kill", "--signal", "USR1", "--whom", "main", "api"); err != nil {
+			return err
+		}
 	}
 	verb := "reload"
 	if g.Restart {

@@ -37,6 +37,7 @@ func TestBrokenBuildsAreSpreadAndTakeTurns(t *testing.T) {
 // A report with one start and one reload, of which nothing is missing.
 func whole() (*Report, []ledger.Entry) {
 	r := newReport(Options{Worker: "plain", Modes: load.Modes[:1]})
+	r.Whole = true
 	r.reload("plain", false, 1)
 	r.Modes = []*load.Result{{Mode: "new", Attempts: 5, OK: 5}}
 	var entries []ledger.Entry

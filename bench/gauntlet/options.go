@@ -12,14 +12,16 @@ import (
 // Options say what is run. Zero values of counts and lists are the defaults that
 // Fill gives them; of the rest they mean none.
 type Options struct {
-	Reloads  int      // how many
-	Bad      float64  // share of them that is of a broken build
-	Worker   string   // the good build, one of Workers
-	Broken   []string // the broken builds, by turns
-	Steer    bool     // supervisord chooses who gets a new connection
-	Handover bool     // idle connections go from one process to the next
-	Restart  bool     // stop and start instead of reloads
-	Own      bool     // the worker listens by itself; HTTP on one address is all that it serves
+	Reloads  int           // how many
+	Bad      float64       // share of them that is of a broken build
+	Worker   string        // the good build, one of Workers
+	Broken   []string      // the broken builds, by turns
+	Steer    bool          // supervisord chooses who gets a new connection
+	Handover bool          // idle connections go from one process to the next
+	Restart  bool          // stop and start instead of reloads
+	Stall    bool          // the process that serves stops accepting before each reload
+	Pace     time.Duration // that a process takes to accept a connection
+	Own      bool          // the worker listens by itself; HTTP on one address is all that it serves
 
 	Modes   []load.Mode
 	Clients int           // of each mode
@@ -76,10 +78,11 @@ func (o Options) Fill() Options {
 }
 
 // broken says whether the reload with this number is of a broken build, and
-// which. Bad ones are spread evenly; the first reload of a half is good.
+// which. Bad ones are spread evenly; the first reload of a half is good. So is the last
+// if the process that serves stalls, as clients would wait for ever.
 func (o Options) broken(n int) (build string, bad bool) {
 	before, after := int(float64(n)*o.Bad), int(float64(n+1)*o.Bad)
-	if after == before || len(o.Broken) == 0 {
+	if after == before || len(o.Broken) == 0 || o.Stall && n == o.Reloads-1 {
 		return o.Worker, false
 	}
 	return o.Broken[before%len(o.Broken)], true
@@ -90,7 +93,7 @@ func (o Options) broken(n int) (build string, bad bool) {
 // takes for idle; with steering it has no new ones by then.
 func (o Options) Promised(m load.Mode) bool {
 	switch {
-	case o.Restart:
+	case o.Restart, o.Stall && o.steered(m.Socket): // what such a process had in its own queue goes with it
 		return false
 	case o.Worker == "stock":
 		return o.steered(m.Socket) && !m.Keep

@@ -103,6 +103,9 @@ func (g *gauntlet) alone(ctx context.Context) (err error) {
 // speed for as long as they live, by where their memory happens to lie; so all are
 // replaced after each block of rounds.
 func (g *gauntlet) throughput(ctx context.Context) error {
+	if err := g.releases.Deploy(g.Worker); err != nil {
+		return err
+	}
 	g.Say("comparing %s with bare workers", g.report.socket())
 	t := &Throughput{Socket: g.report.socket()}
 	for t.Rounds < g.Rounds {
@@ -110,6 +113,7 @@ func (g *gauntlet) throughput(ctx context.Context) error {
 			if _, err := g.supervisor.Must(ctx, "reload", "api"); err != nil {
 				return err
 			}
+			g.report.replaced++
 		}
 		if err := g.block(ctx, t, min(block, g.Rounds-t.Rounds)); err != nil {
 			return err

@@ -2,6 +2,7 @@ package load
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +25,7 @@ type client struct {
 func newClient(o Options, index int) *client {
 	c := &client{Options: o, wire: newWire(o.Mode.Protocol), index: index, result: *newResult(o.Mode.Name)}
 	if o.Mode.Method == "POST" {
-		c.body = bytes.Repeat([]byte{'a' + byte(index%26)}, o.Body)
+		c.body = bytes.Repeat([]byte{'a' + byte(index%26)}, cmp.Or(o.Mode.Body, o.Body))
 		c.want = c.body
 	}
 	if o.Mode.Streams {
@@ -68,7 +69,7 @@ func (c *client) request(n int64, due time.Time) {
 		c.mark = c.Phase.mark()
 	}
 	q := question{
-		method: c.Mode.Method, body: c.body, keep: c.Mode.Keep, want: c.want,
+		method: c.Mode.Method, body: c.body, keep: c.Mode.Keep, chunked: c.Mode.Chunked, want: c.want,
 		target: fmt.Sprintf("/%s/%d/%d%s", c.Mode.Name, c.index, n, c.Mode.Query),
 	}
 	a, pid, err := c.attempt(q, start.Add(c.Timeout))

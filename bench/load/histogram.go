@@ -2,64 +2,66 @@ package load
 
 import (
 	"encoding/json"
-	"math/bits"
 	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// A Histogram of durations, exact to 1/32 of each and to a microsecond. Its
-// greatest is kept as it is.
+// A Histogram of durations, exact to one per cent of each and to a microsecond. Its
+// greatest is kept as it is. The zero value is empty; a copy shares what it counts.
 type Histogram struct {
-	counts [28 * fine]int64
-	n      int64
+	counts *hdrhistogram.Histogram // of microseconds; nil: none yet
 	max    time.Duration
 }
 
-const fine = 32 // buckets of each doubling
+// What a histogram tells apart.
+const (
+	shortest = 1
+	longest  = int64(time.Hour / time.Microsecond)
+	digits   = 2
+)
 
 // Record adds one duration.
 func (h *Histogram) Record(d time.Duration) {
-	h.counts[bucket(d)]++
-	h.n++
+	h.make()
+	h.counts.RecordValue(min(max(d.Microseconds(), 0), longest)) // so that it cannot fail
 	h.max = max(h.max, d)
+}
+
+func (h *Histogram) make() {
+	if h.counts == nil {
+		h.counts = hdrhistogram.New(shortest, longest, digits)
+	}
 }
 
 // Add adds all of another histogram.
 func (h *Histogram) Add(o *Histogram) {
-	for i, n := range o.counts {
-		h.counts[i] += n
+	if o.counts == nil {
+		return
 	}
-	h.n += o.n
+	h.make()
+	h.counts.Merge(o.counts)
 	h.max = max(h.max, o.max)
 }
 
 // Count is how many durations there are.
-func (h *Histogram) Count() int64 { return h.n }
+func (h *Histogram) Count() int64 {
+	if h.counts == nil {
+		return 0
+	}
+	return h.counts.TotalCount()
+}
 
 // Max is the greatest of them.
 func (h *Histogram) Max() time.Duration { return h.max }
 
 // Quantile is the duration that a share q of all do not exceed; 0 if there is none.
 func (h *Histogram) Quantile(q float64) time.Duration {
-	rest := int64(q * float64(h.n))
-	for i, n := range h.counts {
-		if rest -= n; rest < 0 {
-			return min(edge(i), h.max.Round(time.Microsecond))
-		}
+	greatest := h.max.Round(time.Microsecond)
+	if h.counts == nil || q >= 1 {
+		return greatest
 	}
-	return h.max.Round(time.Microsecond)
-}
-
-// bucket: below 2*fine µs one each, from there on fine for each doubling.
-func bucket(d time.Duration) int {
-	µs := uint64(max(d, 0).Microseconds())
-	shift := max(bits.Len64(µs)-bits.Len(fine), 0)
-	return min(shift*fine+int(µs>>shift), len(Histogram{}.counts)-1)
-}
-
-// edge is the greatest duration of a bucket.
-func edge(i int) time.Duration {
-	shift := max(i/fine-1, 0)
-	return time.Duration((i-shift*fine+1)<<shift-1) * time.Microsecond
+	return min(time.Duration(h.counts.ValueAtQuantile(100*q))*time.Microsecond, greatest)
 }
 
 // MarshalJSON writes the quantiles that a reader wants, in milliseconds.

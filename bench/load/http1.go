@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http/httputil"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +18,9 @@ const (
 	mostHeaders = 100
 	mostBody    = 16 << 20
 )
+
+// chunk is how long one is, of a body that comes in chunks.
+const chunk = 4 << 10
 
 // An http1Wire speaks HTTP/1.1.
 type http1Wire struct {
@@ -58,11 +62,21 @@ func (q question) http1() []byte {
 	if !q.keep {
 		b.WriteString("Connection: close\r\n")
 	}
-	if q.method == "POST" {
-		fmt.Fprintf(&b, "Content-Length: %d\r\n", len(q.body))
+	switch {
+	case q.chunked:
+		b.WriteString("Transfer-Encoding: chunked\r\n\r\n")
+		chunks := httputil.NewChunkedWriter(&b)
+		for part := range slices.Chunk(q.body, chunk) {
+			chunks.Write(part)
+		}
+		chunks.Close()
+		b.WriteString("\r\n") // no trailer
+	case q.method == "POST":
+		fmt.Fprintf(&b, "Content-Length: %d\r\n\r\n", len(q.body))
+		b.Write(q.body)
+	default:
+		b.WriteString("\r\n")
 	}
-	b.WriteString("\r\n")
-	b.Write(q.body)
 	return b.Bytes()
 }
 

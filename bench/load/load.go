@@ -78,7 +78,8 @@ type Result struct {
 
 // Latency is that of all requests that were OK.
 func (r *Result) Latency() *Histogram {
-	sum := r.Steady
+	var sum Histogram
+	sum.Add(&r.Steady)
 	sum.Add(&r.Reload)
 	return &sum
 }

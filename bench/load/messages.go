@@ -52,6 +52,14 @@ func (w *messageWire) exchange(q question, by time.Time) (answer, error) {
 	}
 }
 
+func (w *messageWire) hangUp() {
+	if w.messages != nil {
+		w.messages.Close()
+		w.messages = nil
+	}
+	w.link.hangUp()
+}
+
 func messageFailure(err error) error {
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):

@@ -12,6 +12,8 @@ type Mode struct {
 	Query    string        // of each request
 	Takes    time.Duration // what the answer takes by itself, as the query asks for
 	Streams  bool          // the answer comes in parts
+	Body     int           // bytes of a POST; 0: as the options say
+	Chunked  bool          // a POST does not say how long it is
 }
 
 // A Protocol is what is spoken on a connection.
@@ -39,6 +41,8 @@ var Modes = []Mode{
 	{Name: "new", Protocol: HTTP1, Socket: Plain, Method: "GET"},
 	{Name: "keepalive-get", Protocol: HTTP1, Socket: Plain, Method: "GET", Keep: true},
 	{Name: "keepalive-post", Protocol: HTTP1, Socket: Plain, Method: "POST", Keep: true},
+	{Name: "large-post", Protocol: HTTP1, Socket: Plain, Method: "POST", Keep: true, Body: 64 << 10},
+	{Name: "large-chunked", Protocol: HTTP1, Socket: Plain, Method: "POST", Keep: true, Body: 64 << 10, Chunked: true},
 	{Name: "in-flight", Protocol: HTTP1, Socket: Plain, Method: "GET", Keep: true, Query: "?take=500ms", Takes: 500 * time.Millisecond},
 	{Name: "stream", Protocol: HTTP1, Socket: Plain, Method: "GET", Query: "?stream=3s", Takes: 3 * time.Second, Streams: true},
 	{Name: "unix-new", Protocol: HTTP1, Socket: Unix, Method: "GET"},

@@ -30,7 +30,7 @@ type question struct {
 	method, target string
 	body           []byte
 	want           []byte // behind the first line of the answer
-	keep           bool
+	keep, chunked  bool
 }
 
 // An answer is what came back. The worker's are the same in each protocol: its
@@ -113,13 +113,13 @@ func (l *link) hangUp() {
 func (a answer) check(q question) (pid string, err error) {
 	head, rest, _ := bytes.Cut(a.body, []byte("\n"))
 	id, asked, _ := bytes.Cut(head, []byte(" "))
-	if !digits(id) || string(asked) != q.method+" "+q.target || !bytes.Equal(rest, q.want) {
+	if !isNumber(id) || string(asked) != q.method+" "+q.target || !bytes.Equal(rest, q.want) {
 		return "", lose(Body, errors.New("asked "+q.method+" "+q.target+", got "+short(a.body)))
 	}
 	return string(id), nil
 }
 
-func digits(b []byte) bool { return len(b) > 0 && len(bytes.Trim(b, "0123456789")) == 0 }
+func isNumber(b []byte) bool { return len(b) > 0 && len(bytes.Trim(b, "0123456789")) == 0 }
 
 // A lostError is an error with the way in which it lost the request.
 type lostError struct {

@@ -16,14 +16,16 @@ import (
 const Most = 1 << 20
 
 // A Conn is a connection that carries messages. One goroutine at a time may
-// receive; any number may send. The connection below stays its maker's, to set
-// deadlines on and to close.
+// receive; any number may send. Deadlines are set on the connection below.
 type Conn interface {
 	Send([]byte) error
 
 	// Receive returns the next message. The error is io.EOF if the other side
 	// has ended between two of them, and io.ErrUnexpectedEOF if within one.
 	Receive() ([]byte, error)
+
+	// Close closes the connection below, without a word to the other side.
+	Close() error
 }
 
 // ErrMalformed is for bytes that are no message.
@@ -55,6 +57,9 @@ func (f *Framed) Send(m []byte) error {
 	_, err := f.conn.Write(append(b, m...))
 	return err
 }
+
+// Close is that of Conn.
+func (f *Framed) Close() error { return f.conn.Close() }
 
 // Receive is that of Conn.
 func (f *Framed) Receive() ([]byte, error) {

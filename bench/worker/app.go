@@ -82,11 +82,11 @@ func (a *app) stream(w http.ResponseWriter, r *http.Request, head []byte, long t
 }
 
 func (a *app) webSocket(w http.ResponseWriter, r *http.Request) {
-	m, conn, err := message.Accept(w, r)
+	m, err := message.Accept(w, r)
 	if err != nil {
 		return // the client has its answer
 	}
-	defer conn.Close()
+	defer m.Close()
 	a.messages(a.moving(r), m)
 }
 

@@ -25,6 +25,7 @@ func (w *worker) library() {
 		if err != nil {
 			log.Fatal(err)
 		}
+		w.gates(listeners)
 		switch name {
 		case "tls":
 			server := a.server()

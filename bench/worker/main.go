@@ -13,6 +13,9 @@
 //	hangs           is ready, says that it stops, does nothing on SIGTERM
 //	deaf            serves, and does nothing on SIGTERM
 //
+// Each accepts no connection any more after SIGUSR1, as one that hangs, and goes on
+// with those that it has.
+//
 // What it serves on a socket is in the socket's name: tls, tcp (messages), or else
 // HTTP.
 package main
@@ -25,6 +28,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -54,11 +58,13 @@ const (
 
 func main() {
 	log.SetFlags(0)
-	w := &worker{terminate: make(chan os.Signal, 1)}
+	w := &worker{terminate: make(chan os.Signal, 1), stall: make(chan os.Signal, 1)}
 	flag.StringVar(&w.record, "ledger", "", "`file` to keep the record in")
 	flag.StringVar(&w.certificate, "certificate", "", "`file` with a certificate and its key, for the socket tls")
 	flag.StringVar(&w.listen, "listen", "", "`address` to serve HTTP on, if nobody passes sockets")
+	flag.DurationVar(&w.pace, "pace", 0, "`time` to take for each connection that is accepted")
 	flag.Parse()
+	signal.Notify(w.stall, syscall.SIGUSR1)
 	var err error
 	if w.build, err = self(); err != nil {
 		log.Fatal(err)
@@ -83,7 +89,10 @@ type worker struct {
 	record      string
 	certificate string
 	listen      string
+	pace        time.Duration
 	terminate   chan os.Signal
+	stall       chan os.Signal // when one comes, nothing more is accepted
+	hung        atomic.Bool
 }
 
 func (w *worker) plain() {
@@ -157,6 +166,9 @@ func (w *worker) listeners() map[string][]net.Listener {
 	}
 	if err != nil {
 		log.Fatal(err)
+	}
+	for _, all := range listeners {
+		w.gates(all)
 	}
 	return listeners
 }
