@@ -95,6 +95,7 @@ func TestEndsOfWebSockets(t *testing.T) {
 		}
 	}
 }
+
 func TestEndsOfFrames(t *testing.T) {
 	for text, want := range map[string]error{"": io.EOF, "\x00": io.ErrUnexpectedEOF, "\x00\x00\x00\x02a": io.ErrUnexpectedEOF, "\xff\x00\x00\x00": ErrMalformed} {
 		f := &Framed{r: bufio.NewReader(strings.NewReader(text))}
