@@ -15,7 +15,7 @@ func (g *Group) check() error {
 		wrong = append(wrong, errors.New("the group has no service"))
 	}
 	if g.Drain < 0 {
-		wrong = append(wrong, fmt.Errorf("Drain is %v", g.Drain))
+		wrong = append(wrong, fmt.Errorf("the group's Drain is %v", g.Drain))
 	}
 	servers := make(map[*http.Server]bool)
 	var listeners []net.Listener
