@@ -56,7 +56,7 @@ func TestWhatCannotBeMeantIsSaid(t *testing.T) {
 		}, "cannot serve: the same *http.Server was added twice: one call takes all its listeners"},
 		{"UsedServer", func(g *worker.Group, l net.Listener) { g.HTTP(used, l) }, "cannot serve: the *http.Server has been served before"},
 		{"ClosedServer", func(g *worker.Group, l net.Listener) { g.HTTP(closed, l) }, "http: Server closed"},
-		{"NegativeDrain", func(g *worker.Group, l net.Listener) { g.Drain = -1; g.HTTP(&http.Server{}, l) }, "cannot serve: Drain is -1ns"},
+		{"NegativeDrain", func(g *worker.Group, l net.Listener) { g.Drain = -1; g.HTTP(&http.Server{}, l) }, "cannot serve: the group's Drain is -1ns"},
 		{"All", func(g *worker.Group, _ net.Listener) { g.HTTP(nil); g.Conns(nil) }, "cannot serve: the *http.Server is nil\nthe handler of Conns is nil"},
 		{"CiphersThatHTTP2DoesNotAllow", func(g *worker.Group, l net.Listener) { g.HTTP(&http.Server{TLSConfig: weak}, l) }, "cannot serve: http2: TLSConfig.CipherSuites is missing"},
 		{"TLSTwice", func(g *worker.Group, l net.Listener) {
