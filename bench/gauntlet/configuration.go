@@ -50,7 +50,7 @@ func (g *gauntlet) service(args ...string) string {
 	if g.Own {
 		names = nil
 	}
-	argv := append([]string{g.releases.Current(), "-ledger", g.ledger(), "-pace", g.Pace.String()}, args...)
+	argv := append([]string{g.releases.Current(), "-ledger", g.ledger(), "-pace", g.Pace.String(), fmt.Sprintf("-stall=%v", g.Stall)}, args...)
 	return fmt.Sprintf(`[service.api]
 exec_start = [%s]
 type = "notify"

@@ -144,7 +144,7 @@ func TestPromises(t *testing.T) {
 		kept, unnoticed string
 	}{
 		{Options{Worker: "library"}, all, ""},
-		{Options{Worker: "library", Handover: true}, all, "keepalive-get keepalive-post in-flight unix-keepalive-post tcp"},
+		{Options{Worker: "library", Handover: true}, all, "keepalive-get keepalive-post large-post large-chunked in-flight unix-keepalive-post tcp"},
 		{Options{Worker: "plain", Handover: true}, all, ""},
 		{Options{Worker: "stock"}, "", ""},
 		{Options{Worker: "stock", Steer: true}, "new stream tls-new", ""},

@@ -8,6 +8,9 @@ import (
 
 // gates has listeners accept at the worker's pace, and not at all when it is to stall.
 func (w *worker) gates(listeners []net.Listener) {
+	if w.pace == 0 && !w.stalls {
+		return // pkg/worker knows its own listeners, and passes their connections on
+	}
 	for i, l := range listeners {
 		listeners[i] = &gate{Listener: l, worker: w, closed: make(chan struct{})}
 	}

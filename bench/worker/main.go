@@ -13,8 +13,8 @@
 //	hangs           is ready, says that it stops, does nothing on SIGTERM
 //	deaf            serves, and does nothing on SIGTERM
 //
-// Each accepts no connection any more after SIGUSR1, as one that hangs, and goes on
-// with those that it has.
+// With -stall each accepts no connection any more after SIGUSR1, as one that hangs, and
+// goes on with those that it has.
 //
 // What it serves on a socket is in the socket's name: tls, tcp (messages), or else
 // HTTP.
@@ -62,9 +62,12 @@ func main() {
 	flag.StringVar(&w.record, "ledger", "", "`file` to keep the record in")
 	flag.StringVar(&w.certificate, "certificate", "", "`file` with a certificate and its key, for the socket tls")
 	flag.StringVar(&w.listen, "listen", "", "`address` to serve HTTP on, if nobody passes sockets")
+	flag.BoolVar(&w.stalls, "stall", false, "accept nothing any more after SIGUSR1")
 	flag.DurationVar(&w.pace, "pace", 0, "`time` to take for each connection that is accepted")
 	flag.Parse()
-	signal.Notify(w.stall, syscall.SIGUSR1)
+	if w.stalls {
+		signal.Notify(w.stall, syscall.SIGUSR1)
+	}
 	var err error
 	if w.build, err = self(); err != nil {
 		log.Fatal(err)
@@ -90,6 +93,7 @@ type worker struct {
 	certificate string
 	listen      string
 	pace        time.Duration
+	stalls      bool
 	terminate   chan os.Signal
 	stall       chan os.Signal // when one comes, nothing more is accepted
 	hung        atomic.Bool

@@ -259,7 +259,7 @@ settle = "20ms"
 	r.ctl(0, "scale", "--wait=drained", "api", "1")
 	wantInstances(1)
 	r.has(r.ctl(1, "scale", "api", "900"), "cannot scale api to 900", "places for")
-	r.has(r.ctl(2, "scale", "api", "0"), "no number of instances")
+	r.has(r.ctl(2, "scale", "api", "0"), "invalid number of instances")
 	r.ctl(0, "stop", "api")
 	r.has(r.ctl(0, "scale", "api", "2"), "")
 	r.ctl(0, "start", "api")

@@ -110,7 +110,7 @@ func TestErrorsTravel(t *testing.T) {
 			continue
 		}
 		want := &Error{Code: m.Code, Message: "cannot reload api: no", Notes: []string{"n"}, Hints: []string{"h"}, Output: []string{"panic: \u202e\x1b"}}
-		h := serve(t, street(t), &fake{submit: func(JobRequest) (Job, error) { return Job{}, want }})
+		h := serve(t, street(t), &fake{info: Info{API: APIVersion}, submit: func(JobRequest) (Job, error) { return Job{}, want }})
 		_, err := h.visit(t).Submit(t.Context(), JobRequest{Verb: "reload", Unit: "api"})
 		var e *Error
 		if !errors.As(err, &e) || fmt.Sprint(*e) != fmt.Sprint(*want) {

@@ -176,15 +176,12 @@ func (r *roster) noSuchUnit(verb, name string) error {
 		return &ipc.Error{Code: ipc.NoSuchUnit, Message: fmt.Sprintf("cannot %s %s: %s is a socket, and only services can be controlled", verb, name, bare), Hints: []string{"superctl status"}}
 	}
 	services, sockets := r.unitNames()
-	if service := strings.TrimSuffix(name, ".service"); slices.Contains(services, service) {
-		name = service // and so it is what was meant
-	}
 	e := &ipc.Error{Code: ipc.NoSuchUnit, Message: fmt.Sprintf("cannot %s %s: no such service", verb, name)}
 	known := services
 	if isSocket {
 		e.Message, known = fmt.Sprintf("cannot show %s: no such socket", name), sockets
 	}
-	e.Hints = suggestions(name, known)
+	e.Hints = suggestions(strings.TrimSuffix(name, ".service"), known)
 	return e
 }
 

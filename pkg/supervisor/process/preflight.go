@@ -5,7 +5,6 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -164,10 +163,7 @@ func checkInterpreter(path string, head []byte, depth int) error {
 		_, err = inspectDeep(file, interpreter, depth-1)
 	}
 	var e *StartError
-	switch {
-	case errors.As(err, &e) && strings.HasSuffix(interpreter, "\r"):
-		return startError(stage.Exec, e.Errno, path, fmt.Sprintf("its lines end in CRLF, which makes its interpreter %q: sed -i 's/\\r$//' %s", interpreter, path))
-	case e != nil:
+	if errors.As(err, &e) {
 		return startError(stage.Exec, e.Errno, path, strings.TrimSuffix("its interpreter is "+interpreter+": "+e.Cause()+"; "+e.hint, "; "))
 	}
 	return nil

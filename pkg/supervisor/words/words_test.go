@@ -217,11 +217,11 @@ var verbs = map[unit.JobID]unit.Verb{1: unit.Start, 2: unit.Reload, 3: unit.Rest
 // A table's note of a start that failed says what failed, not only at which value.
 func TestBriefNotesCanBeUnderstood(t *testing.T) {
 	for want, e := range map[string]unit.Exit{
-		"cannot set nice to 0: permission denied":         {Kind: unit.NotRun, Step: "nice", Detail: "0", Errno: syscall.EACCES},
-		"/usr/bin/none: no such file or directory":        {Kind: unit.NotRun, Step: "exec", Detail: "/usr/bin/none", Errno: syscall.ENOENT},
-		"/etc/api.env: it is not a regular file":          {Kind: unit.NotRun, Step: "environment", Detail: "/etc/api.env", Errno: syscall.EINVAL},
-		"/etc/api.env:1: the line is not KEY=VALUE":       {Kind: unit.NotRun, Step: "environment", Detail: "/etc/api.env:1", Errno: syscall.EBADMSG},
-		"cannot become user www: operation not permitted": {Kind: unit.NotRun, Step: "user", Detail: "www", Errno: syscall.EPERM},
+		"cannot set nice to 0: permission denied":                                        {Kind: unit.NotRun, Step: "nice", Detail: "0", Errno: syscall.EACCES},
+		"/usr/bin/none: no such file or directory":                                       {Kind: unit.NotRun, Step: "exec", Detail: "/usr/bin/none", Errno: syscall.ENOENT},
+		"/etc/api.env: it is not a regular file":                                         {Kind: unit.NotRun, Step: "environment", Detail: "/etc/api.env", Errno: syscall.EINVAL},
+		"/etc/api.env:1: the line is not KEY=VALUE, or has a quote that is never closed": {Kind: unit.NotRun, Step: "environment", Detail: "/etc/api.env:1", Errno: syscall.EBADMSG},
+		"cannot become user www: operation not permitted":                                {Kind: unit.NotRun, Step: "user", Detail: "www", Errno: syscall.EPERM},
 	} {
 		if got := brief(e); got != want {
 			t.Errorf("got %q, not %q", got, want)
