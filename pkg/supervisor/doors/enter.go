@@ -44,9 +44,9 @@ func (d *Doors) enterOne(ctx context.Context, who Process, heir bool, s *unit.So
 	}
 	done := make(chan entered)
 	go func() {
-		defer d.leave(s.Name, door)
-		defer func() { <-door.turn }()
 		files, err := d.enter(door, who, heir, s)
+		<-door.turn
+		d.leave(s.Name, door) // before the answer: whoever has it finds nothing in use any more
 		select {
 		case done <- entered{files, err}:
 		case <-ctx.Done():

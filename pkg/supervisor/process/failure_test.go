@@ -62,7 +62,7 @@ func TestWhatFailsIsNamedExactly(t *testing.T) {
 		{"a directory", in("folder"), "exec", 203, syscall.EACCES, "cannot execute DIR/folder: permission denied", "not a regular file"},
 		{"a FIFO", in("fifo"), "exec", 203, syscall.EACCES, "cannot execute DIR/fifo: permission denied", "not a regular file"},
 		{"no interpreter", in("lost"), "exec", 203, syscall.ENOENT, "cannot execute DIR/lost: no such file or directory", "/no/such/interpreter"},
-		{"lines of another system", in("crlf"), "exec", 203, syscall.ENOENT, "cannot execute DIR/crlf: no such file or directory", "its lines end as those of Windows do (CR LF)"},
+		{"lines of another system", in("crlf"), "exec", 203, syscall.ENOENT, "cannot execute DIR/crlf: no such file or directory", "its lines end in CRLF"},
 		{"itself", in("itself"), "exec", 203, syscall.ELOOP, "cannot execute DIR/itself: too many levels of symbolic links", "names the file itself"},
 		{"empty", in("empty"), "exec", 203, syscall.ENOEXEC, "cannot execute DIR/empty: exec format error", "the file is empty"},
 		{"text", in("text"), "exec", 203, syscall.ENOEXEC, "cannot execute DIR/text: exec format error", "neither a program nor"},

@@ -149,7 +149,7 @@ func checkInterpreter(path string, head []byte, depth int) error {
 	}
 	interpreter := fields[0]
 	if strings.HasSuffix(interpreter, "\r") {
-		return startError(stage.Exec, syscall.ENOENT, path, "its lines end as those of Windows do (CR LF); take the CRs out")
+		return startError(stage.Exec, syscall.ENOENT, path, "its lines end in CRLF, as those of Windows do: sed -i 's/\\r$//' "+path)
 	}
 	if interpreter == path {
 		return startError(stage.Exec, syscall.ELOOP, path, "its #! line names the file itself")
