@@ -24,20 +24,25 @@ func (c *console) whileRead(ctx context.Context) (_ context.Context, stop func()
 	if st, err := f.Stat(); err != nil || st.Mode()&(os.ModeNamedPipe|os.ModeSocket) == 0 {
 		return ctx, stop
 	}
-	go func() { // until superctl ends
-		for {
-			// No events are asked for: POLLERR, that of a pipe without a reader, and
-			// POLLHUP come without.
-			poll := []unix.PollFd{{Fd: int32(f.Fd())}}
-			n, err := unix.Poll(poll, -1)
-			if err == unix.EINTR {
-				continue
-			}
-			if err == nil && n > 0 {
-				cancel(errNobodyReads)
-			}
-			return
+	raw, err := f.SyscallConn() // and not Fd, which may change the flags of what others share
+	if err != nil {
+		return ctx, stop
+	}
+	go raw.Control(func(fd uintptr) { // until superctl ends
+		if hungUp(int(fd)) {
+			cancel(errNobodyReads)
 		}
-	}()
+	})
 	return ctx, stop
+}
+
+// hungUp waits until the other end of a pipe or socket has gone. No events are asked for:
+// POLLERR, that of a pipe without a reader, and POLLHUP come without.
+func hungUp(fd int) bool {
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd)}}, -1)
+		if err != unix.EINTR {
+			return err == nil && n > 0
+		}
+	}
 }

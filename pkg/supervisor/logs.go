@@ -19,7 +19,7 @@ import (
 func (m *Manager) Logs(ctx context.Context, r ipc.LogRequest) (iter.Seq[ipc.LogLine], error) {
 	names := r.Units
 	if r.Follow && !r.Until.IsZero() {
-		return nil, &ipc.Error{Code: ipc.Usage, Message: "cannot follow logs until a time that has a name: follow, or say until when"}
+		return nil, &ipc.Error{Code: ipc.Usage, Message: "cannot follow logs that end: follow and until exclude each other"}
 	}
 	if len(names) == 0 {
 		for _, e := range m.list() {
@@ -70,83 +70,96 @@ type source struct {
 	query logs.Query
 }
 
-// merge yields the lines of several services: the last n of the past in the
-// order of their times, and then those that come as they come.
+// merge yields the lines of several services: the last n of the past in the order of
+// their times, and then those that come as they come. Each service is read in one go, so
+// nothing that comes meanwhile is missing or comes twice.
 func merge(ctx context.Context, sources []source, n int) iter.Seq[ipc.LogLine] {
 	if len(sources) == 1 {
 		return sources[0].lines(ctx)
 	}
 	return func(yield func(ipc.LogLine) bool) {
-		var past []ipc.LogLine
+		ctx, cancel := context.WithCancel(ctx)
+		pasts, coming := make(chan []ipc.LogLine, len(sources)), make(chan ipc.LogLine)
+		var all sync.WaitGroup
 		for _, s := range sources {
-			s.query.Follow = false
-			past = slices.AppendSeq(past, s.lines(ctx))
+			all.Go(func() { s.feed(ctx, pasts, coming) })
 		}
-		slices.SortStableFunc(past, func(a, b ipc.LogLine) int {
-			if a.Time == nil || b.Time == nil {
-				return cmp.Compare(a.Unit, b.Unit)
+		go func() { all.Wait(); close(coming) }()
+		defer func() {
+			cancel()
+			for range coming { // until all have noticed
 			}
-			return a.Time.Compare(*b.Time)
-		})
-		if n >= 0 && len(past) > n {
-			past = past[len(past)-n:]
+		}()
+		var past []ipc.LogLine
+		for range sources {
+			past = append(past, <-pasts...)
 		}
-		for _, l := range past {
+		for _, l := range lastOf(past, n) {
 			if !yield(l) {
 				return
 			}
 		}
-		if sources[0].query.Follow {
-			together(ctx, sources)(yield)
+		for l := range coming {
+			if !yield(l) {
+				return
+			}
 		}
 	}
 }
 
-// together yields the lines of several services as they come.
-func together(ctx context.Context, sources []source) iter.Seq[ipc.LogLine] {
-	return func(yield func(ipc.LogLine) bool) {
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		lines := make(chan ipc.LogLine)
-		var all sync.WaitGroup
-		for _, s := range sources {
-			s.query.N = 0
-			all.Go(func() {
-				for l := range s.lines(ctx) {
-					select {
-					case lines <- l:
-					case <-ctx.Done():
-						return
-					}
-				}
-			})
+// lastOf are the last n of lines that come from several services, in order.
+func lastOf(past []ipc.LogLine, n int) []ipc.LogLine {
+	slices.SortStableFunc(past, func(a, b ipc.LogLine) int {
+		if a.Time == nil || b.Time == nil {
+			return cmp.Compare(a.Unit, b.Unit)
 		}
-		go func() { all.Wait(); close(lines) }()
-		for l := range lines {
-			if !yield(l) {
-				cancel()
-				for range lines { // until all have noticed
-				}
+		return a.Time.Compare(*b.Time)
+	})
+	if n >= 0 && len(past) > n {
+		past = past[len(past)-n:]
+	}
+	return past
+}
+
+// feed hands over the past as a whole, once, and then what comes.
+func (s source) feed(ctx context.Context, pasts chan<- []ipc.LogLine, coming chan<- ipc.LogLine) {
+	var past []ipc.LogLine
+	q, live := s.query, false
+	q.Seam = true
+	for l, err := range s.sink.Read(ctx, q) {
+		switch {
+		case l.Seam:
+			pasts <- past
+			live = true
+		case !live:
+			past = append(past, s.line(l, err))
+		default:
+			select {
+			case coming <- s.line(l, err):
+			case <-ctx.Done():
 				return
 			}
 		}
+	}
+	if !live {
+		pasts <- past
 	}
 }
 
 func (s source) lines(ctx context.Context) iter.Seq[ipc.LogLine] {
 	return func(yield func(ipc.LogLine) bool) {
 		for l, err := range s.sink.Read(ctx, s.query) {
-			if err != nil {
-				l.Text = []byte("supervisord: " + err.Error())
-			}
-			if !yield(s.line(l)) {
+			if !yield(s.line(l, err)) {
 				return
 			}
 		}
 	}
 }
 
-func (s source) line(l logs.Line) ipc.LogLine {
+func (s source) line(l logs.Line, err error) ipc.LogLine {
+	if err != nil {
+		return ipc.LogLine{Type: "error", Unit: s.name, Text: err.Error()}
+	}
 	if l.Lost > 0 {
 		return ipc.LogLine{Type: "lost", Unit: s.name, Lost: l.Lost}
 	}

@@ -1,8 +1,10 @@
 package supervisor
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 
@@ -40,5 +42,55 @@ func TestReadingLogsChangesNothing(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Error("what is written is not forwarded any more")
+	}
+}
+
+// Who follows several services misses nothing that comes while the past is shown, and a
+// part of the past that cannot be read is no line of a service.
+func TestFollowingSeveralServices(t *testing.T) {
+	h := keepHouse(t, t.TempDir(), "[service.a]\nexec_start = '/bin/sleep 1'\nstart = 'manual'\n[service.b]\nexec_start = '/bin/sleep 1'\nstart = 'manual'\n")
+	streams := map[string]*logs.Stream{}
+	for _, name := range []string{"a", "b"} {
+		s, err := h.sinks.of(&unit.Spec{Name: name}).Stream(logs.Meta{}, os.Getuid(), os.Getgid())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Finish()
+		streams[name] = s
+		h.print(t, s, name+" of the past\n")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	lines, err := h.Logs(ctx, ipc.LogRequest{N: 10, Follow: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for l := range lines {
+		got = append(got, l.Text)
+		switch len(got) {
+		case 1:
+			h.print(t, streams["b"], "b meanwhile\n")
+		case 3:
+			cancel()
+		}
+	}
+	if len(got) != 3 || got[2] != "b meanwhile" {
+		t.Errorf("it is told %q", got)
+	}
+	if l := (source{name: "a"}).line(logs.Line{}, os.ErrClosed); l.Type != "error" || l.Unit != "a" {
+		t.Errorf("a fault is told as %+v", l)
+	}
+}
+
+// print has a service print, and returns when that has been read.
+func (h *household) print(t *testing.T, s *logs.Stream, text string) {
+	t.Helper()
+	before := len(s.Tail())
+	if _, err := unix.Write(s.WriteEnd(), []byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	for len(s.Tail()) < before+len(text) {
+		runtime.Gosched()
 	}
 }

@@ -19,6 +19,7 @@ type Query struct {
 	Tag        Tag             // of this invocation only; 0: of any
 	Since      time.Time       // not those before that, or whose time is not known; zero: all
 	Until      time.Time       // not those after that, or whose time is not known; zero: all
+	Seam       bool            // say where the past ends, also if nothing is to be followed
 }
 
 // A Line is one line of output, or the news that some are missing.
@@ -27,6 +28,7 @@ type Line struct {
 	Meta           // zero: not known
 	Text []byte    // as it was written, without the newline; at most MaxLine bytes
 	Part bool      // its end has not come: what the same process writes next goes on with it
+	Seam bool      // nothing but the line between past and future, where [Query.Seam] asks for it
 	Lost uint64    // that many lines are missing here: they could not be written, or who follows was too slow. Text is nil
 }
 
@@ -56,6 +58,9 @@ func (s *Sink) Read(ctx context.Context, q Query) iter.Seq2[Line, error] {
 		going, err := past.lines(ctx, q, yield)
 		if err = cmp.Or(late, err); going && err != nil {
 			going = yield(Line{}, fmt.Errorf("cannot read all of the log of %s: %w", s.service, err))
+		}
+		if going && q.Seam {
+			going = yield(Line{Seam: true}, nil)
 		}
 		if going && q.Follow {
 			s.follow(ctx, q, at, yield)
