@@ -63,7 +63,7 @@ func untrue(s Service, e Event, to Service, id JobID, r JobResult) string {
 	case v.leaves():
 		return stopped(to)
 	case v == Scale:
-		return scaled(e, to)
+		return scaled(s, e, to)
 	case to.Target != 0 && v != Reload: // what waited has begun, or what is up goes on being replaced
 		return ""
 	case v == Reload:
@@ -90,14 +90,14 @@ func stopped(to Service) string {
 	return ""
 }
 
-func scaled(e Event, to Service) string {
+func scaled(s Service, e Event, to Service) string {
 	for i, in := range to.Inst {
 		if a, ok := e.(Asks); ok && a.Job.Verb == Scale && in.Surplus != (i >= a.Size) {
 			return "scaled is scaled"
 		}
 	}
 	if to.Want == Up && to.Target == 0 {
-		return grown(to)
+		return grown(s, to)
 	}
 	return ""
 }
@@ -108,20 +108,24 @@ func reloaded(s, to Service, id JobID) string {
 	if to.Current != cmp.Or(s.Target, s.Current) || !to.Build(to.Current).Baked || id.outdates(to.Build(to.Current)) {
 		return "reloaded is reloaded, and baked"
 	}
-	if why := grown(to); to.Target == 0 && why != "" {
+	if why := grown(s, to); to.Target == 0 && why != "" {
 		return why
 	}
 	for i, in := range s.Inst {
-		if in.Next.ID != 0 && i < to.Size && to.Target == 0 && !(to.Inst[i].Done || to.Inst[i].Main.ID == in.Next.ID && to.serves(to.Inst[i].Main)) {
+		if in.Next.ID != 0 && !in.renews() && i < to.Size && to.Target == 0 && !(to.Inst[i].Done || to.Inst[i].Main.ID == in.Next.ID && to.serves(to.Inst[i].Main)) {
 			return "up is up"
 		}
 	}
 	return newEnough(to, id)
 }
 
-// grown: nothing that is to serve is still coming up.
-func grown(to Service) string {
-	for _, in := range to.Inst {
+// grown: nothing that is to serve is still coming up. What was up and has a dead socket
+// is replaced by its like, whatever was asked.
+func grown(s, to Service) string {
+	for i, in := range to.Inst {
+		if i < len(s.Inst) && s.Inst[i].Main.Ruined != "" {
+			continue
+		}
 		coming := in.Due != 0 || in.Main.ID != 0 && !in.Main.Stopping && !to.serves(in.Main)
 		if !in.Surplus && coming {
 			return "what is asked for is there"

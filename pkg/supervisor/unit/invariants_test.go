@@ -407,7 +407,7 @@ func ruinedIsReplaced(s Service, e Event, to Service, effects []Effect) string {
 			return "who holds a dead socket is replaced"
 		}
 	}
-	if _, ok := e.(Broken); ok && (to.LastGen != s.LastGen || to.Job.ID != 0 && to.Job.ID != s.Job.ID && to.Job.ID != s.Queue.ID) {
+	if _, ok := e.(Broken); ok && (to.LastGen != s.LastGen || to.Job.ID != 0 && to.Job.ID != s.Queue.ID && !slices.Contains(s.Job.IDs(), to.Job.ID)) {
 		return "what is broken is no operator's job, and brings no generation"
 	}
 	return ""

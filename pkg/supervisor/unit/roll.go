@@ -146,18 +146,32 @@ func (t *turn) arrive() bool {
 }
 
 // conclude ends a rollout, or the job that waited for instances. Who asked for more
-// than that meanwhile has it done now.
+// than that meanwhile has it done next.
 func (t *turn) conclude(r JobResult, why Reason) bool {
 	starts, scales := t.Job.Starts, t.Job.Scales
 	t.Job.Starts, t.Job.Scales = nil, nil
 	t.Target, t.Roll = 0, Forward
 	t.finish(r, why)
 	t.fit() // it may have brought another number
-	if len(starts) == 0 {
-		t.Job = jobOf(Scale, 0, scales)
-		return true
+	switch {
+	case len(starts) > 0:
+		t.heir = jobOf(Start, t.Current, slices.Concat(starts, scales))
+		t.rise = r != Done // else all is up that is to be, and a oneshot has run
+	case len(scales) > 0:
+		t.heir = jobOf(Scale, 0, scales)
 	}
-	t.Job = jobOf(Start, t.Current, slices.Concat(starts, scales))
-	t.rouse()
+	return true
+}
+
+// resume begins the job that follows on one that has ended. What else the same event
+// brings is about that one.
+func (t *turn) resume() bool {
+	if t.heir.ID == 0 {
+		return false
+	}
+	t.Job, t.heir = t.heir, Job{}
+	if t.rise {
+		t.rouse()
+	}
 	return true
 }

@@ -37,6 +37,8 @@ type turn struct {
 	Service
 	now     Time
 	effects []Effect
+	heir    Job  // for those who waited for a job that has ended, when the event is over
+	rise    bool // with a start of what is down
 }
 
 func (t *turn) event(e Event) {
@@ -126,11 +128,12 @@ func (t *turn) inform(in *Instance, id Invocation, e Event) {
 // follow does what the state calls for, whatever the event was. So no rule has
 // to remember what may have waited for it.
 func (t *turn) follow() {
+	t.resume()
 	t.inherit()
 	t.fit()
 	t.abide()
 	t.renew() // before a job is judged that is to be true after it
-	for t.dequeue() || t.judge() {
+	for t.resume() || t.dequeue() || t.judge() {
 	}
 	t.renew()
 	t.fill()
