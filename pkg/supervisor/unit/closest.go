@@ -6,10 +6,10 @@ import (
 )
 
 // Closest is the word that was probably meant: at most a third of it is to be
-// changed. It is empty if there is none.
+// changed, or one letter of a short one, but never all. It is empty if there is none.
 func Closest(word string, words []string) string {
 	word = strings.ToLower(word)
-	most, best, found := max(1, min(len(word)/3, 5)), math.MaxInt, ""
+	most, best, found := min(max(1, min(len(word)/3, 5)), len(word)-1), math.MaxInt, ""
 	for _, w := range words {
 		if len(w) > len(word)+most || len(word) > len(w)+most {
 			continue

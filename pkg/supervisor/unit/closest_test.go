@@ -15,4 +15,9 @@ func TestClosest(t *testing.T) {
 			t.Errorf("Closest(%q) = %q, want %q", word, got, want)
 		}
 	}
+	for word, want := range map[string]string{"c": "", "wb": "web", "aa": "a"} {
+		if got := Closest(word, []string{"a", "web"}); got != want {
+			t.Errorf("Closest(%q) = %q, want %q", word, got, want)
+		}
+	}
 }
