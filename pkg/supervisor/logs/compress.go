@@ -15,9 +15,16 @@ var compressing = make(chan struct{}, 1)
 // only reads the one and writes the other; names are the keeper's, since files
 // may be rotated meanwhile.
 type squeeze struct {
-	from, to *os.File
-	inode    uint64 // of from
-	stop     atomic.Bool
+	from  *os.File
+	to    written
+	inode uint64 // of from
+	stop  atomic.Bool
+}
+
+// written is a file that is complete once Sync and Close have succeeded.
+type written interface {
+	io.WriteCloser
+	Sync() error
 }
 
 var errAborted = errors.New("it was aborted")
@@ -64,12 +71,22 @@ func (q *squeeze) run() error {
 	compressing <- struct{}{}
 	defer func() { <-compressing }()
 	defer q.from.Close()
-	defer q.to.Close()
+	err := q.write()
+	return errors.Join(err, q.to.Close())
+}
+
+// write has everything on disk when it succeeds, since the original is removed then. A
+// file system with delayed allocation or a quota, and NFS, may refuse only now what
+// write(2) took.
+func (q *squeeze) write() error {
 	z, _ := gzip.NewWriterLevel(q.to, gzip.BestSpeed)
 	if _, err := io.Copy(z, q); err != nil {
 		return err
 	}
-	return z.Close()
+	if err := z.Close(); err != nil {
+		return err
+	}
+	return q.to.Sync()
 }
 
 // Read is from's, until the squeeze is aborted.

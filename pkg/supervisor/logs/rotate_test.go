@@ -2,6 +2,7 @@ package logs
 
 import (
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -278,4 +280,45 @@ func TestNothingIsOpenOfWhatHasEnded(t *testing.T) {
 	settle(t, s)
 	wantFile(t, dir+"/api.log", "one\ntwo\nthr\nfour\n")
 	wantLines(t, read(t, s, Query{N: -1, Generation: 7}), "four")
+}
+
+// A file system may take what is written and refuse it later, at fsync(2) or close(2).
+// Then the original stays, whole, and no truncated compressed file replaces it.
+func TestTheOriginalStaysUnlessTheCompressedFileIsOnDisk(t *testing.T) {
+	for _, when := range []string{"sync", "close"} {
+		t.Run(when, func(t *testing.T) {
+			s, dir := newSink(t, unit.Log{File: true, MaxSize: 1000, MaxFiles: 3})
+			st := newStream(t, s, Meta{Invocation: 1, Tag: 1})
+			say(st, bursted(0, 11))
+			settle(t, s)
+			s.await(func() {
+				from, err := os.Open(dir + "/api.log.1")
+				must(t, err)
+				to, err := os.Create(dir + "/api.log.gz.tmp")
+				must(t, err)
+				ino, err := inode(int(from.Fd()))
+				must(t, err)
+				q := &squeeze{from: from, to: refused{to, when}, inode: ino}
+				s.keep.finish(q, q.run())
+			}, make(chan struct{}))
+			wantNames(t, dir, "api.log", "api.log.1", "api.log.1.idx", "api.log.idx")
+			wantFile(t, dir+"/api.log.1", bursted(0, 10))
+		})
+	}
+}
+
+// refused is a file that fails late.
+type refused struct {
+	*os.File
+	when string
+}
+
+func (f refused) Sync() error  { return errors.Join(f.File.Sync(), f.fails("sync")) }
+func (f refused) Close() error { return errors.Join(f.File.Close(), f.fails("close")) }
+
+func (f refused) fails(when string) error {
+	if f.when == when {
+		return syscall.ENOSPC
+	}
+	return nil
 }
