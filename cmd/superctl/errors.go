@@ -87,7 +87,7 @@ func (s *session) complain(e *ipc.Error) int {
 }
 
 func (s *session) note(text string) {
-	s.err.print("%s%s\n", s.err.paint(faint, "note: "), text)
+	s.err.print("%s%s\n", s.err.paint(faint, "note: "), s.pasteable(text))
 }
 
 func (s *session) hint(text string) {
@@ -97,15 +97,21 @@ func (s *session) hint(text string) {
 // simple is a path that needs no quotes.
 var simple = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9/._@+-]+$`) })
 
-// pasteable is a hint that is a command for the supervisord that was asked, and
-// not for the one that would be asked without --socket or -c.
+const ourselves = "superctl "
+
+// pasteable is a hint whose command, with which it ends, is for the supervisord that
+// was asked, and not for the one that would be asked without --socket or -c.
 func (s *session) pasteable(hint string) string {
-	args, ok := strings.CutPrefix(hint, "superctl ")
+	at := strings.LastIndex(hint, ourselves)
+	if at < 0 || at > 0 && !strings.HasSuffix(hint[:at], ": ") {
+		return hint
+	}
+	why, args := hint[:at], hint[at+len(ourselves):]
 	switch {
-	case ok && simple().MatchString(s.socket):
-		return "superctl --socket " + s.socket + " " + args
-	case ok && simple().MatchString(s.config):
-		return "superctl -c " + s.config + " " + args
+	case simple().MatchString(s.socket):
+		return why + ourselves + "--socket " + s.socket + " " + args
+	case simple().MatchString(s.config):
+		return why + ourselves + "-c " + s.config + " " + args
 	}
 	return hint
 }

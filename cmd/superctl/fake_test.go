@@ -120,7 +120,7 @@ func pick(st *ipc.Status, all ipc.Status, name string) error {
 }
 
 func noSuchUnit(name string) error {
-	return &ipc.Error{Code: ipc.NoSuchUnit, Message: "cannot show " + name + ": no such service", Hints: []string{"superctl status lists all units"}}
+	return &ipc.Error{Code: ipc.NoSuchUnit, Message: "cannot show " + name + ": no such service", Hints: []string{"to list all units: superctl status"}}
 }
 
 // asked is when every job was asked for; plays' events have times after it.

@@ -91,7 +91,7 @@ func unknownCommand(root *cobra.Command, args []string) error {
 	}
 	e := misuse(root, "unknown command %.80q", args[0])
 	if near := meant(args[0], commandNames(root)); near != "" {
-		e.Hints = []string{"did you mean superctl " + near + "?"}
+		e.Hints = []string{"did you mean: superctl " + near}
 	}
 	return e
 }

@@ -146,6 +146,12 @@ func TestHintsCanBePasted(t *testing.T) {
 		if got := s.pasteable("superctl status api"); got != want {
 			t.Errorf("with --socket %q: %q, not %q", socket, got, want)
 		}
+		if got := s.pasteable("to see: superctl status api"); got != "to see: "+want {
+			t.Errorf("with --socket %q, behind a reason: %q", socket, got)
+		}
+		if got := s.pasteable("the superctl that came with supervisord"); got != "the superctl that came with supervisord" {
+			t.Errorf("with --socket %q: %q", socket, got)
+		}
 		if got := (&session{config: "/etc/x.toml"}).pasteable("superctl status"); got != "superctl -c /etc/x.toml status" {
 			t.Errorf("with -c: %q", got)
 		}

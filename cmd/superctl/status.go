@@ -55,7 +55,7 @@ func (s *session) showStatus(st ipc.Status, names []string) error {
 // showRemarks says what is to be said of supervisord as a whole.
 func (s *session) showRemarks(st ipc.Status) {
 	for _, d := range st.Degraded {
-		s.err.print("%s%s\n", s.err.paint(bad, "degraded: "), d)
+		s.err.print("%s%s\n", s.err.paint(bad, "degraded: "), s.pasteable(d))
 	}
 	for _, n := range st.Notes {
 		s.note(n)

@@ -304,7 +304,7 @@ func TestAfterAKill(t *testing.T) {
 	r.end(-1)
 	r.launch()
 	r.has(r.line("still run"), fmt.Sprintf("pid %d of api", pid))
-	r.has(r.line("hint"), "kill")
+	r.has(r.line("hint"), fmt.Sprintf("supervisord again: kill %d", pid))
 	r.end(1)
 	worker, _ := os.FindProcess(pid)
 	if err := worker.Signal(syscall.Signal(0)); err != nil {

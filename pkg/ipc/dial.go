@@ -67,7 +67,7 @@ func (d dialer) inspect(c *net.UnixConn) (pid int, err error) {
 		Code:    Unreachable,
 		Message: fmt.Sprintf("cannot trust %s: uid %d listens there (pid %d), not root or you", d.path, who.UID, who.PID),
 		Notes:   []string{"nothing was sent"},
-		Hints:   []string{fmt.Sprintf("if that is the supervisord you mean: --socket-owner %d", who.UID)},
+		Hints:   []string{fmt.Sprintf("if that is the supervisord you mean, add --socket-owner %d", who.UID)},
 	}
 }
 
@@ -86,11 +86,11 @@ func (d dialer) unreachable(err error) error {
 		}
 	case errors.Is(err, unix.EAGAIN):
 		e.Message = fmt.Sprintf("cannot reach supervisord at %s: too many wait there to be answered", d.path)
-		e.Hints = []string{"it hangs or is stopped: ss -xlp shows its pid, and how many wait"}
+		e.Hints = []string{"it hangs or is stopped; to see its pid, and how many wait: ss -xlp"}
 	case errors.Is(err, unix.EACCES):
 		e.Code = Denied
 		e.Message = fmt.Sprintf("cannot use %s: permission denied", d.path)
-		e.Hints = []string{"only root and supervisord's own user may: sudo superctl …"}
+		e.Hints = []string{"only root and supervisord's own user may: use sudo"}
 	}
 	return e
 }

@@ -70,7 +70,10 @@ func (x *exchange) late() *Error {
 	e := &Error{
 		Code:    Unreachable,
 		Message: fmt.Sprintf("supervisord does not answer: connected to %s, but nothing has come from pid %d for %s", x.path, pid, limit),
-		Hints:   []string{fmt.Sprintf("ps -o stat,wchan:30,args -p %d shows whether it is stopped (T: kill -CONT %d) or waits for a disk (D)", pid, pid)},
+		Hints: []string{
+			fmt.Sprintf("to see whether it is stopped (T) or waits for a disk (D): ps -o stat,wchan:30,args -p %d", pid),
+			fmt.Sprintf("if it is stopped: kill -CONT %d", pid),
+		},
 	}
 	if x.sends {
 		e.Notes = []string{"it may still do what it was asked to"}

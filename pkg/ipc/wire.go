@@ -60,7 +60,7 @@ type Status struct {
 	Time     time.Time    `json:"time"`
 	Services []UnitStatus `json:"services"`
 	Sockets  []SocketUnit `json:"sockets"`
-	Notes    []string     `json:"notes,omitempty"`    // "the configuration's files differ from what is taken in"
+	Notes    []string     `json:"notes,omitempty"`    // "the configuration's files have changed since they were loaded; to load them: superctl daemon-reload"
 	Degraded []string     `json:"degraded,omitempty"` // what does not work of supervisord itself
 }
 

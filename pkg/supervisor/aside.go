@@ -25,7 +25,7 @@ func spoiled(verb string, a config.Aside) error {
 	e := &ipc.Error{
 		Code: ipc.Invalid, Message: fmt.Sprintf("cannot %s %s: %s", verb, a, a.Problems[0]),
 		Notes: []string{"the configuration had this error when supervisord was started, so it has no such unit"},
-		Hints: []string{"superctl daemon-reload once it is corrected"},
+		Hints: []string{"correct it, then: superctl daemon-reload"},
 	}
 	for _, p := range a.Problems[1:] {
 		e.Notes = append(e.Notes, p.String())
@@ -40,7 +40,7 @@ func asideStatus(a config.Aside, whole bool) ipc.UnitStatus {
 		for _, p := range a.Problems {
 			u.Problems = append(u.Problems, p.String())
 		}
-		u.Hints = []string{"superctl daemon-reload once it is corrected"}
+		u.Hints = []string{"correct it, then: superctl daemon-reload"}
 	}
 	return u
 }

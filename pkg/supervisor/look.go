@@ -53,7 +53,7 @@ func (rep *reporter) look(services []entry, c *config.Config) facts {
 	case !current:
 		f.notes = append(f.notes, "a file system does not answer, so it is not known which executables and files of the configuration have changed")
 	case s.files:
-		f.notes = append(f.notes, "the configuration's files differ from what is taken in: superctl daemon-reload takes them in")
+		f.notes = append(f.notes, "the configuration's files have changed since they were loaded; to load them: superctl daemon-reload")
 	}
 	return f
 }

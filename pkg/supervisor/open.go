@@ -115,7 +115,10 @@ func (m *Manager) sayTracking(l *process.Launcher) {
 
 // An AliveError says that processes of a former supervisord still run. To start
 // the services again beside them would give every one of them a second copy.
-type AliveError struct{ Processes []string }
+type AliveError struct {
+	Processes []string // PID of SERVICE
+	PIDs      []int
+}
 
 func (e *AliveError) Error() string {
 	return fmt.Sprintf("cannot start: processes of a former supervisord still run: %s", strings.Join(e.Processes, ", "))
@@ -123,7 +126,7 @@ func (e *AliveError) Error() string {
 
 // Hint says how to go on.
 func (e *AliveError) Hint() string {
-	return "this version cannot take them over: end them (kill PID), then start supervisord again"
+	return "this version cannot take them over; end them before you start supervisord again: kill " + strings.Trim(fmt.Sprint(e.PIDs), "[]")
 }
 
 // restore reads what a former supervisord stored. Its processes are gone, or it
@@ -147,25 +150,26 @@ func (m *Manager) restore() (map[string]unit.Service, error) {
 			m.setAside(key, err)
 			continue
 		}
-		alive.Processes = append(alive.Processes, living(name, r)...)
+		alive.add(name, r)
 		states[name] = unit.Service{LastGen: r.Service.LastGen, LastInv: r.Service.LastInv}
 	}
 	if len(alive.Processes) > 0 {
 		slices.Sort(alive.Processes)
+		slices.Sort(alive.PIDs)
 		return nil, alive
 	}
 	return states, nil
 }
 
-// living names the processes in r that are alive.
-func living(name string, r service.Record) (all []string) {
+// add names the processes in r that are alive.
+func (e *AliveError) add(name string, r service.Record) {
 	for _, text := range r.Traces {
 		var t invocation.Trace
 		if json.Unmarshal(text, &t) == nil && t.Alive() {
-			all = append(all, fmt.Sprintf("pid %d of %s", t.PID, name))
+			e.Processes = append(e.Processes, fmt.Sprintf("pid %d of %s", t.PID, name))
+			e.PIDs = append(e.PIDs, t.PID)
 		}
 	}
-	return all
 }
 
 const recordKey = "service."

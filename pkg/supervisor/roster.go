@@ -214,11 +214,11 @@ func suggestions(name string, known []string) []string {
 	case near != "":
 		return []string{"did you mean " + near + "?"}
 	case len(known) > few:
-		return []string{"superctl status lists all units"}
+		return []string{"to list all units: superctl status"}
 	case len(known) > 0 && strings.HasSuffix(known[0], ".socket"):
 		return []string{"known sockets: " + strings.Join(known, ", ")}
 	case len(known) > 0:
 		return []string{"known services: " + strings.Join(known, ", ")}
 	}
-	return []string{"superctl verify shows what the configuration has"}
+	return []string{"to see what the configuration has: superctl verify"}
 }

@@ -83,7 +83,7 @@ func (m *Manager) ask(verb string, e entry, event unit.Event) error {
 	}
 	return &ipc.Error{
 		Code: ipc.Internal, Message: fmt.Sprintf("cannot %s %s: what it was asked before takes more than %s", verb, e.Name(), words.Short(answerWithin)),
-		Notes: []string{"nothing was changed"}, Hints: []string{"the disk of the runtime directory may not answer: see superctl status"},
+		Notes: []string{"nothing was changed"}, Hints: []string{"the disk of the runtime directory may not answer; to see whether it does: superctl status"},
 	}
 }
 
@@ -162,11 +162,11 @@ func (m *Manager) roomFor(e entry, size int) error {
 	for _, s := range e.spec.Sockets {
 		of, err := s.Of(size - 1)
 		if err != nil {
-			return refuse(err.Error(), "a smaller number, or another listen_stream for its sockets and superctl daemon-reload")
+			return refuse(err.Error(), "choose a smaller number, or change the listen_stream of its sockets, then: superctl daemon-reload")
 		}
 		if seats := len(m.o.Table.Seats(of.Name)); seats > 0 && size+e.spec.Life.Surge > seats-1 {
 			return refuse(fmt.Sprintf("[socket.%s] is steered, and has places for %d processes, one of them for the next reload", s.Name, seats-1),
-				fmt.Sprintf("instances = %d in the configuration, and a restart of supervisord, make it larger", size))
+				fmt.Sprintf("set instances = %d in the configuration and restart supervisord", size))
 		}
 	}
 	return nil

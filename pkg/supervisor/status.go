@@ -118,7 +118,7 @@ func (rep *reporter) degraded(services []entry, c *config.Config) (all []string)
 		all = append(all, err.Error()+"; it is tried again when something happens")
 	}
 	if err := rep.metrics.Fault(); err != nil {
-		all = append(all, err.Error()+"; superctl daemon-reload tries again")
+		all = append(all, err.Error()+"; to try again: superctl daemon-reload")
 	}
 	return all
 }

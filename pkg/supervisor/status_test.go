@@ -27,8 +27,8 @@ func TestNamesAreSuggested(t *testing.T) {
 		{"htpp.socket", []string{"http.socket"}, "did you mean http.socket?"},
 		{"nothing", []string{"crash", "hello"}, "known services: crash, hello"},
 		{"nothing.socket", []string{"a.socket"}, "known sockets: a.socket"},
-		{"nothing", many, "superctl status lists all units"},
-		{"nothing", nil, "superctl verify shows what the configuration has"},
+		{"nothing", many, "to list all units: superctl status"},
+		{"nothing", nil, "to see what the configuration has: superctl verify"},
 	} {
 		if got := suggestions(c.name, c.known); len(got) != 1 || got[0] != c.want {
 			t.Errorf("%s of %q: %q, not %q", c.name, c.known, got, c.want)

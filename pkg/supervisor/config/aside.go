@@ -133,7 +133,7 @@ func (l *load) leaveOut() {
 		l.config.Degraded = append(l.config.Degraded, p.String())
 	}
 	if more := len(rest) - maxDegraded; more > 0 {
-		l.config.Degraded = append(l.config.Degraded, fmt.Sprintf("%d more errors that superctl verify names", more))
+		l.config.Degraded = append(l.config.Degraded, fmt.Sprintf("%d more errors; to see them: superctl verify", more))
 	}
 }
 

@@ -254,7 +254,7 @@ func TestAtAStartManyMistakesAreCounted(t *testing.T) {
 		t.Fatal(problems)
 	}
 	last, more := c.Degraded[len(c.Degraded)-1], strings.Count(problems, "\n")+1-maxDegraded
-	if len(c.Degraded) != maxDegraded+1 || last != fmt.Sprintf("%d more errors that superctl verify names", more) {
+	if len(c.Degraded) != maxDegraded+1 || last != fmt.Sprintf("%d more errors; to see them: superctl verify", more) {
 		t.Errorf("%d lines, the last is %q", len(c.Degraded), last)
 	}
 }

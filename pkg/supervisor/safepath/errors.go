@@ -1,6 +1,9 @@
 package safepath
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // An Error says which component of a path is the matter, why, and what would
 // be right. A path that is not to be trusted wraps [io/fs.ErrPermission].
@@ -30,3 +33,14 @@ func (e *Error) Error() string {
 }
 
 func (e *Error) Unwrap() error { return e.Err }
+
+// quoted is a path as a shell takes it.
+func quoted(path string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+,:@", r)
+	}
+	if strings.TrimFunc(path, plain) == "" {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+}

@@ -160,9 +160,9 @@ func (w *walk) suspect(st unix.Stat_t) (why, hint string) {
 	case kind(st) != unix.S_IFREG:
 		return "it is not a regular file", ""
 	case !ours(st.Uid):
-		return fmt.Sprintf("it belongs to uid %d", st.Uid), "run it without sudo, or chown root"
+		return fmt.Sprintf("it belongs to uid %d", st.Uid), "run it without sudo, or: chown root " + quoted(w.at)
 	case st.Mode&0o022 != 0:
-		return fmt.Sprintf("others can write to it (mode %04o)", st.Mode&0o7777), "chmod go-w"
+		return fmt.Sprintf("others can write to it (mode %04o)", st.Mode&0o7777), "chmod go-w " + quoted(w.at)
 	case st.Nlink != 1 && w.in.Mode&0o022 != 0:
 		return "it has a second name (hard link) in a directory that others write to", "copy it elsewhere"
 	}

@@ -140,8 +140,8 @@ func TestReadFileOfRoot(t *testing.T) {
 		"link.toml":           "",
 		"again.toml":          "",
 		"sticky/ours.toml":    "",
-		"their.toml":          "/their.toml: it belongs to uid 65534; run it without sudo, or chown root",
-		"group.toml":          "others can write to it (mode 0664); chmod go-w",
+		"their.toml":          "/their.toml: it belongs to uid 65534; run it without sudo, or: chown root " + dir + "/their.toml",
+		"group.toml":          "others can write to it (mode 0664); chmod go-w " + dir + "/group.toml",
 		"theirs/ours.toml":    "/theirs: it belongs to uid 65534",
 		"astray.toml":         "/theirs: it belongs to uid 65534",
 		"sticky/link.toml":    "symbolic link that others could have put there",
@@ -287,5 +287,19 @@ func TestBecomeThatFails(t *testing.T) {
 	}
 	if err := d.Close(); !errors.Is(err, unix.EBADF) {
 		t.Errorf("the other one is still open: %v", err)
+	}
+}
+
+func TestPathsInHintsAreQuotedForAShell(t *testing.T) {
+	for path, want := range map[string]string{
+		"/etc/supervisord.d/a-1.toml": "/etc/supervisord.d/a-1.toml",
+		"/srv/my app":                 "'/srv/my app'",
+		"/srv/$(reboot)":              "'/srv/$(reboot)'",
+		"/srv/it's":                   `'/srv/it'\''s'`,
+		"/srv/grün":                   "'/srv/grün'",
+	} {
+		if got := quoted(path); got != want {
+			t.Errorf("%s is quoted as %s, not %s", path, got, want)
+		}
 	}
 }

@@ -187,13 +187,13 @@ func (d *Dir) mustBeOurs(mode os.FileMode) error {
 		return &Error{
 			Path: d.path, Component: d.path, Err: fs.ErrPermission,
 			Why:  fmt.Sprintf("it belongs to uid %d, not to uid %d", st.Uid, self()),
-			Hint: fmt.Sprintf("chown %d, or name another directory", self()),
+			Hint: fmt.Sprintf("name another directory, or: chown %d %s", self(), quoted(d.path)),
 		}
 	case excess != 0:
 		return &Error{
 			Path: d.path, Component: d.path, Err: fs.ErrPermission,
 			Why:  fmt.Sprintf("its mode %04o is open to others", st.Mode&0o7777),
-			Hint: fmt.Sprintf("chmod %04o", mode),
+			Hint: fmt.Sprintf("chmod %04o %s", mode, quoted(d.path)),
 		}
 	}
 	return nil

@@ -230,7 +230,7 @@ func TestMakeDirOfWhatIsThere(t *testing.T) {
 	defer parent.Close()
 	for name, want := range map[string]string{
 		"closer": "",
-		"wider":  "its mode 0755 is open to others; chmod 0711",
+		"wider":  "its mode 0755 is open to others; chmod 0711 " + dir + "/wider",
 		"file":   "not a directory",
 	} {
 		d, err := MakeDir(dir+"/"+name, 0o711)

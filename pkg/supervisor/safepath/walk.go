@@ -147,7 +147,7 @@ func (w *walk) look(dir int, name string, fd *int) (st unix.Stat_t, err error) {
 // arrive judges a directory and makes it the current one. fd is the walk's, or
 // closed after an error.
 func (w *walk) arrive(fd int, st unix.Stat_t, at string) error {
-	if why, hint := w.judge(st); why != "" && w.trusted {
+	if why, hint := w.judge(st, at); why != "" && w.trusted {
 		unix.Close(fd)
 		return &Error{Path: w.asked, Component: at, Err: fs.ErrPermission, Why: why, Hint: hint}
 	}
@@ -162,7 +162,7 @@ func (w *walk) arrive(fd int, st unix.Stat_t, at string) error {
 // another user's would lead us where he pleases; one in his directory too, as
 // he can replace it; a second name of a link says that somebody moved it there.
 func (w *walk) follow(fd int, st unix.Stat_t, at string) error {
-	why, _ := distrust(w.in)
+	why, _ := distrust(w.in, w.at)
 	if !ours(st.Uid) || why != "" || st.Nlink != 1 {
 		return &Error{
 			Path: w.asked, Component: at, Err: fs.ErrPermission,
@@ -184,27 +184,27 @@ func (w *walk) follow(fd int, st unix.Stat_t, at string) error {
 }
 
 // judge is distrust with the one exception of [MakeLogDir].
-func (w *walk) judge(st unix.Stat_t) (why, hint string) {
+func (w *walk) judge(st unix.Stat_t, at string) (why, hint string) {
 	left := strings.Trim(strings.Join(w.rest, "/"), "/")
 	if w.group && st.Uid == 0 && !strings.Contains(left, "/") {
 		st.Mode &^= 0o020
 	}
-	return distrust(st)
+	return distrust(st, at)
 }
 
 func (w *walk) fail(err error) error {
 	return &Error{Path: w.asked, Component: w.at, Err: err}
 }
 
-// distrust says why others can change what a directory holds; empty: they
+// distrust says why others can change what the directory at a path holds; empty: they
 // cannot.
-func distrust(st unix.Stat_t) (why, hint string) {
+func distrust(st unix.Stat_t, at string) (why, hint string) {
 	switch {
 	case !ours(st.Uid):
 		return fmt.Sprintf("it belongs to uid %d, who can replace what is in it", st.Uid),
-			fmt.Sprintf("use a directory of %s, or chown it", owners())
+			fmt.Sprintf("use a directory of %s, or: chown root %s", owners(), quoted(at))
 	case st.Mode&0o022 != 0 && st.Mode&unix.S_ISVTX == 0:
-		return fmt.Sprintf("others can replace what is in it (mode %04o)", st.Mode&0o7777), "chmod go-w"
+		return fmt.Sprintf("others can replace what is in it (mode %04o)", st.Mode&0o7777), "chmod go-w " + quoted(at)
 	}
 	return "", ""
 }

@@ -234,13 +234,13 @@ func hints(v *service.View, verb unit.Verb, f unit.Finish) (hints []string) {
 	case unit.WhyDown:
 		hints = append(hints, "superctl start "+v.Name)
 	case unit.WhyRemoved:
-		hints = append(hints, "superctl daemon-reload once the configuration names it again")
+		hints = append(hints, "put it back into the configuration, then: superctl daemon-reload")
 	case unit.WhyCrowded:
-		hints = append(hints, "superctl status "+v.Name+" says what they wait for")
+		hints = append(hints, "to see what they wait for: superctl status "+v.Name)
 	case unit.WhySocket:
-		hints = append(hints, "superctl sockets says what was done to it, and by whom")
+		hints = append(hints, "to see what was done to it, and by whom: superctl sockets")
 	case unit.WhyDraining:
-		hints = append(hints, "superctl kill --whom=old "+v.Name+", or wait until they have finished")
+		hints = append(hints, "wait until they have finished, or end them: superctl kill --whom=old "+v.Name)
 	case unit.WhyStuck:
 		hints = append(hints, "superctl status "+v.Name)
 	case unit.WhyTimeout:

@@ -320,12 +320,12 @@ func nextSteps(v *service.View, f Facts) (hints []string) {
 	case "dead":
 		hints = append(hints, "superctl start "+v.Name)
 	case "failed":
-		hints = append(whatFailed(v), "superctl start "+v.Name+" tries again")
+		hints = append(whatFailed(v), "to try again: superctl start "+v.Name)
 	case "auto-restart":
-		hints = append(whatFailed(v), "superctl reload "+v.Name+" starts what is at the path now, at once")
+		hints = append(whatFailed(v), "to start the file on disk at once: superctl reload "+v.Name)
 	}
 	if fileDiffers(v, f) {
-		hints = append(hints, "superctl reload "+v.Name+" takes the file on disk")
+		hints = append(hints, "to switch to the file on disk: superctl reload "+v.Name)
 	}
 	return hints
 }

@@ -272,9 +272,9 @@ func TestWhatWasNotRunHasNoLogs(t *testing.T) {
 		exit unit.Exit
 		want []string
 	}{
-		{unit.Exit{Kind: unit.ByStatus, Code: 1}, []string{"superctl logs api", "superctl reload api starts what is at the path now, at once"}},
-		{unit.Exit{Kind: unit.NotRun, Step: "exec", Errno: syscall.EACCES, Detail: "/srv/api", Hint: "chmod +x /srv/api"}, []string{"chmod +x /srv/api", "superctl reload api starts what is at the path now, at once"}},
-		{unit.Exit{Kind: unit.NotRun, Step: "chdir", Errno: syscall.ENOENT, Detail: "/srv"}, []string{"superctl reload api starts what is at the path now, at once"}},
+		{unit.Exit{Kind: unit.ByStatus, Code: 1}, []string{"superctl logs api", "to start the file on disk at once: superctl reload api"}},
+		{unit.Exit{Kind: unit.NotRun, Step: "exec", Errno: syscall.EACCES, Detail: "/srv/api", Hint: "chmod +x /srv/api"}, []string{"chmod +x /srv/api", "to start the file on disk at once: superctl reload api"}},
+		{unit.Exit{Kind: unit.NotRun, Step: "chdir", Errno: syscall.ENOENT, Detail: "/srv"}, []string{"to start the file on disk at once: superctl reload api"}},
 	} {
 		v := &service.View{Name: "api", State: unit.Service{Want: unit.Up, Inst: []unit.Instance{{Due: 1e9, Result: unit.Resources, Exit: c.exit}}}}
 		if diff := cmp.Diff(c.want, nextSteps(v, Facts{})); diff != "" {
