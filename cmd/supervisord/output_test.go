@@ -2,6 +2,8 @@ package main
 
 import (
 	"bufio"
+	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	"github.com/supervisord-go/supervisord/bench/rig"
+	"github.com/supervisord-go/supervisord/pkg/ipc"
 )
 
 // said is what a supervisord prints on stdout, line by line.
@@ -121,4 +124,39 @@ func TestOutputOfThePast(t *testing.T) {
 	}
 	r.follow("no end") // while the process lives
 	r.stop()
+}
+
+// Each line names the main process of the invocation that wrote it, also one that a child
+// of it wrote, and when the process has been replaced.
+func TestLinesNameTheirMainProcess(t *testing.T) {
+	r := at(t, `
+[service.api]
+exec_start = ["/bin/sh", "-c", "echo main; (echo child) & wait; exec sleep 1000"]
+`)
+	r.start()
+	r.follow("child", "api")
+	first := r.pid("api")
+	r.ctl(0, "restart", "api")
+	r.follow("child", "api", "--generation", "2")
+	second := r.pid("api")
+	want := fmt.Sprint([]int{first, first, second, second})
+	if got := fmt.Sprint(r.writers("api")); got != want {
+		t.Errorf("the lines name %v, not %v", got, want)
+	}
+	r.stop()
+}
+
+// writers are the pids that the lines of a service name.
+func (r *running) writers(service string) (pids []int) {
+	r.Helper()
+	for line := range strings.Lines(r.ctl(0, "logs", "-o", "json", service)) {
+		var l ipc.LogLine
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			r.Fatalf("%s: %v", line, err)
+		}
+		if l.Type == "line" {
+			pids = append(pids, l.PID)
+		}
+	}
+	return pids
 }

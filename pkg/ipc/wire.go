@@ -255,7 +255,7 @@ type LogLine struct {
 	Unit       string     `json:"unit,omitempty"`
 	Instance   int        `json:"instance,omitempty"`
 	Generation uint32     `json:"generation,omitempty"`
-	PID        int        `json:"pid,omitempty"`
+	PID        int        `json:"pid,omitempty"`  // of the main process; a child of it may have written the line
 	Text       string     `json:"text,omitempty"` // invalid UTF-8 as U+FFFD
 	Raw        []byte     `json:"raw,omitempty"`  // the bytes, where Text is not they
 	Part       bool       `json:"part,omitempty"` // the line is not over: what the same process writes next goes on with it

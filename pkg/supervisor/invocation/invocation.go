@@ -124,6 +124,7 @@ func (i *Invocation) sayLeftovers() {
 func (i *Invocation) start(ctx context.Context, t process.Task) error {
 	_, err := i.r.Launcher.Launch(ctx, t, func(p *process.Process) error {
 		i.process = p
+		i.output.Began(p.PID())
 		i.owner.Staged(i)
 		select {
 		case err := <-i.proceed:

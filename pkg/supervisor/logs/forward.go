@@ -50,7 +50,7 @@ func (s *Sink) dress(c chunk) forward {
 		return forward{}
 	}
 	text := c.from.hold(c)
-	f := forward{meta: c.from.meta, lines: countLines(text)}
+	f := forward{meta: c.from.by(), lines: countLines(text)}
 	if journal {
 		f.journal = text
 	}

@@ -158,7 +158,7 @@ func (k *keeper) gather(c chunk, text []byte) {
 
 // mark makes a record, if there should be one here.
 func (k *keeper) mark(c chunk) {
-	e := entry{Meta: c.from.meta, offset: k.size + int64(len(k.text)), time: c.time}
+	e := entry{Meta: c.from.by(), offset: k.size + int64(len(k.text)), time: c.time}
 	age := e.time.Sub(k.last.time)
 	if k.last.known() && e.Meta == k.last.Meta && k.lost == 0 &&
 		e.offset-k.last.offset < indexBytes && age >= 0 && age < indexTime {

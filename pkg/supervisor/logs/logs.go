@@ -57,7 +57,7 @@ type Meta struct {
 	Tag        Tag
 	Generation unit.Generation
 	Instance   int
-	PID        int // of the main process
+	PID        int // of the main process, whichever process of the invocation wrote it; 0: not known
 }
 
 // A Tag is the beginning of an $INVOCATION_ID, enough to tell it from others in a log;

@@ -137,7 +137,7 @@ func (s *Sink) part() {
 func (s *Sink) tails() []Line {
 	var all []Line
 	for _, st := range slices.Concat(s.ended, s.live) {
-		all = append(all, st.tail.lines(st.meta)...)
+		all = append(all, st.tail.lines(st.by())...)
 	}
 	slices.SortStableFunc(all, func(a, b Line) int { return a.Time.Compare(b.Time) })
 	return all
@@ -174,7 +174,7 @@ func (c chunk) yield(q Query, yield func(Line, error) bool) bool {
 		return true
 	}
 	for text, whole := range lines(c.text) {
-		if !yield(Line{Time: c.time, Meta: c.from.meta, Text: text, Part: !whole}, nil) {
+		if !yield(Line{Time: c.time, Meta: c.from.by(), Text: text, Part: !whole}, nil) {
 			return false
 		}
 	}

@@ -17,7 +17,8 @@ import (
 // sink. All methods are safe for use by several goroutines.
 type Stream struct {
 	sink  *Sink
-	meta  Meta
+	meta  Meta // without the pid, see by
+	pid   atomic.Int64
 	inode uint64
 	file  *os.File // the read end
 	raw   syscall.RawConn
@@ -47,6 +48,7 @@ func (s *Sink) Stream(m Meta, uid, gid int) (*Stream, error) {
 		return nil, fmt.Errorf("cannot make the output pipe of %s: %w", s.service, err)
 	}
 	st := &Stream{sink: s, meta: m, end: w, done: make(chan struct{})}
+	st.Began(m.PID)
 	err = st.take(os.NewFile(uintptr(r), "output of "+s.service))
 	if err == nil {
 		st.inode, err = inode(w)
@@ -76,6 +78,16 @@ func (st *Stream) take(file *os.File) (err error) {
 }
 
 var errUnwatched = errors.New("the kernel watches no more files for us (fs.epoll.max_user_watches)")
+
+// Began names the main process, before it runs its program and writes anything.
+func (st *Stream) Began(pid int) { st.pid.Store(int64(pid)) }
+
+// by is who writes to the stream.
+func (st *Stream) by() Meta {
+	m := st.meta
+	m.PID = int(st.pid.Load())
+	return m
+}
 
 // WriteEnd is a descriptor for the worker's stdout and stderr. It stays ours.
 func (st *Stream) WriteEnd() int {
