@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/spf13/cobra"
+
 	"github.com/supervisord-go/supervisord/pkg/ipc"
 )
 
@@ -37,7 +39,7 @@ type exitStatus int
 func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
 // conclude says what went wrong, if anything did, and returns the exit status.
-func (s *session) conclude(ctx context.Context, err error) int {
+func (s *session) conclude(ctx context.Context, c *cobra.Command, err error) int {
 	var status exitStatus
 	var e *ipc.Error
 	switch {
@@ -48,11 +50,22 @@ func (s *session) conclude(ctx context.Context, err error) int {
 	case errors.As(err, &status):
 		return int(status)
 	case errors.As(err, &e):
-		return s.complain(e)
+		return s.complain(helped(c, e))
 	case ctx.Err() != nil:
 		return exitDetached
 	}
-	return s.complain(&ipc.Error{Code: ipc.Usage, Message: together(err.Error()), Hints: []string{"superctl --help"}})
+	return s.complain(misuse(c, "%s", together(err.Error())))
+}
+
+// helped is an error that names the help of the command, if the command line was wrong
+// and nothing better is known.
+func helped(c *cobra.Command, e *ipc.Error) *ipc.Error {
+	if e.Code != ipc.Usage || len(e.Hints) > 0 {
+		return e
+	}
+	with := *e
+	with.Hints = misuse(c, "").Hints
+	return &with
 }
 
 // group is how cobra says that flags exclude each other.
@@ -103,7 +116,7 @@ const ourselves = "superctl "
 // was asked, and not for the one that would be asked without --socket or -c.
 func (s *session) pasteable(hint string) string {
 	at := strings.LastIndex(hint, ourselves)
-	if at < 0 || at > 0 && !strings.HasSuffix(hint[:at], ": ") {
+	if at < 0 || at > 0 && !strings.HasSuffix(hint[:at], ": ") || strings.HasSuffix(hint, "--help") {
 		return hint
 	}
 	why, args := hint[:at], hint[at+len(ourselves):]

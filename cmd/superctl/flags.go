@@ -58,10 +58,11 @@ func unknownFlag(c *cobra.Command, name string, short bool) error {
 	return e
 }
 
-// placeholder is what stands for a flag's value in help texts.
+// placeholder is what stands for a flag's value in help texts: in capitals, but for
+// words that are typed as they are.
 func placeholder(f *pflag.Flag) string {
 	name, _ := pflag.UnquoteUsage(f)
-	return strings.ToUpper(name)
+	return name
 }
 
 // wanted says what would be right.

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
@@ -23,7 +24,7 @@ again, as its restart setting says. To end a service, stop it.`,
 		Args:              someUnits,
 		ValidArgsFunction: s.completeUnits,
 	}
-	c.Flags().StringVarP(&signal, "signal", "s", "SIGTERM", "`SIGNAL` by name or number")
+	c.Flags().StringVarP(&signal, "signal", "s", "SIGTERM", "the `SIGNAL` to send: a name such as SIGTERM or SIGRTMIN+3, or a number")
 	offer(c, "signal", signalNames()...)
 	choose(c, &choice{of: []string{"main", "next", "old", "all"}, is: &whom}, "whom", "", "which processes get it: those of a role, or all and their children")
 	c.RunE = func(c *cobra.Command, names []string) error {
@@ -38,11 +39,11 @@ again, as its restart setting says. To end a service, stop it.`,
 	return c
 }
 
-// parseSignal takes TERM, SIGTERM and 15.
+// parseSignal takes TERM, SIGTERM, RTMIN+3 and 15.
 func parseSignal(c *cobra.Command, word string) (int, error) {
 	n, err := strconv.Atoi(word)
 	if err != nil {
-		n = int(unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(word), "SIG")))
+		n = int(config.ParseSignal(strings.ToUpper(word)))
 	}
 	if n < 1 || n > 64 {
 		return 0, unknownSignal(c, word)
@@ -51,21 +52,21 @@ func parseSignal(c *cobra.Command, word string) (int, error) {
 }
 
 func unknownSignal(c *cobra.Command, word string) error {
-	e := misuse(c, "unknown signal %.40q: use a name such as SIGTERM or a number from 1 to 64", word)
+	e := misuse(c, "unknown signal %.40q: use a name such as SIGTERM or SIGRTMIN+3, or a number from 1 to 64", word)
 	if near := meant("SIG"+strings.TrimPrefix(strings.ToUpper(word), "SIG"), signalNames()); near != "" {
 		e.Hints = []string{"did you mean " + near + "?"}
 	}
 	return e
 }
 
-// signalNames are those of signals that have one.
+// signalNames are those of signals that have one, and the ends of those that have none.
 func signalNames() (names []string) {
 	for n := range unix.Signal(65) {
 		if name := unix.SignalName(n); name != "" {
 			names = append(names, name)
 		}
 	}
-	return names
+	return append(names, "SIGRTMIN", "SIGRTMAX")
 }
 
 // eachUnit does something to one unit after the other, also when it fails for

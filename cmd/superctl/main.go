@@ -39,9 +39,9 @@ func run(ctx context.Context, args []string, s *session) int {
 	root.SetArgs(args)
 	root.SetOut(s.out.w)
 	root.SetErr(s.err.w)
-	err := root.ExecuteContext(ctx)
+	c, err := root.ExecuteContextC(ctx)
 	s.close()
-	return s.conclude(ctx, err)
+	return s.conclude(ctx, c, err)
 }
 
 // newRoot makes the tree of commands.

@@ -106,7 +106,7 @@ const systemSocket = "/run/supervisord/" + config.ControlSocket
 func (s *session) locate() (err error) {
 	switch path := s.env("SUPERVISORD_SOCKET"); {
 	case s.socket != "" && s.config != "":
-		return &ipc.Error{Code: ipc.Usage, Message: "--socket and --config both say where supervisord is: use one of them", Hints: []string{"superctl --help"}}
+		return &ipc.Error{Code: ipc.Usage, Message: "--socket and --config both say where supervisord is: use one of them"}
 	case s.socket != "":
 		s.at = s.socket
 	case s.config != "":

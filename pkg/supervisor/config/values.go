@@ -329,14 +329,15 @@ func readSignal(c cursor) syscall.Signal {
 		c.wrong("a signal was expected, not %s; write one like \"SIGTERM\"", noun(c.value))
 		return 0
 	}
-	sig := parseSignal(s)
+	sig := ParseSignal(s)
 	if sig == 0 {
 		c.wrong("%q is not a signal; write %s", s, c.file.load.signalHint(s))
 	}
 	return sig
 }
 
-func parseSignal(s string) syscall.Signal {
+// ParseSignal takes "TERM", "SIGTERM", "RTMIN+3", "RTMAX-1" and "15"; 0: it is none of these.
+func ParseSignal(s string) syscall.Signal {
 	if n, err := strconv.Atoi(s); err == nil && n >= 1 && n <= 64 && strconv.Itoa(n) == s {
 		return syscall.Signal(n)
 	}
