@@ -111,24 +111,6 @@ func misuse(err error) error {
 	return err
 }
 
-func usage(w io.Writer) {
-	fmt.Fprint(w, `usage: supervisord [-c FILE]
-       supervisord --check [-c FILE]
-       supervisord --demo
-
-  -c FILE     configuration file (default: $SUPERVISORD_CONFIG, else
-              /etc/supervisord/supervisord.toml as root, else
-              $XDG_CONFIG_HOME/supervisord/supervisord.toml)
-  --check     report every problem in the configuration and exit
-  --demo      run a small web service from a built-in configuration
-  --version   print the version
-
-Signals: TERM and INT stop all services (a second INT kills them), HUP reloads
-the configuration, USR1 reopens the log files.
-Exit status: 0 after an orderly stop, 1 if it could not start, 2 for wrong usage.
-`)
-}
-
 // version is what the binary was built from.
 func version() string {
 	if b, ok := debug.ReadBuildInfo(); ok && b.Main.Version != "" {

@@ -18,7 +18,7 @@ var tables = []struct{ kind, title, says, sample string }{
 
 const referenceHead = `# Keys of the configuration
 
-<!-- Generated from the key table: go test ./pkg/supervisor/config -run Generated -update -->
+<!-- Generated from the key table: go generate ./pkg/supervisor/config -->
 
 The configuration is one file in [TOML](https://toml.io): the one after ` + "`-c`" + `, else
 ` + "`$SUPERVISORD_CONFIG`" + `, else ` + "`/etc/supervisord/supervisord.toml`" + ` as root and
@@ -115,7 +115,7 @@ const sampleHead = `# A configuration of supervisord: /etc/supervisord/superviso
 #   superctl daemon-reload
 #
 # Generated from the key table, as docs/reference/configuration.md is, where each
-# key has more to read: go test ./pkg/supervisor/config -run Generated -update
+# key has more to read: go generate ./pkg/supervisor/config
 `
 
 // WriteSample writes etc/supervisord.toml: a small configuration that works as it is, with

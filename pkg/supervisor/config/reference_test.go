@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/supervisord-go/supervisord/man/roff"
 )
 
 var update = flag.Bool("update", false, "write the files that are generated")
@@ -31,6 +33,8 @@ func golden(t *testing.T, path string, got []byte) {
 	}
 }
 
+//go:generate go test -count=1 -run TestGeneratedFiles . -update
+
 func TestGeneratedFilesAreAsTheKeyTableSays(t *testing.T) {
 	for path, write := range map[string]func(io.Writer) error{
 		"../../../docs/reference/configuration.md": WriteReference,
@@ -42,6 +46,17 @@ func TestGeneratedFilesAreAsTheKeyTableSays(t *testing.T) {
 		}
 		golden(t, path, b.Bytes())
 	}
+}
+
+// supervisord.toml(5) is the reference, as man shows it.
+func TestGeneratedFilesIncludeTheManPage(t *testing.T) {
+	var b strings.Builder
+	if err := WriteReference(&b); err != nil {
+		t.Fatal(err)
+	}
+	text := "## Description\n\n" + b.String() + "\n## See also\n\n`supervisord`(8), `superctl`(1)\n"
+	page := roff.Page{Name: "supervisord.toml", Section: 5, Says: "configuration of supervisord"}
+	golden(t, "../../../man/supervisord.toml.5", []byte(page.Of(text)))
 }
 
 // The sample is read by somebody whose first contact it is: it is right as it is,
