@@ -68,7 +68,7 @@ func demoService() int {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	s.Shutdown(ctx)
-	fmt.Printf("pid %d has left\n", os.Getpid())
+	fmt.Printf("pid %d is exiting\n", os.Getpid())
 	return 0
 }
 

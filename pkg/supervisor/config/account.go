@@ -20,7 +20,7 @@ var (
 		case "":
 			return ""
 		case "nobody", "nogroup", "65534": // whoever is unknown in a user namespace
-			c.wrong("%s is what all strangers have in a container; write a group that has members, or \"\" for none", show(c.value))
+			c.wrong("%s is the group of every unknown user in a container; write a group that has members, or \"\" for none", show(c.value))
 			return ""
 		}
 		return readAccount(c, "group")

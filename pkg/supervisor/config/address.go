@@ -53,9 +53,9 @@ var metricsAddress = kind[unit.Address]{name: "address", read: func(c cursor) un
 	case strings.HasPrefix(a.Path, "@"):
 		why = `can be connected to by everybody on this machine; write a path, like "/run/supervisord/metrics.sock"`
 	case a.Network == "tcp" && err != nil:
-		why = fmt.Sprintf("would serve them to all networks; write \"127.0.0.1:%d\", or \"0.0.0.0:%d\" if that is meant", a.Port, a.Port)
+		why = fmt.Sprintf("would serve them to all networks; write \"127.0.0.1:%d\", or \"0.0.0.0:%d\" if that is intended", a.Port, a.Port)
 	case a.Network == "tcp" && !ip.IsLoopback():
-		c.doubtful("whoever reaches %s can read names, states and addresses of all services; write \"127.0.0.1:%d\" if a proxy or an agent on this machine asks", a, a.Port)
+		c.doubtful("anyone who can reach %s can read names, states and addresses of all services; write \"127.0.0.1:%d\" if only a proxy or an agent on this machine asks", a, a.Port)
 	}
 	if why != "" {
 		c.wrong("%s %s", show(c.value), why)
@@ -154,7 +154,7 @@ var fdName = kind[string]{name: "name", read: func(c cursor) string {
 	s := readText(c)
 	bad := func(r rune) bool { return r <= ' ' || r > '~' || r == ':' }
 	if _, ok := c.value.(string); ok && (s == "" || len(s) > 255 || strings.ContainsFunc(s, bad)) {
-		c.wrong("%s cannot be the name of a file descriptor; take 1 to 255 letters, digits and signs, no blank and no colon", show(s))
+		c.wrong("%s cannot be the name of a file descriptor; use 1 to 255 letters, digits and punctuation, without spaces or colons", show(s))
 	}
 	return s
 }}

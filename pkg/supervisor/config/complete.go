@@ -78,7 +78,7 @@ func (l *load) checkTrust() {
 	}
 	for _, s := range l.config.Services {
 		if s.Program.User == "" && !l.services[s.Name].set.has("user") {
-			l.services[s.Name].from.doubtful("it runs as root, and can do to the other services whatever supervisord can; give it a user of its own, or say user = \"root\" if that is meant")
+			l.services[s.Name].from.doubtful("it runs as root, and can do to the other services whatever supervisord can; give it a user of its own, or write user = \"root\" if that is intended")
 		}
 	}
 }
@@ -125,7 +125,7 @@ func (l *load) checkSockets(s *service) {
 		switch stem, _ := strings.CutSuffix(name, ".socket"); {
 		case name == "": // it was complained of
 		case seen[name]:
-			c.element(i, nil).wrong("%q is there twice; leave one out", name)
+			c.element(i, nil).wrong("%q is listed twice; leave one out", name)
 		case l.sockets[name] != nil:
 			s.Sockets = append(s.Sockets, &l.sockets[name].Socket)
 		case l.sockets[stem] != nil:
@@ -186,7 +186,7 @@ func (s *service) setDirectory(o Options) {
 		p.Dir = s.from.file.dir
 	}
 	if why := s.from.file.load.missing(p.Dir, true); written && why != "" {
-		c.doubtful("%s; it cannot be started as long as that is so", why)
+		c.doubtful("%s; it cannot start until that is fixed", why)
 	}
 }
 
@@ -243,7 +243,7 @@ func (s *service) checkNotify() {
 		needs = "watchdog_sec"
 	}
 	if c, ok := s.set["notify_access"]; ok && s.Notify == unit.NotifyNone && needs != "" {
-		c.wrong("with \"none\" nobody hears what %s needs to be told; write \"main\", or leave it out", needs)
+		c.wrong("\"none\" ignores the messages that %s needs; write \"main\", or leave it out", needs)
 	}
 }
 
@@ -251,7 +251,7 @@ func (s *service) checkNotify() {
 func (s *service) check(o Options) {
 	l := s.Life
 	if c, ok := s.set["restart"]; ok && l.Type == unit.Oneshot && (l.Restart == unit.Always || l.Restart == unit.OnSuccess) {
-		c.wrong("%q would run a oneshot again and again, since it ends with success; write \"on-failure\" or \"no\"", l.Restart)
+		c.wrong("%q would run a oneshot again and again, since it exits successfully; write \"on-failure\" or \"no\"", l.Restart)
 	}
 	if c, ok := s.set["remain_after_exit"]; ok && l.RemainAfterExit && l.Type != unit.Oneshot {
 		c.wrong("it is for type = \"oneshot\" only; leave it out")
@@ -260,10 +260,10 @@ func (s *service) check(o Options) {
 		c.wrong("it is less than restart_sec (%s); write a longer time, or restart_steps = 0 if the wait is not to grow", short(l.RestartSec))
 	}
 	if c, ok := s.set["reload.mode"]; ok && l.Overlap && l.Type == unit.Oneshot {
-		c.wrong("a oneshot does not run on, so nothing overlaps; leave it out")
+		c.wrong("a oneshot does not keep running, so nothing overlaps; leave it out")
 	}
 	if c, ok := s.set["start_limit_burst"]; ok && s.unreachable() {
-		c.doubtful("restarts wait for so long that it cannot crash %d times within start_limit_interval_sec (%s), and is never given up; write a longer interval", l.Burst+1, short(l.Interval))
+		c.doubtful("restarts are delayed so long that it cannot crash %d times within start_limit_interval_sec (%s), so the limit is never reached; write a longer interval", l.Burst+1, short(l.Interval))
 	}
 	if c, ok := s.set["sockets"]; ok && l.Type == unit.Exec && len(s.sockets) > 0 {
 		c.doubtful("connections may wait in the queue until the program accepts them: type \"exec\" does not say when that is; type = \"notify\" does, if the program calls sd_notify")
@@ -280,7 +280,7 @@ func (s *service) checkAccount(o Options) {
 	}
 	for _, name := range []string{"user", "group"} {
 		if c, ok := s.set[name]; ok && !o.Root && c.value != "" {
-			c.doubtful("only root can start a program as somebody else; leave it out, or run supervisord as root")
+			c.doubtful("only root can start a program as another user; leave it out, or run supervisord as root")
 			return
 		}
 	}

@@ -244,7 +244,7 @@ func TestLimitThatBackOffMakesUnreachable(t *testing.T) {
 		"start_limit_burst = 1000000\nrestart_sec = \"1us\"\nrestart_steps = 0\nstart_limit_interval_sec = \"1us\"": true,
 	} {
 		_, problems := Decode("x.toml", []byte("[service.api]\nexec_start = \"/srv/api/api\"\n"+keys+"\n"), Options{})
-		if got := len(problems) == 1 && problems[0].Warning && strings.Contains(problems[0].Message, "never given up"); got != warned {
+		if got := len(problems) == 1 && problems[0].Warning && strings.Contains(problems[0].Message, "never reached"); got != warned {
 			t.Errorf("%q: %v", keys, problems)
 		}
 	}

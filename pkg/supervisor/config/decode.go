@@ -199,7 +199,7 @@ func badName(name string) string {
 
 func (f *file) socket(name string, c cursor) {
 	if old := f.load.sockets[name]; old != nil {
-		c.wrong("it is in %s already; a unit is in one file", old.from.where())
+		c.wrong("it is already defined at %s; a unit belongs in one file", old.from.where())
 		return
 	}
 	s := byDefault().socket
@@ -210,7 +210,7 @@ func (f *file) socket(name string, c cursor) {
 
 func (f *file) service(name string, c cursor) {
 	if old := f.load.services[name]; old != nil {
-		c.wrong("it is in %s already; a unit is in one file", old.from.where())
+		c.wrong("it is already defined at %s; a unit belongs in one file", old.from.where())
 		return
 	}
 	s := byDefault().service

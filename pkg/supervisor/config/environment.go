@@ -20,7 +20,7 @@ var environment = kind[unit.Secrets]{name: "table of strings, or list of KEY=val
 		case !variable().MatchString(name):
 			c.wrong("this cannot be the name of a variable; %s", variableRule)
 		case seen[name]:
-			c.wrong("%s is there twice; leave one out", name)
+			c.wrong("%s is set twice; leave one out", name)
 		case strings.ContainsRune(value, 0):
 			c.wrong("the value of %s has a NUL character in it, which no program can be given", name)
 		}
@@ -41,7 +41,7 @@ var environment = kind[unit.Secrets]{name: "table of strings, or list of KEY=val
 			pair, _ := v.(string)
 			name, value, ok := strings.Cut(pair, "=")
 			if !ok {
-				c.element(i, v).wrong("a string like \"KEY=value\" was expected; this is none")
+				c.element(i, v).wrong("a string like \"KEY=value\" was expected")
 				continue
 			}
 			add(c.element(i, v), name, value)

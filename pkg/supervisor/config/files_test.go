@@ -82,7 +82,7 @@ func TestWhatIsWrongWithIncludedFiles(t *testing.T) {
 				"a.toml":    "\n[service.api]\n" + sleeper,
 				"b.toml":    "[service]\n  [service.api]\n" + sleeper,
 			},
-			"DIR/b.toml:2:4: service.api: it is in DIR/a.toml:2 already; a unit is in one file",
+			"DIR/b.toml:2:4: service.api: it is already defined at DIR/a.toml:2; a unit belongs in one file",
 		},
 		"a pattern without files is none": {
 			map[string]string{"main.toml": "include = [\"services.d/*.toml\"]\n"}, "",

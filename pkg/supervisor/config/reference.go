@@ -9,11 +9,11 @@ import (
 // What the reference and the sample say of each table.
 var tables = []struct{ kind, title, says, sample string }{
 	{"", "Top of the file", "", ""},
-	{"manager", "[manager]", "supervisord itself. What is changed here takes effect when supervisord is started anew, but for `metrics_listen`, which `superctl daemon-reload` takes in as well.", "[manager]"},
-	{"socket", "[socket.NAME]", "One or more listening sockets, which supervisord binds once and keeps, whatever becomes of the services.", "[socket.http]"},
-	{"service", "[service.NAME]", "A program that is kept running.", "[service.api]"},
+	{"manager", "[manager]", "supervisord itself. Changes here take effect when supervisord restarts, except for `metrics_listen`, which `superctl daemon-reload` applies too.", "[manager]"},
+	{"socket", "[socket.NAME]", "One or more listening sockets, which supervisord binds once and keeps, whatever happens to the services.", "[socket.http]"},
+	{"service", "[service.NAME]", "A program to keep running.", "[service.api]"},
 	{"service.reload", "[service.NAME.reload]", "How `superctl reload` replaces it.", "[service.api.reload]"},
-	{"service.log", "[service.NAME.log]", "Where what it prints goes.", "[service.api.log]"},
+	{"service.log", "[service.NAME.log]", "Where its output goes.", "[service.api.log]"},
 }
 
 const referenceHead = `# Keys of the configuration
@@ -22,15 +22,14 @@ const referenceHead = `# Keys of the configuration
 
 The configuration is one file in [TOML](https://toml.io): the one after ` + "`-c`" + `, else
 ` + "`$SUPERVISORD_CONFIG`" + `, else ` + "`/etc/supervisord/supervisord.toml`" + ` as root and
-` + "`$XDG_CONFIG_HOME/supervisord/supervisord.toml`" + ` as anybody else. It may include
-others. A key has the name of systemd's directive, in snake_case, where systemd has
-one. Case matters. ` + "`superctl verify`" + ` and ` + "`supervisord --check`" + ` say all that is wrong with
-the files, each with its line and column and what would be right; warnings do not
-stop anything.
+` + "`$XDG_CONFIG_HOME/supervisord/supervisord.toml`" + ` as any other user. It may
+include others. A key has the name of systemd's directive, in snake_case, where systemd has
+one. Case matters. ` + "`superctl verify`" + ` and ` + "`supervisord --check`" + ` report every problem in the
+files, with its line and column and what would be right; warnings stop nothing.
 
 A changed file takes effect with ` + "`superctl daemon-reload`" + `: the next start, restart or
-reload of a service goes by it. With an error in any file it refuses all of them, and
-what was loaded before stays.
+reload of a service uses it. With an error in any file it rejects all of them, and the
+configuration that was loaded before stays in effect.
 
 When supervisord starts, one mistake does not keep everything else down. A unit with
 an error is set aside: it is shown as failed, with the file and line, and the others
@@ -40,16 +39,16 @@ or has a syntax error is left out, and supervisord is degraded. It exits with 1 
 if the first file cannot be read or has a syntax error, and for an error in ` + "`[manager]`" + `.
 
 Files are at most 1 MiB each. As root, every
-component of their paths must be root's and closed to the writing of others.
+component of their paths must belong to root and not be writable by others.
 
-Editors that check TOML by a schema find one in ` + "`etc/supervisord.schema.json`" + `: let the
-file begin with ` + "`#:schema PATH`" + `.
+Editors that check TOML by a schema find one in ` + "`etc/supervisord.schema.json`" + `: start the
+file with ` + "`#:schema PATH`" + `.
 
 ## Values
 
 | kind | how it is written |
 |---|---|
-| duration | a string with units: ` + "`\"100ms\"`, `\"1m30s\"`" + `. There are us, ms, s, m, h, d and w. A bare number is an error. ` + "`\"infinity\"`" + ` where it says so; zero never means that |
+| duration | a string with units: ` + "`\"100ms\"`, `\"1m30s\"`" + `. The units are us, ms, s, m, h, d and w. A bare number is an error. ` + "`\"infinity\"`" + ` where the key allows it; zero never means that |
 | size | a number of bytes, or a string with K, M, G or T, of 1024 each: ` + "`\"64M\"`" + ` |
 | octal string | ` + "`\"0022\"`" + `: TOML has no numbers with a leading zero |
 | signal | ` + "`\"SIGTERM\"`, `\"TERM\"`, `\"SIGRTMIN+3\"`" + ` or a number from 1 to 64 |
@@ -108,14 +107,14 @@ const width = 84
 
 const sampleHead = `# A configuration of supervisord: /etc/supervisord/supervisord.toml
 #
-# What is not behind a # works as it is. Each line "# key = value" can be uncommented
-# alone; its value is the default, or an example. Try a change before it is taken in:
+# Lines without a # work as they are. Each line "# key = value" can be uncommented on
+# its own; its value is the default, or an example. Check a change before loading it:
 #
 #   supervisord --check -c supervisord.toml
 #   superctl daemon-reload
 #
-# Generated from the key table, as docs/reference/configuration.md is, where each
-# key has more to read: go generate ./pkg/supervisor/config
+# Generated from the key table, as docs/reference/configuration.md is, which says
+# more about each key: go generate ./pkg/supervisor/config
 `
 
 // WriteSample writes etc/supervisord.toml: a small configuration that works as it is, with

@@ -208,7 +208,7 @@ func beyondSchemas(says string, v any) bool {
 	number, isFloat := v.(float64)
 	all := fmt.Sprint(v)
 	for _, rule := range []string{
-		"longer than can be counted", "soft limit above", "is there twice", // sums and comparisons
+		"longer than can be counted", "soft limit above", "is listed twice", // sums and comparisons
 		"would serve them to all networks", "all instances run the same program",
 		"does not begin with an IP address", "has a zone", "needs brackets", "has brackets around", // IPv6
 	} {

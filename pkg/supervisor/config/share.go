@@ -47,6 +47,6 @@ func (s *service) checkShare() {
 		c.wrong("more than one at a time would take more than one instance away, since mode \"restart\" ends the old process first; leave it out")
 	}
 	if c, ok := s.set["handover"]; ok && s.Hand && (!s.Life.Overlap || len(s.sockets) == 0) {
-		c.wrong("there is nobody to pass connections on to: it needs sockets, and a reload by overlap; leave it out")
+		c.wrong("there is no process to pass connections on to: it needs sockets, and a reload by overlap; leave it out")
 	}
 }

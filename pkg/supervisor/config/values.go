@@ -133,9 +133,9 @@ func readPercent(c cursor) int {
 	n, err := strconv.ParseUint(digits, 10, 32)
 	switch {
 	case !ok || !percent || err != nil:
-		c.wrong("%s is no share; write a whole number of per cent, like \"%d%%\"", show(c.value), likely(c.value, 0, 100))
+		c.wrong("%s is not a share; write a whole percentage, like \"%d%%\"", show(c.value), likely(c.value, 0, 100))
 	case n > 100:
-		c.wrong("%s is more than all; it can be from \"0%%\" to \"100%%\"", s)
+		c.wrong("%s is more than 100%%; it can be from \"0%%\" to \"100%%\"", s)
 	}
 	return int(n)
 }
@@ -200,9 +200,9 @@ func readDuration(c cursor, least time.Duration, infinite bool) time.Duration {
 	case why != "":
 		c.wrong("%q %s", s, why)
 	case d < least && infinite:
-		c.wrong("%q is no time at all; write \"infinity\" if there is to be no limit", s)
+		c.wrong("%q leaves no time at all; write \"infinity\" for no limit", s)
 	case d < least:
-		c.wrong("%q is no time at all; it must be more than that", s)
+		c.wrong("%q is no time at all; it must be longer", s)
 	}
 	return d
 }
@@ -239,7 +239,7 @@ func parseDuration(s string) (sum time.Duration, why string) {
 // noUnit is said of a bare number. Zero may have been meant as systemd has it.
 func noUnit(number string, infinite bool) string {
 	if infinite && strings.Trim(number, "0.") == "" {
-		return `is no time at all; write "infinity" if there is to be no limit`
+		return `is no time at all; write "infinity" for no limit`
 	}
 	return fmt.Sprintf(`has no unit; write "%ss" for seconds, or another of us, ms, s, m, h, d`, number)
 }
