@@ -140,7 +140,7 @@ func TestMetricsAtAPortInUse(t *testing.T) {
 	who := fmt.Sprintf("by pid %d", os.Getpid())
 	r.has(r.line(fault, who), "hint")
 	r.ctl(0, "start", "api")
-	r.has(r.ctl(0, "status"), fault, who, "to try again: superctl daemon-reload")
+	r.has(r.ctl(0, "status"), fault, who, "to try again: superctl --socket "+r.Socket+" daemon-reload")
 	r.has(r.ctl(0, "daemon-reload"), fault)
 	l.Close()
 	r.ctl(0, "daemon-reload")

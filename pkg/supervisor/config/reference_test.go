@@ -33,7 +33,7 @@ func golden(t *testing.T, path string, got []byte) {
 	}
 }
 
-//go:generate go test -count=1 -run "TestGeneratedFiles|TestSchema" . -update
+//go:generate go test -count=1 -run "TestGeneratedFiles|TestSchemaIsAs" . -update
 
 func TestGeneratedFilesAreAsTheKeyTableSays(t *testing.T) {
 	for path, write := range map[string]func(io.Writer) error{
