@@ -25,7 +25,7 @@ asked; a dash is supervisord itself, when it starts or stops.`,
 		Args:              checkUnits,
 		ValidArgsFunction: s.completeUnits,
 	}
-	c.Flags().IntVarP(&q.N, "lines", "n", 50, fmt.Sprintf("`number` of records, at most %d", ipc.MaxRecords))
+	c.Flags().IntVarP(&q.N, "lines", "n", 50, fmt.Sprintf("`NUMBER` of records, at most %d", ipc.MaxRecords))
 	s.outputFlag(c, "table")
 	c.RunE = func(c *cobra.Command, names []string) error {
 		q.Units = names

@@ -22,23 +22,26 @@ func logsCommand(s *session) *cobra.Command {
 		Long: `logs shows the last lines that services wrote to stdout and stderr. With several
 services, or without a name, each line begins with the service's name.
 
-Anything that could control a terminal is shown as \x1b. Colours stay on a terminal
-and are left out elsewhere; --raw writes the bytes as they are.
+Control characters are shown escaped, as \x1b, so that output cannot take over the
+terminal. Colours stay on a terminal and are left out elsewhere; --raw writes the
+bytes as they are.
 
---since and --until take a time ("2026-01-31 15:04", "15:04", or what --time
-prints) or how long ago ("1h", "90s", "2d"). With --since, all lines since then are
-shown unless --lines says how many.`,
+--since and --until take a time ("2026-01-31 15:04", "15:04", "yesterday", or what
+--time prints) or how long ago ("1h", "90s", "2d"). With --since, all lines since
+then are shown unless --lines says how many.
+
+The INVOCATION_ID of a running process is in superctl status -o json.`,
 		Args:              checkUnits,
 		ValidArgsFunction: s.completeUnits,
 	}
 	f := c.Flags()
 	f.BoolVarP(&q.Follow, "follow", "f", false, "keep printing new lines")
-	f.IntVarP(&q.N, "lines", "n", 100, fmt.Sprintf("`number` of past lines, at most %d", ipc.MaxLines))
+	f.IntVarP(&q.N, "lines", "n", 100, fmt.Sprintf("`NUMBER` of past lines, at most %d", ipc.MaxLines))
 	f.BoolVarP(&times, "time", "t", false, "print when each line was written")
-	f.Var(&since, "since", "only lines since this `time`")
-	f.Var(&until, "until", "only lines until this `time`")
-	f.Uint32Var(&q.Generation, "generation", 0, "only lines of this `generation`")
-	f.StringVar(&q.Invocation, "invocation", "", "only lines of the process with this INVOCATION_`ID`, or the first 8 digits of it")
+	f.Var(&since, "since", "only lines since this `TIME`")
+	f.Var(&until, "until", "only lines until this `TIME`")
+	f.Uint32Var(&q.Generation, "generation", 0, "only lines of `GENERATION`")
+	f.StringVar(&q.Invocation, "invocation", "", "only lines of the process with this INVOCATION_`ID`, or the first 8 digits of it or more")
 	f.BoolVar(&raw, "raw", false, "write the bytes as they are")
 	s.outputFlag(c, "text")
 	c.MarkFlagsMutuallyExclusive("follow", "until")

@@ -119,7 +119,8 @@ func usage(w io.Writer) {
   -c FILE     configuration file (default: $SUPERVISORD_CONFIG, else
               /etc/supervisord/supervisord.toml as root, else
               $XDG_CONFIG_HOME/supervisord/supervisord.toml)
-  --check     report every problem in the configuration and exit
+  --check     report every problem in the configuration and exit: 0 if there is
+              no error
   --demo      run a small web service from a built-in configuration
   --version   print the version
 

@@ -186,7 +186,7 @@ func (s *service) setDirectory(o Options) {
 		p.Dir = s.from.file.dir
 	}
 	if why := s.from.file.load.missing(p.Dir, true); written && why != "" {
-		c.doubtful("%s; it cannot be started as long as that is so", why)
+		c.doubtful("%s; the service cannot start until that changes", why)
 	}
 }
 
@@ -266,7 +266,7 @@ func (s *service) check(o Options) {
 		c.doubtful("restarts wait for so long that it cannot crash %d times within start_limit_interval_sec (%s), and is never given up; write a longer interval", l.Burst+1, short(l.Interval))
 	}
 	if c, ok := s.set["sockets"]; ok && l.Type == unit.Exec && len(s.sockets) > 0 {
-		c.doubtful("connections may wait in the queue until the program accepts them: type \"exec\" does not say when that is; type = \"notify\" does, if the program calls sd_notify")
+		c.doubtful("type \"exec\" counts as ready before the program accepts, so connections may wait in the queue; write type = \"notify\" if the program calls sd_notify")
 	}
 	s.checkAccount(o)
 }

@@ -181,11 +181,11 @@ func TestMissingProgramIsAWarning(t *testing.T) {
 		"s/":        "",
 	})
 	conf, problems := loader{Root: true}.load(t, dir)
-	want := `DIR/main.toml:2:1: warning: service.a.exec_start: DIR/nothing does not exist; it cannot be started as long as that is so
-DIR/main.toml:4:1: warning: service.b.exec_start: DIR/s is a directory; it cannot be started as long as that is so
-DIR/main.toml:6:1: warning: service.c.exec_start: DIR/main.toml is not executable; it cannot be started as long as that is so
-DIR/main.toml:8:1: warning: service.d.exec_start: surely-not-there is in none of ` + fixedPath + `; it cannot be started as long as that is so
-DIR/main.toml:11:1: warning: service.e.working_directory: DIR/nowhere does not exist; it cannot be started as long as that is so`
+	want := `DIR/main.toml:2:1: warning: service.a.exec_start: DIR/nothing does not exist; the service cannot start until that changes
+DIR/main.toml:4:1: warning: service.b.exec_start: DIR/s is a directory; the service cannot start until that changes
+DIR/main.toml:6:1: warning: service.c.exec_start: DIR/main.toml is not executable; the service cannot start until that changes
+DIR/main.toml:8:1: warning: service.d.exec_start: surely-not-there is in none of ` + fixedPath + `; the service cannot start until that changes
+DIR/main.toml:11:1: warning: service.e.working_directory: DIR/nowhere does not exist; the service cannot start until that changes`
 	if conf == nil || problems != want {
 		t.Errorf("got\n%s\nwant\n%s", problems, want)
 	}

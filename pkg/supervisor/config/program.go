@@ -110,7 +110,7 @@ func (s *service) lookAtProgram(c cursor) {
 	l, p := c.file.load, s.Program
 	if len(p.Search) == 0 {
 		if why := l.missing(p.Path, false); p.Path != "" && why != "" {
-			c.doubtful("%s; it cannot be started as long as that is so", why)
+			c.doubtful("%s; the service cannot start until that changes", why)
 		}
 		return
 	}
@@ -119,5 +119,5 @@ func (s *service) lookAtProgram(c cursor) {
 			return
 		}
 	}
-	c.doubtful("%s is in none of %s; it cannot be started as long as that is so", p.Path, strings.Join(p.Search, ":"))
+	c.doubtful("%s is in none of %s; the service cannot start until that changes", p.Path, strings.Join(p.Search, ":"))
 }
