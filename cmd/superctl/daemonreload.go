@@ -9,7 +9,7 @@ import (
 func daemonReloadCommand(s *session) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "daemon-reload",
-		Short: "load the configuration files",
+		Short: "read the configuration files again",
 		Long: `daemon-reload makes supervisord read its configuration files. If they contain an
 error, nothing changes. Otherwise the next start, reload or restart of a service uses
 them. New services are not started, and a service that is no longer named keeps

@@ -19,8 +19,9 @@ func killCommand(s *session) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "kill SERVICE...",
 		Short: "send a signal to the processes of services",
-		Long: `kill sends a signal, nothing more. A service whose process dies of it may be started
-again, as its restart setting says. To end a service, stop it.`,
+		Long: `kill sends a signal, nothing more. Whether a service whose process dies of it is started
+again depends on its restart setting: with "on-failure", the default, not after SIGHUP,
+SIGINT, SIGPIPE or SIGTERM, which count as a clean exit. To end a service, stop it.`,
 		Args:              someUnits,
 		ValidArgsFunction: s.completeUnits,
 	}

@@ -22,12 +22,15 @@ func logsCommand(s *session) *cobra.Command {
 		Long: `logs shows the last lines that services wrote to stdout and stderr. With several
 services, or without a name, each line begins with the service's name.
 
-Anything that could control a terminal is shown as \x1b. Colours stay on a terminal
-and are left out elsewhere; --raw writes the bytes as they are.
+Control characters are shown escaped, as \x1b, so that output cannot take over the
+terminal. Colours stay on a terminal and are left out elsewhere; --raw writes the
+bytes as they are.
 
---since and --until take a time ("2026-01-31 15:04", "15:04", or what --time
-prints) or how long ago ("1h", "90s", "2d"). With --since, all lines since then are
-shown unless --lines says how many.`,
+--since and --until take a time ("2026-01-31 15:04", "15:04", "yesterday", or what
+--time prints) or how long ago ("1h", "90s", "2d"). With --since, all lines since
+then are shown unless --lines says how many.
+
+The INVOCATION_ID of a running process is in superctl status -o json.`,
 		Args:              checkUnits,
 		ValidArgsFunction: s.completeUnits,
 	}

@@ -27,6 +27,7 @@ func TestOneMistakeKeepsNothingElseDown(t *testing.T) {
 	r.ctl(0, "start", "api")
 	r.has(r.line("service.bad.exec_strat"), "supervisord.toml:12:")
 	r.has(r.line("syntax error"), "drop-in.toml:1:")
+	r.has(r.line("set aside"), "configuration: bad\"", "superctl daemon-reload")
 	r.has(r.ctl(1, "daemon-reload"), "drop-in.toml:1:", "stays")
 	r.stop()
 }

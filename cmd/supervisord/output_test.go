@@ -115,7 +115,7 @@ func TestOutputOfThePast(t *testing.T) {
 			t.Errorf("%q: %q", args, got)
 		}
 	}
-	r.has(r.ctl(2, "logs", "api", "--invocation", strings.Repeat("0", 32)), "there is no output of an invocation 0000")
+	r.has(r.ctl(2, "logs", "api", "--invocation", strings.Repeat("0", 32)), "there is no output of invocation 0000")
 	if got := r.ctl(0, "logs", "api", "--until", "2020-01-01"); got != "" {
 		t.Errorf("there is output of another time: %q", got)
 	}

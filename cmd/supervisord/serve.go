@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"os/user"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -98,6 +99,7 @@ func (d *assembly) build() (err error) {
 	if d.log, err = d.out.log(c.Manager.LogLevel); err != nil {
 		return err
 	}
+	d.sayAside()
 	if d.store, err = store.Open(c.Manager.RuntimeDirectory); err != nil {
 		return err
 	}
@@ -119,6 +121,26 @@ func (d *assembly) build() (err error) {
 	d.server = ipc.NewServer(d.manager, d.log)
 	_, err = d.bindControl()
 	return err
+}
+
+// sayAside says that supervisord starts in spite of errors, and without which units.
+func (d *assembly) sayAside() {
+	if len(d.config.Aside) > 0 {
+		d.log.Error().Str("hint", "superctl daemon-reload once they are corrected").Msg("set aside because of errors in the configuration: " + asideNames(d.config.Aside))
+	}
+}
+
+// asideNames are the first names, and how many more there are.
+func asideNames(all []config.Aside) string {
+	const few = 20
+	var names []string
+	for _, a := range all[:min(few, len(all))] {
+		names = append(names, a.String())
+	}
+	if rest := len(all) - few; rest > 0 {
+		names = append(names, fmt.Sprintf("and %d more", rest))
+	}
+	return strings.Join(names, ", ")
 }
 
 // close ends what build has begun, in the other order.

@@ -90,10 +90,10 @@ var invocation = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompil
 
 func (r *LogRequest) check() error {
 	if r.N < 0 || r.N > MaxLines {
-		return usage("cannot show the last %d lines: 0 to %d", r.N, MaxLines)
+		return usage("cannot show the last %d lines: use 0 to %d", r.N, MaxLines)
 	}
 	if !invocation().MatchString(r.Invocation) {
-		return usage("%.80q cannot be an invocation: write 32 hexadecimal digits, or the first 8 of them and more", r.Invocation)
+		return usage("%.80q cannot be an invocation: write its 32 hexadecimal digits, or at least the first 8", r.Invocation)
 	}
 	for _, u := range r.Units {
 		if err := CheckUnit(u); err != nil {
@@ -165,7 +165,7 @@ func moment(q url.Values, name string) (time.Time, error) {
 
 func (r *HistoryRequest) check() error {
 	if r.N < 1 || r.N > MaxRecords {
-		return usage("cannot show the last %d records: 1 to %d", r.N, MaxRecords)
+		return usage("cannot show the last %d records: use 1 to %d", r.N, MaxRecords)
 	}
 	for _, u := range r.Units {
 		if err := CheckUnit(u); err != nil {

@@ -76,13 +76,13 @@ func (d dialer) unreachable(err error) error {
 	e := &Error{Code: Unreachable, Message: fmt.Sprintf("cannot reach supervisord at %s: %s", d.path, cause(err))}
 	switch {
 	case errors.Is(err, unix.ENOENT):
-		e.Hints = []string{"is it running? supervisord prints its --socket when it starts"}
+		e.Hints = []string{"is it running? supervisord prints the path for --socket when it starts"}
 	case errors.Is(err, unix.ECONNREFUSED):
 		e.Message = fmt.Sprintf("cannot reach supervisord at %s: nobody listens there", d.path)
 		e.Hints = []string{"it has ended; start supervisord"}
 		if st, err := os.Stat(d.path); err == nil && st.Mode()&fs.ModeSocket == 0 {
 			e.Message = fmt.Sprintf("cannot reach supervisord at %s: it is not a socket", d.path)
-			e.Hints = []string{"supervisord prints its --socket when it starts"}
+			e.Hints = []string{"supervisord prints the path for --socket when it starts"}
 		}
 	case errors.Is(err, unix.EAGAIN):
 		e.Message = fmt.Sprintf("cannot reach supervisord at %s: too many wait there to be answered", d.path)

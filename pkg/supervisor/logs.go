@@ -43,7 +43,7 @@ func (m *Manager) Logs(ctx context.Context, r ipc.LogRequest) (iter.Seq[ipc.LogL
 	}
 	if len(sources) == 0 && r.Invocation != "" {
 		return nil, &ipc.Error{
-			Code: ipc.Usage, Message: fmt.Sprintf("cannot show the logs of %s: there is no output of an invocation %s", strings.Join(names, ", "), r.Invocation),
+			Code: ipc.Usage, Message: fmt.Sprintf("cannot show the logs of %s: there is no output of invocation %s", strings.Join(names, ", "), r.Invocation),
 			Notes: []string{"what is older than log.max_files allows is gone"},
 		}
 	}

@@ -107,7 +107,7 @@ func (m *Manager) makeRunner() error {
 // sayTracking says how what processes leave behind is found.
 func (m *Manager) sayTracking(l *process.Launcher) {
 	if cgroup, why := l.Tracking(); cgroup == "" {
-		m.log.Warn().Msg("processes are not held together by cgroups (" + why + "): one that leaves its session may be missed")
+		m.log.Warn().Msg("cannot use cgroups (" + why + "): a process that leaves its session may be missed when its service is stopped")
 	} else {
 		m.log.Debug().Str("cgroup", cgroup).Msg("processes are held together by cgroups")
 	}

@@ -173,7 +173,7 @@ func (r *roster) hasSocket(name string) bool {
 func (r *roster) noSuchUnit(verb, name string) error {
 	bare, isSocket := strings.CutSuffix(name, ".socket")
 	if (isSocket || r.hasSocket(name)) && verb != "show" {
-		return &ipc.Error{Code: ipc.NoSuchUnit, Message: fmt.Sprintf("cannot %s %s: %s is a socket, and only services can be controlled", verb, name, bare), Hints: []string{"superctl status"}}
+		return &ipc.Error{Code: ipc.NoSuchUnit, Message: fmt.Sprintf("cannot %s %s: it is a socket, not a service", verb, name), Hints: []string{"superctl status " + bare + ".socket names its services"}}
 	}
 	services, sockets := r.unitNames()
 	e := &ipc.Error{Code: ipc.NoSuchUnit, Message: fmt.Sprintf("cannot %s %s: no such service", verb, name)}
@@ -182,6 +182,9 @@ func (r *roster) noSuchUnit(verb, name string) error {
 		e.Message, known = fmt.Sprintf("cannot show %s: no such socket", name), sockets
 	}
 	e.Hints = suggestions(strings.TrimSuffix(name, ".service"), known)
+	if !isSocket && r.hasSocket(name) {
+		e.Hints = []string{"did you mean " + name + ".socket?"}
+	}
 	return e
 }
 

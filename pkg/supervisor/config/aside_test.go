@@ -217,7 +217,7 @@ func TestAtAStartWhatIsAboutSupervisordItselfIsFatal(t *testing.T) {
 			t.Errorf("%s: %+v, %s", name, c, problems)
 		}
 	}
-	if c, problems := started(t, tree(t, nil)); c != nil || problems != "DIR/main.toml: there is no such file; write it, or name another one" {
+	if c, problems := started(t, tree(t, nil)); c != nil || problems != "DIR/main.toml: there is no such file; name another file with -c, or create this one" {
 		t.Errorf("no file: %s", problems)
 	}
 }

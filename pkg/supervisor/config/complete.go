@@ -266,7 +266,7 @@ func (s *service) check(o Options) {
 		c.doubtful("restarts are delayed so long that it cannot crash %d times within start_limit_interval_sec (%s), so the limit is never reached; write a longer interval", l.Burst+1, short(l.Interval))
 	}
 	if c, ok := s.set["sockets"]; ok && l.Type == unit.Exec && len(s.sockets) > 0 {
-		c.doubtful("connections may wait in the queue until the program accepts them: type \"exec\" does not say when that is; type = \"notify\" does, if the program calls sd_notify")
+		c.doubtful("type \"exec\" counts as ready before the program accepts, so connections may wait in the queue; write type = \"notify\" if the program calls sd_notify")
 	}
 	s.checkAccount(o)
 }

@@ -25,7 +25,7 @@ func (l *load) first(path string) {
 		l.config.Files = []string{path}
 		why := strings.TrimPrefix(err.Error(), "cannot use "+path+": ")
 		if errors.Is(err, fs.ErrNotExist) {
-			why = "there is no such file; write it, or name another one"
+			why = "there is no such file; name another file with -c, or create this one"
 		}
 		l.unreadable(false, Problem{File: path, Message: why})
 		return

@@ -126,7 +126,7 @@ func TestWhatIsWrongWithIncludedFiles(t *testing.T) {
 
 func TestFirstFileIsMissing(t *testing.T) {
 	c, problems := loader{Root: true}.load(t, tree(t, nil))
-	if want := "DIR/main.toml: there is no such file; write it, or name another one"; c != nil || problems != want {
+	if want := "DIR/main.toml: there is no such file; name another file with -c, or create this one"; c != nil || problems != want {
 		t.Error(problems)
 	}
 }

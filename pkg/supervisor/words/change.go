@@ -39,9 +39,9 @@ func Change(v *service.View, c unit.Change) string {
 		return fmt.Sprintf("%s (was %s)", c.To, c.From)
 	case unit.Scheduled:
 		if c.Due <= v.At {
-			return "starts again at once"
+			return "restarts at once"
 		}
-		return fmt.Sprintf("starts again in %s", until(c.Due, v.At))
+		return fmt.Sprintf("restarts in %s", until(c.Due, v.At))
 	case unit.Finished:
 		return string(c.Finish.Result)
 	}

@@ -151,7 +151,7 @@ func notes(v *service.View, verb unit.Verb, f unit.Finish) (notes []string) {
 	}
 	notes = append(notes, comingBack(v, f)...)
 	if len(notes) == 0 && f.Result == unit.Failed && !serving(v) && verb != unit.Stop && verb != unit.End {
-		notes = append(notes, down(v, f)+"it is not started again")
+		notes = append(notes, down(v, f)+"it will not be started again")
 	}
 	return few(notes)
 }
@@ -181,7 +181,7 @@ func comingBack(v *service.View, f unit.Finish) (notes []string) {
 
 func again(due, now unit.Time) string {
 	if due > now {
-		return "it is started again in " + until(due, now)
+		return "it will be started again in " + until(due, now)
 	}
 	return "it is being started again"
 }
@@ -249,7 +249,7 @@ func hints(v *service.View, verb unit.Verb, f unit.Finish) (hints []string) {
 		}
 	case unit.WhyExited, unit.WhyBaking, unit.WhyCrashed:
 		if Life(v, p).Type != unit.Oneshot && p.Exit == (unit.Exit{Kind: unit.ByStatus}) {
-			hints = append(hints, "a program that goes into the background counts as ended: have it stay in the foreground")
+			hints = append(hints, "a program that puts itself in the background counts as ended: run it in the foreground")
 		}
 	}
 	if p.Gen != 0 && f.Why != unit.WhySpawn && f.Why != unit.WhyStuck {

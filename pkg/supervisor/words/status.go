@@ -193,7 +193,7 @@ func Waiting(v *service.View, now unit.Time) (lines []string) {
 			}
 		}
 		if in.Main.ID == 0 && in.Due > now {
-			lines = append(lines, "starts again in "+until(in.Due, now))
+			lines = append(lines, "restarts in "+until(in.Due, now))
 		}
 	}
 	return lines

@@ -253,8 +253,8 @@ func TestNotesOfSeveralInstances(t *testing.T) {
 	}{
 		{[]unit.Instance{comes}, []string{"nothing serves: it is being started again"}},
 		{[]unit.Instance{comes, comes, comes}, []string{"nothing serves: it is being started again"}},
-		{[]unit.Instance{{Due: 2e9}, {Due: 1e9}}, []string{"nothing serves: it is started again in 1s"}},
-		{[]unit.Instance{serves, comes, {Due: 1e9}}, []string{"instance 1: it is being started again", "instance 2: it is started again in 1s"}},
+		{[]unit.Instance{{Due: 2e9}, {Due: 1e9}}, []string{"nothing serves: it will be started again in 1s"}},
+		{[]unit.Instance{serves, comes, {Due: 1e9}}, []string{"instance 1: it is being started again", "instance 2: it will be started again in 1s"}},
 	} {
 		v := &service.View{State: unit.Service{Inst: c.inst}}
 		if diff := cmp.Diff(c.want, notes(v, unit.Start, failed)); diff != "" {
