@@ -20,8 +20,8 @@ import (
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
-// The test binary is "our own binary" here: it holds the exec stage, and it is
-// also the programs that are started, by the name that they have as argv[0].
+// The test binary is also the programs that are started, by the name that they have
+// as argv[0].
 func TestMain(m *testing.M) {
 	if play, ok := fakes[os.Args[0]]; ok {
 		play(os.Args[1:])
