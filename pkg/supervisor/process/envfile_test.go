@@ -127,4 +127,3 @@ func TestMergeKeepsEachKeyOnce(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
-
