@@ -482,15 +482,17 @@ func search(t *testing.T, pid int) (found, size int) {
 		t.Fatal(err)
 	}
 	defer mem.Close()
+	piece := make([]byte, 1<<20) // ours grow with what we read into them
 	for line := range strings.Lines(string(maps)) {
 		m, ok := parseMapping(line)
 		if !ok || !m.writable {
 			continue
 		}
-		text := make([]byte, m.to-m.from)
-		n, _ := mem.ReadAt(text, int64(m.from))
-		found += bytes.Count(text[:n], secret)
-		size += n
+		for at := m.from; at < m.to; at += uintptr(len(piece)) {
+			n, _ := mem.ReadAt(piece[:min(uintptr(len(piece)), m.to-at)], int64(at))
+			found += bytes.Count(piece[:n], secret)
+			size += n
+		}
 	}
 	return found, size
 }
