@@ -27,6 +27,12 @@ func TestMain(m *testing.M) {
 		play(os.Args[1:])
 		os.Exit(0)
 	}
+	if calls := os.Getenv(filtered); calls != "" {
+		if err := filter(calls); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+	}
 	if os.Getenv(hardened) != "" {
 		if err := Harden(); err != nil {
 			fmt.Println(err)
