@@ -20,7 +20,7 @@ type Account struct {
 	Name     string   // empty, as Home and Shell, if the number has no entry
 	Home     string
 	Shell    string
-	Set      bool // it was configured, and is not simply ours: the stage must change ids
+	Set      bool // it was configured, and is not simply ours: the process must change ids
 }
 
 // ResolveAccount looks up the user and group of a program: in /etc/passwd and
