@@ -4,72 +4,19 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/supervisord-go/supervisord/internal/forbid"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
-// filtered makes a test binary begin with system calls that fail, as a container's
-// seccomp profile has it: NUMBER:ERRNO, or NUMBER:ERRNO:FLAGS for those whose first
-// argument is FLAGS, separated by commas.
+// filtered makes a test binary begin with system calls that fail, see forbid.Calls.
 const filtered = "TEST_FILTER"
-
-// filter is for TestMain.
-func filter(calls string) error {
-	const (
-		load     = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
-		ifEqual  = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
-		answer   = unix.BPF_RET | unix.BPF_K
-		allow    = 0x7fff0000
-		errno    = 0x00050000
-		sync     = 1 // SECCOMP_FILTER_FLAG_TSYNC
-		argument = 16
-	)
-	program := []unix.SockFilter{}
-	for call := range strings.SplitSeq(calls, ",") {
-		var n []uint32
-		for field := range strings.SplitSeq(call, ":") {
-			v, err := strconv.ParseUint(field, 10, 32)
-			if err != nil {
-				return err
-			}
-			n = append(n, uint32(v))
-		}
-		program = append(program, unix.SockFilter{Code: load, K: 0})
-		if len(n) == 2 {
-			program = append(program, unix.SockFilter{Code: ifEqual, Jf: 1, K: n[0]})
-		} else {
-			program = append(program, unix.SockFilter{Code: ifEqual, Jf: 3, K: n[0]},
-				unix.SockFilter{Code: load, K: argument}, unix.SockFilter{Code: ifEqual, Jf: 1, K: n[2]})
-		}
-		program = append(program, unix.SockFilter{Code: answer, K: errno | n[1]})
-	}
-	program = append(program, unix.SockFilter{Code: answer, K: allow})
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return err
-	}
-	p := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
-	if _, _, e := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, sync, uintptr(unsafe.Pointer(&p))); e != 0 {
-		return e
-	}
-	return nil
-}
-
-func fails(call int, errno syscall.Errno, flags ...int) string {
-	s := fmt.Sprintf("%d:%d", call, int(errno))
-	for _, f := range flags {
-		s += ":" + strconv.Itoa(f)
-	}
-	return s
-}
 
 const cloneParent = 0x8000
 
@@ -78,9 +25,9 @@ func TestCallsThatAreFiltered(t *testing.T) {
 	needsRoot(t)
 	const all = "^Test(KillReachesTheWholeTree|Orphans|FortySockets|ThreeHundred|Pinned|EnvironmentFilesIn|ChildEnds)"
 	for name, calls := range map[string]string{
-		"clone3":            fails(unix.SYS_CLONE3, unix.ENOSYS),
-		"close_range":       fails(unix.SYS_CLOSE_RANGE, unix.ENOSYS),
-		"what is made anew": fails(unix.SYS_KEYCTL, unix.ENOSYS) + "," + fails(unix.SYS_IOPRIO_SET, unix.ENOSYS) + "," + fails(unix.SYS_SCHED_GETSCHEDULER, unix.EPERM),
+		"clone3":            forbid.Call(unix.SYS_CLONE3, unix.ENOSYS),
+		"close_range":       forbid.Call(unix.SYS_CLOSE_RANGE, unix.ENOSYS),
+		"what is made anew": forbid.Call(unix.SYS_KEYCTL, unix.ENOSYS) + "," + forbid.Call(unix.SYS_IOPRIO_SET, unix.ENOSYS) + "," + forbid.Call(unix.SYS_SCHED_GETSCHEDULER, unix.EPERM),
 	} {
 		t.Run(name, func(t *testing.T) { again(t, 0, all, filtered+"="+calls) })
 	}
@@ -91,19 +38,19 @@ func TestCallsThatAreForbidden(t *testing.T) {
 	needsRoot(t)
 	for name, c := range map[string]struct{ calls, want string }{
 		"no memory for a child": {
-			fails(unix.SYS_CLONE3, unix.ENOSYS) + "," + fails(unix.SYS_CLONE, unix.ENOMEM, cloneParent),
+			forbid.Call(unix.SYS_CLONE3, unix.ENOSYS) + "," + forbid.Call(unix.SYS_CLONE, unix.ENOMEM, cloneParent),
 			"spawn: cannot start a process for test: cannot allocate memory; the machine, or supervisord's cgroup, has no memory left",
 		},
 		"no memory for a file": {
-			fails(unix.SYS_MEMFD_CREATE, unix.ENOSYS),
+			forbid.Call(unix.SYS_MEMFD_CREATE, unix.ENOSYS),
 			"environment: cannot read environment file /etc/hostname: function not implemented; ",
 		},
 		"no sockets": {
-			fails(unix.SYS_SOCKETPAIR, unix.EMFILE, unix.AF_UNIX),
+			forbid.Call(unix.SYS_SOCKETPAIR, unix.EMFILE, unix.AF_UNIX),
 			"none: cannot fork the process that starts others: too many open files",
 		},
 		"no template": {
-			fails(unix.SYS_CLONE, unix.EAGAIN, int(unix.SIGCHLD)),
+			forbid.Call(unix.SYS_CLONE, unix.EAGAIN, int(unix.SIGCHLD)),
 			"none: cannot fork the process that starts others: resource temporarily unavailable",
 		},
 	} {

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/supervisord-go/supervisord/internal/forbid"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
@@ -28,7 +29,7 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	if calls := os.Getenv(filtered); calls != "" {
-		if err := filter(calls); err != nil {
+		if err := forbid.Calls(calls); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}
