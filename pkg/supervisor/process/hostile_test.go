@@ -125,7 +125,17 @@ func TestEnvironmentFilesInOrder(t *testing.T) {
 		"-" + filepath.Join(users, "missing"),
 		write(filepath.Join(trusted, "3"), "C=3\n", 0),
 	}
-	launch(t, newTestLauncher(t, Options{}), task).expect("1 2 3")
+	l := newTestLauncher(t, Options{})
+	launch(t, l, task).expect("1 2 3")
+
+	// The program's limits are not in the way of what it is started with.
+	task.Program.Limits = []unit.Limit{{Resource: unix.RLIMIT_FSIZE}, {Resource: unix.RLIMIT_DATA, Soft: 1 << 20, Hard: 1 << 20}, {Resource: unix.RLIMIT_MEMLOCK}}
+	large := write(filepath.Join(users, "4"), "D="+strings.Repeat("x", 100_000)+"\n", int(alice))
+	for range 3 {
+		task.Program.EnvironmentFiles = append(task.Program.EnvironmentFiles, large)
+	}
+	task.Program.Argv[len(task.Program.Argv)-1] = "echo $A $B $C ${#D}"
+	launch(t, l, task).expect("1 2 3 100000")
 }
 
 // T28: what setresuid(2) takes for "leave it" is no id, neither here nor there.

@@ -391,6 +391,7 @@ func (c *compiler) setUser() {
 	}
 	c.step(stepUser, c.order.user)
 	c.setIDs(unix.SYS_SETRESUID, unix.SYS_GETRESUID, c.order.uid)
+	c.Call(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0) // of a new user it is fs.suid_dumpable (proc_sys_fs(5))
 }
 
 // noID is the number that means "leave it" to setresuid(2), which then succeeds.
