@@ -129,12 +129,11 @@ func TestEnvironmentFilesInOrder(t *testing.T) {
 	launch(t, l, task).expect("1 2 3")
 
 	// The program's limits are not in the way of what it is started with.
+	files := task.Program.EnvironmentFiles
+	task = as(alice, sh("echo $A $B $C ${#D}"))
 	task.Program.Limits = []unit.Limit{{Resource: unix.RLIMIT_FSIZE}, {Resource: unix.RLIMIT_DATA, Soft: 1 << 20, Hard: 1 << 20}, {Resource: unix.RLIMIT_MEMLOCK}}
 	large := write(filepath.Join(users, "4"), "D="+strings.Repeat("x", 100_000)+"\n", int(alice))
-	for range 3 {
-		task.Program.EnvironmentFiles = append(task.Program.EnvironmentFiles, large)
-	}
-	task.Program.Argv[len(task.Program.Argv)-1] = "echo $A $B $C ${#D}"
+	task.Program.EnvironmentFiles = append(files, large, large, large)
 	launch(t, l, task).expect("1 2 3 100000")
 }
 
