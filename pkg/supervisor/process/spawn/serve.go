@@ -126,8 +126,8 @@ func serve(b *board, memory unsafe.Pointer, socket, null uintptr) {
 			continue
 		}
 		b.reply.pid, b.reply.errno = 0, uint32(syscall.EMFILE) // there was no room for all
-		if top == uintptr(b.request.top) {
-			b.fork(memory)
+		if top == uintptr(b.request.top) && b.fork() {
+			run(b, memory)
 		}
 		send(templateSocket, uintptr(unsafe.Pointer(&b.reply)), unsafe.Sizeof(b.reply))
 		for ; top > firstReceived; top-- {
@@ -137,12 +137,12 @@ func serve(b *board, memory unsafe.Pointer, socket, null uintptr) {
 }
 
 // fork makes a child, which is a child of supervisord's, and puts down what to
-// reply.
+// reply. It is true in the child.
 //
 //go:nosplit
 //go:norace
 //go:nocheckptr
-func (b *board) fork(memory unsafe.Pointer) {
+func (b *board) fork() bool {
 	b.clone.flags = cloneParent
 	if b.request.intoCgroup != 0 {
 		b.clone.flags |= cloneIntoCgroup
@@ -152,10 +152,8 @@ func (b *board) fork(memory unsafe.Pointer) {
 	if b.request.intoCgroup == 0 && (e == syscall.ENOSYS || e == syscall.EPERM) { // it is filtered
 		pid, _, e = syscall.RawSyscall6(syscall.SYS_CLONE, cloneParent, 0, 0, 0, 0, 0)
 	}
-	if pid == 0 && e == 0 {
-		run(b, memory)
-	}
 	b.reply.pid, b.reply.errno = int32(pid), uint32(e)
+	return pid == 0 && e == 0
 }
 
 // strip takes away what a template has from supervisord: files, memory, session,
