@@ -51,7 +51,7 @@ func (t *sessionTree) look() (alive []stat, err error) {
 	if t.over.Load() {
 		return nil, nil
 	}
-	all, err := snapshots.take()
+	all, err := snapshots.get()
 	if err != nil {
 		return nil, err
 	}
