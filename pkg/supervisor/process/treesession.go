@@ -19,7 +19,8 @@ import (
 // gets its number, which is the session's and the group's.
 //
 // What leaves the session, loses its parent before anybody looks, and carries no
-// mark, escapes. Only cgroups hold that.
+// mark, escapes; so does what enters a PID namespace elsewhere and loses its parent
+// there, once the main process has ended. Only cgroups hold that.
 type sessionTree struct {
 	leader *pidfd
 	pid    int
@@ -51,6 +52,10 @@ func (t *sessionTree) look() (alive []stat, err error) {
 	if t.over.Load() {
 		return nil, nil
 	}
+	if t.deserted() {
+		clear(t.seen)
+		return nil, nil
+	}
 	all, err := snapshots.get()
 	if err != nil {
 		return nil, err
@@ -77,6 +82,25 @@ func (t *sessionTree) look() (alive []stat, err error) {
 		}
 	}
 	return alive, nil
+}
+
+// deserted says whether nobody is left, if that can be said without a walk of /proc.
+func (t *sessionTree) deserted() bool {
+	var ended bool
+	t.leader.conn.Control(func(fd uintptr) { ended = endedNow(int(fd)) })
+	if !ended {
+		return false
+	}
+	nobody, err := nobodyElse.get()
+	if err != nil || !nobody {
+		return false
+	}
+	for pid := range t.seen {
+		if s, err := readStat(pid); err == nil && s.alive() && t.knows(s) {
+			return false
+		}
+	}
+	return true
 }
 
 // knows says whether a process was seen to belong.

@@ -1,0 +1,103 @@
+package process
+
+import (
+	"errors"
+	"os"
+	"slices"
+)
+
+// A stranger is a child of ours that no part of this program has started. When the main
+// process of a tree has ended, all that it leaves behind hangs on strangers:
+//
+//   - A process that ends gives its children to the next subreaper above it, which is
+//     us if nothing below us is one (prctl(2), PR_SET_CHILD_SUBREAPER; PID 1 needs no
+//     such call). The kernel does so under the lock under which the end becomes
+//     visible, so who sees the end, by a pidfd or in /proc, sees the children here.
+//   - So the parent of a living process lives, and going up from a member of the tree
+//     one comes to a living child of ours. That is not the main process, which has
+//     ended, nor another that we have started: a process never comes to hang on one
+//     that it does not descend from, but for us.
+//
+// So where there is no stranger nobody is left, and no walk of /proc has to show it.
+// The exception is who enters a PID namespace that is not below it (setns(2)): its
+// orphans go to the first process of that, where only a walk finds them.
+//
+// Those who are in our own session are no strangers: what we start is there until it
+// has one of its own, and so is getent(1), and what other parts of the program start;
+// a member of a tree never is.
+
+// nobodyElse says whether there are no strangers. It is the same for all trees. False
+// says nothing: a look at the whole of /proc has to tell.
+var nobodyElse = shared[bool]{take: noStrangers}
+
+// settleTries is how often the children are listed again while they come and go.
+const settleTries = 8
+
+// noStrangers looks until the strangers, if any, are such as had ended before the
+// children were listed: one that has ended since may have left children to us that
+// came too late for the list.
+func noStrangers() (bool, error) {
+	var before map[int]uint64
+	for range settleTries {
+		pids, err := settledChildren()
+		if err != nil {
+			return false, err
+		}
+		ended, fresh := map[int]uint64{}, false
+		for _, pid := range pids {
+			if own.has(pid) { // there may be thousands
+				continue
+			}
+			s, err := readStat(pid)
+			switch {
+			case err != nil, s.parent != os.Getpid(): // was reaped
+				fresh = true
+			case s.session == ownSession():
+			case s.alive():
+				return false, nil
+			default:
+				ended[pid] = s.start
+				fresh = fresh || before[pid] != s.start
+			}
+		}
+		if !fresh {
+			return true, nil
+		}
+		before = ended
+	}
+	return false, nil
+}
+
+var errUnsettled = errors.New("cannot list our children: they come and go")
+
+// settledChildren lists our children such that none is missing who was one all the
+// time. A single list may miss some: the kernel lets go of its lock after each, and
+// when those it has listed are reaped meanwhile it loses its place and skips as many.
+// The next list is then without those that were reaped. So two equal lists in a row
+// have skipped nobody.
+//
+// Who becomes a child while they are made may be missing, and needs a second look.
+// Orphans come to the first of our threads (Go never ends that one), whose children
+// are listed first; those of another thread that ends go there too, which changes the
+// list of threads.
+func settledChildren() ([]int, error) {
+	last, err := listChildren()
+	for range settleTries {
+		if err != nil {
+			return nil, err
+		}
+		var next lists
+		if next, err = listChildren(); err == nil && last.equal(next) {
+			return next.children, nil
+		}
+		last = next
+	}
+	return nil, errors.Join(err, errUnsettled)
+}
+
+// lists are our threads and the children of all of them, in the kernel's order.
+type lists struct{ threads, children []int }
+
+func (l lists) equal(m lists) bool {
+	return slices.Equal(l.threads, m.threads) && slices.Equal(l.children, m.children)
+}
