@@ -26,46 +26,59 @@ import (
 // has one of its own, and so is getent(1), and what other parts of the program start;
 // a member of a tree never is.
 
-// nobodyElse says whether there are no strangers. It is the same for all trees. False
-// says nothing: a look at the whole of /proc has to tell.
-var nobodyElse = shared[bool]{take: noStrangers}
+// strangers are those that live. None, and no error: nobody is left. They are the same
+// for all trees.
+var strangers = shared[[]stat]{take: findStrangers}
 
 // settleTries is how often the children are listed again while they come and go.
 const settleTries = 8
 
-// noStrangers looks until the strangers, if any, are such as had ended before the
-// children were listed: one that has ended since may have left children to us that
+// findStrangers looks until there is one that lives, or only such as had ended before
+// the children were listed: one that has ended since may have left children to us that
 // came too late for the list.
-func noStrangers() (bool, error) {
+func findStrangers() (alive []stat, err error) {
 	var before map[int]uint64
 	for range settleTries {
-		pids, err := settledChildren()
+		pids, err := settledChildren(listChildren)
 		if err != nil {
-			return false, err
+			return nil, err
 		}
-		ended, fresh := map[int]uint64{}, false
-		for _, pid := range pids {
-			if own.has(pid) { // there may be thousands
-				continue
-			}
-			s, err := readStat(pid)
-			switch {
-			case err != nil, s.parent != os.Getpid(): // was reaped
-				fresh = true
-			case s.session == ownSession():
-			case s.alive():
-				return false, nil
-			default:
-				ended[pid] = s.start
-				fresh = fresh || before[pid] != s.start
-			}
+		alive, ended, gone := sortStrangers(pids)
+		if len(alive) > 0 {
+			return alive, nil
+		}
+		fresh := gone
+		for pid, start := range ended {
+			fresh = fresh || before[pid] != start
 		}
 		if !fresh {
-			return true, nil
+			return nil, nil
 		}
 		before = ended
 	}
-	return false, nil
+	return nil, errUnsettled
+}
+
+// sortStrangers picks the strangers among our children. gone: some were reaped since
+// they were listed, or cannot be seen (proc(5), hidepid).
+func sortStrangers(pids []int) (alive []stat, ended map[int]uint64, gone bool) {
+	ended = map[int]uint64{}
+	for _, pid := range pids {
+		if own.has(pid) { // there may be thousands
+			continue
+		}
+		s, err := readStat(pid)
+		switch {
+		case err != nil, s.parent != os.Getpid():
+			gone = true
+		case s.session == ownSession():
+		case s.alive():
+			alive = append(alive, s)
+		default:
+			ended[pid] = s.start
+		}
+	}
+	return alive, ended, gone
 }
 
 var errUnsettled = errors.New("cannot list our children: they come and go")
@@ -80,14 +93,14 @@ var errUnsettled = errors.New("cannot list our children: they come and go")
 // Orphans come to the first of our threads (Go never ends that one), whose children
 // are listed first; those of another thread that ends go there too, which changes the
 // list of threads.
-func settledChildren() ([]int, error) {
-	last, err := listChildren()
+func settledChildren(list func() (lists, error)) ([]int, error) {
+	last, err := list()
 	for range settleTries {
 		if err != nil {
 			return nil, err
 		}
 		var next lists
-		if next, err = listChildren(); err == nil && last.equal(next) {
+		if next, err = list(); err == nil && last.equal(next) {
 			return next.children, nil
 		}
 		last = next
