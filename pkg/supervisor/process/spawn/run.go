@@ -51,8 +51,11 @@ const (
 	again   // another program comes
 )
 
-// slots are the registers of a program. Slot 0 is the socket that it came from.
-const slots = 8
+const (
+	slots   = 8 // the registers of a program
+	control = 0 // the slot of the socket that it came from
+	slotted = 3 // the arguments that can be taken from slots
+)
 
 // header begins a program.
 type header struct {
@@ -77,88 +80,83 @@ const (
 //go:norace
 //go:nocheckptr
 func run(b *board, memory unsafe.Pointer) {
-	var slot [slots]uintptr
 	var pc, result, i uintptr
 	var errno, refused syscall.Errno
 	var o *op
 	h := (*header)(memory)
-	slot[0] = firstReceived
+	b.slot[control] = firstReceived
 	b.round = 0
 	syscall.RawSyscall6(syscall.SYS_CLOSE, templateSocket, 0, 0, 0, 0, 0)
 	syscall.RawSyscall6(syscall.SYS_SETSID, 0, 0, 0, 0, 0, 0)
-	b.tell(slot[0], Born, 0, 0, 0)
+	b.tell(Born, 0, 0, 0)
 
 next:
-	b.receive(slot[0], memory)
+	b.receive(memory)
 	for pc = 0; pc < h.count; pc++ {
 		o = (*op)(unsafe.Add(memory, h.first+pc*opSize))
-		a0, a1, a2, a3, a4, a5 := o.arg[0], o.arg[1], o.arg[2], o.arg[3], o.arg[4], o.arg[5]
-		if o.take&1 != 0 {
-			a0 = slot[a0%slots]
-		}
-		if o.take&2 != 0 {
-			a1 = slot[a1%slots]
-		}
-		if o.take&4 != 0 {
-			a2 = slot[a2%slots]
+		b.arg = o.arg
+		for i = 0; i < slotted; i++ {
+			if o.take&(1<<i) != 0 {
+				b.arg[i] = b.slot[b.arg[i]%slots]
+			}
 		}
 		errno, result = 0, 0
 		switch o.call {
 		default:
-			result, _, errno = syscall.RawSyscall6(uintptr(o.call), a0, a1, a2, a3, a4, a5)
+			result, _, errno = syscall.RawSyscall6(uintptr(o.call), b.arg[0], b.arg[1], b.arg[2], b.arg[3], b.arg[4], b.arg[5])
 		case check:
-			if *(*uint32)(unsafe.Add(memory, a0-uintptr(memory)))&uint32(a1) != uint32(a2) {
-				errno = syscall.Errno(a3)
+			if *(*uint32)(unsafe.Add(memory, b.arg[0]-uintptr(memory)))&uint32(b.arg[1]) != uint32(b.arg[2]) {
+				errno = syscall.Errno(b.arg[3])
 			}
 		case within:
-			for i = 0; i < a2 && errno == 0; i++ {
-				errno = among(*(*uint32)(unsafe.Add(memory, a0-uintptr(memory)+4*i)), unsafe.Add(memory, a1-uintptr(memory)), a2, syscall.Errno(a3))
+			for i = 0; i < b.arg[2] && errno == 0; i++ {
+				errno = among(*(*uint32)(unsafe.Add(memory, b.arg[0]-uintptr(memory)+4*i)), unsafe.Add(memory, b.arg[1]-uintptr(memory)), b.arg[2], syscall.Errno(b.arg[3]))
 			}
 		case compare:
-			if a0 != a1 {
-				errno = syscall.Errno(a2)
+			if b.arg[0] != b.arg[1] {
+				errno = syscall.Errno(b.arg[2])
 			}
 		case store:
-			*(*uint32)(unsafe.Add(memory, a0-uintptr(memory))) = uint32(a1)
+			*(*uint32)(unsafe.Add(memory, b.arg[0]-uintptr(memory))) = uint32(b.arg[1])
 		case load:
-			result = uintptr(*(*uint64)(unsafe.Add(memory, a0-uintptr(memory))))
+			result = uintptr(*(*uint64)(unsafe.Add(memory, b.arg[0]-uintptr(memory))))
 		case least:
-			if *(*uint64)(unsafe.Add(memory, a1-uintptr(memory))) < *(*uint64)(unsafe.Add(memory, a0-uintptr(memory))) {
-				*(*uint64)(unsafe.Add(memory, a0-uintptr(memory))) = *(*uint64)(unsafe.Add(memory, a1-uintptr(memory)))
+			if *(*uint64)(unsafe.Add(memory, b.arg[1]-uintptr(memory))) < *(*uint64)(unsafe.Add(memory, b.arg[0]-uintptr(memory))) {
+				*(*uint64)(unsafe.Add(memory, b.arg[0]-uintptr(memory))) = *(*uint64)(unsafe.Add(memory, b.arg[1]-uintptr(memory)))
 			}
 		case readAll:
 			for {
-				i, _, errno = syscall.RawSyscall6(syscall.SYS_READ, a0, a1+result, a2-result, 0, 0, 0)
+				i, _, errno = syscall.RawSyscall6(syscall.SYS_READ, b.arg[0], b.arg[1]+result, b.arg[2]-result, 0, 0, 0)
 				if errno == syscall.EINTR {
 					continue
 				}
 				if errno != 0 || i == 0 {
 					break
 				}
-				if result += i; result == a2 {
+				if result += i; result == b.arg[2] {
 					errno = syscall.EFBIG
 					break
 				}
 			}
 		case answer:
-			b.tell(slot[0], Kind(a0), pc, a1, refused)
+			b.tell(Kind(b.arg[0]), pc, b.arg[1], refused)
 		case again:
 			goto next
 		}
 		if errno == 0 {
 			if o.keep != 0 {
-				slot[(o.keep-1)%slots] = result
+				b.slot[(o.keep-1)%slots] = result
 			}
 			pc += uintptr(o.skip)
 			continue
 		}
 		if e := uint8(errno); e == 0 || o.allow[0] != anyErrno && e != o.allow[0] && e != o.allow[1] && e != o.allow[2] && e != o.allow[3] {
-			b.tell(slot[0], Failed, pc, 0, errno)
+			b.tell(Failed, pc, 0, errno)
 			quit(uintptr(o.status))
 		}
 		refused = errno
 		if o.keep != 0 {
-			slot[(o.keep-1)%slots] = ^uintptr(0)
+			b.slot[(o.keep-1)%slots] = ^uintptr(0)
 		}
 		pc += uintptr(o.miss)
 	}
@@ -183,12 +181,12 @@ func among(n uint32, at unsafe.Pointer, count uintptr, errno syscall.Errno) sysc
 //go:nosplit
 //go:norace
 //go:nocheckptr
-func (b *board) receive(socket uintptr, memory unsafe.Pointer) {
+func (b *board) receive(memory unsafe.Pointer) {
 	h := (*header)(memory)
 	for {
 		b.inIov.base, b.inIov.len = uintptr(memory), programSize
 		b.in.controllen = unsafe.Sizeof(b.control)
-		n, _, e := syscall.RawSyscall6(syscall.SYS_RECVMSG, socket, uintptr(unsafe.Pointer(&b.in)), syscall.MSG_CMSG_CLOEXEC, 0, 0, 0)
+		n, _, e := syscall.RawSyscall6(syscall.SYS_RECVMSG, b.slot[control], uintptr(unsafe.Pointer(&b.in)), syscall.MSG_CMSG_CLOEXEC, 0, 0, 0)
 		if e == syscall.EINTR {
 			continue
 		}
@@ -234,10 +232,10 @@ func fill(fd uintptr, memory unsafe.Pointer) (got uintptr) {
 //go:nosplit
 //go:norace
 //go:nocheckptr
-func (b *board) tell(socket uintptr, kind Kind, index, value uintptr, errno syscall.Errno) {
+func (b *board) tell(kind Kind, index, value uintptr, errno syscall.Errno) {
 	b.frame.Kind, b.frame.Index, b.frame.Value = kind, uint32(index), uint64(value)
 	b.frame.Errno, b.frame.Round = uint32(errno), uint32(b.round)
-	send(socket, uintptr(unsafe.Pointer(&b.frame)), frameSize)
+	send(b.slot[control], uintptr(unsafe.Pointer(&b.frame)), frameSize)
 }
 
 // send sends a message, or ends the process: whom it was for is gone.

@@ -68,6 +68,8 @@ type board struct {
 	clone    cloneArgs
 	frame    Frame
 	round    uintptr
+	slot     [slots]uintptr
+	arg      [6]uintptr
 	name     [16]byte
 	files    uintptr        // the number above all that supervisord may have open
 	action   [8]uint64      // a struct sigaction of zeros: SIG_DFL
@@ -94,7 +96,9 @@ func forkTemplate(b *board, memory unsafe.Pointer, socket, null uintptr) (uintpt
 	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, setMask, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), 8, 0, 0)
 	pid, _, e := syscall.RawSyscall6(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
 	if pid == 0 && e == 0 {
-		serve(b, memory, socket, null)
+		b.strip(socket, null)
+		b.serve() // which returns in its children alone
+		run(b, memory)
 	}
 	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, setMask, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
 	return pid, e
@@ -106,8 +110,7 @@ func forkTemplate(b *board, memory unsafe.Pointer, socket, null uintptr) (uintpt
 //go:nosplit
 //go:norace
 //go:nocheckptr
-func serve(b *board, memory unsafe.Pointer, socket, null uintptr) {
-	b.strip(socket, null)
+func (b *board) serve() {
 	top := uintptr(firstReceived)
 	for {
 		b.inIov.base, b.inIov.len = uintptr(unsafe.Pointer(&b.request)), unsafe.Sizeof(b.request)
@@ -127,7 +130,7 @@ func serve(b *board, memory unsafe.Pointer, socket, null uintptr) {
 		}
 		b.reply.pid, b.reply.errno = 0, uint32(syscall.EMFILE) // there was no room for all
 		if top == uintptr(b.request.top) && b.fork() {
-			run(b, memory)
+			return
 		}
 		send(templateSocket, uintptr(unsafe.Pointer(&b.reply)), unsafe.Sizeof(b.reply))
 		for ; top > firstReceived; top-- {
