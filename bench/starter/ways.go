@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -89,9 +87,11 @@ func (g given) launcher(o process.Options) (w way, without string, err error) {
 		return w, "there are no cgroups: " + without, l.Close()
 	}
 	w.close = func() { l.Close() }
-	if w.template = named("superv-template"); w.template == 0 {
+	if pids := children(); len(pids) == 1 {
+		w.template = pids[0]
+	} else {
 		w.close()
-		return w, "", errors.New("the launcher has no template")
+		return w, "", fmt.Errorf("the launcher has begun with the children %v, not with its template alone", pids)
 	}
 	var id atomic.Int64
 	w.start = func() (took time.Duration, err error) {
@@ -106,17 +106,6 @@ func (g given) launcher(o process.Options) (w way, without string, err error) {
 		return took, p.WaitGone(ctx)
 	}
 	return w, "", nil
-}
-
-// named is a child of ours.
-func named(name string) int {
-	for _, pid := range children() {
-		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-		if strings.TrimSpace(string(comm)) == name {
-			return pid
-		}
-	}
-	return 0
 }
 
 func (g given) task(id unit.Invocation) process.Task {

@@ -14,6 +14,9 @@ func (r *Report) Print(w io.Writer) {
 	fmt.Fprint(t, "\t\t\t\t\tprocessor\tover fork and exec:\tp99\tprocessor\t\n")
 	fmt.Fprint(t, "way\tfrom\tat once\tp50\tp99\ttime\tp50\tratio\ttime\t\n")
 	for _, row := range r.Rows {
+		if len(row.took) == 0 {
+			continue
+		}
 		fmt.Fprintf(t, "%s\t%d MB\t%d\t%s\t%s\t%s\t%s\n", row.Way, row.RSS>>10, row.AtOnce,
 			ms(row.quantile(0.5)), ms(row.quantile(0.99)), ms(row.each()), r.over(row))
 	}
