@@ -35,10 +35,15 @@ func leastFor(arch string) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("there is no program for %s here: name one by -program", arch)
 	}
+	return executable(of.machine, of.code)
+}
+
+// executable is an ELF file of one segment, which begins with its headers (elf(5)).
+func executable(machine elf.Machine, code []byte) ([]byte, error) {
 	const header, segment, at = 64, 56, 0x400000
-	size := uint64(header + segment + len(of.code))
+	size := uint64(header + segment + len(code))
 	h := elf.Header64{
-		Type: uint16(elf.ET_EXEC), Machine: uint16(of.machine), Version: uint32(elf.EV_CURRENT),
+		Type: uint16(elf.ET_EXEC), Machine: uint16(machine), Version: uint32(elf.EV_CURRENT),
 		Entry: at + header + segment, Phoff: header, Ehsize: header, Phentsize: segment, Phnum: 1,
 	}
 	copy(h.Ident[:], elf.ELFMAG)
@@ -46,7 +51,7 @@ func leastFor(arch string) ([]byte, error) {
 	var b bytes.Buffer
 	for _, part := range []any{h, elf.Prog64{
 		Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X), Vaddr: at, Paddr: at, Filesz: size, Memsz: size, Align: 0x10000,
-	}, of.code} {
+	}, code} {
 		if err := binary.Write(&b, binary.LittleEndian, part); err != nil {
 			return nil, err
 		}

@@ -28,7 +28,7 @@ type starter struct {
 }
 
 // starter starts one and waits until it is as large as it is to be.
-func (b *bed) starter(way string, megabytes int) (s *starter, hello turn.Hello, err error) {
+func (b *bed) starter(ctx context.Context, way string, megabytes int) (s *starter, hello turn.Hello, err error) {
 	dir := filepath.Join(b.dir, strconv.Itoa(len(b.starters)))
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, hello, err
@@ -49,16 +49,15 @@ func (b *bed) starter(way string, megabytes int) (s *starter, hello turn.Hello, 
 		return nil, hello, err
 	}
 	b.starters = append(b.starters, s)
-	return s, hello, s.hear(&hello)
+	return s, hello, s.hear(ctx, &hello)
 }
 
-// ask has it do a turn. When ctx ends meanwhile, the starter ends the turn.
+// ask has it do a turn.
 func (s *starter) ask(ctx context.Context, o turn.Order) (r turn.Result, err error) {
-	defer context.AfterFunc(ctx, func() { s.cmd.Process.Signal(syscall.SIGTERM) })()
 	if err := s.orders.Encode(o); err != nil {
 		return r, s.ended(err)
 	}
-	if err := s.hear(&r); err != nil {
+	if err := s.hear(ctx, &r); err != nil {
 		return r, err
 	}
 	if r.Err != "" {
@@ -67,9 +66,12 @@ func (s *starter) ask(ctx context.Context, o turn.Order) (r turn.Result, err err
 	return r, nil
 }
 
-func (s *starter) hear(what any) error {
+// hear waits for what it says. When ctx ends meanwhile, it ends what it is at, and says
+// so.
+func (s *starter) hear(ctx context.Context, what any) error {
+	defer context.AfterFunc(ctx, func() { s.cmd.Process.Signal(syscall.SIGTERM) })()
 	if err := s.out.Decode(what); err != nil {
-		return s.ended(err)
+		return errors.Join(ctx.Err(), s.ended(err))
 	}
 	return nil
 }

@@ -110,10 +110,7 @@ func (b *bed) prepare(ctx context.Context) (err error) {
 func (b *bed) open(ctx context.Context) error {
 	for _, way := range ways {
 		for _, size := range b.Sizes {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			s, hello, err := b.starter(way, size)
+			s, hello, err := b.starter(ctx, way, size)
 			if err != nil {
 				return err
 			}
