@@ -282,7 +282,13 @@ func numbers(flag, list string) (all []int, err error) {
 
 // starts prints what was found also when it could not go on.
 func (r *run) starts(ctx context.Context) (kept bool, err error) {
-	report, err := starts.Run(ctx, r.start)
+	r.Say("building the process that starts others")
+	kit, err := starts.Build(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, kit.Remove()) }()
+	report, err := kit.Run(ctx, r.start)
 	err = r.write(err, "go run ./bench starts", report, report.Print)
 	return !r.judge || report.Kept(), err
 }

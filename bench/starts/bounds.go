@@ -80,8 +80,8 @@ func (r *Report) cpu(row, floor *Row) (finding, bool) {
 	return finding{float64(over) / float64(mostCPU), ms(over)}, true
 }
 
-// grown compares a row with that of the smallest process, each by what it has over
-// its floor.
+// grown compares a row with that of the smallest process, itself perhaps, each by what
+// it has over its floor.
 func (r *Report) grown(row, floor *Row) (finding, bool) {
 	small := row
 	for _, s := range r.Rows {
@@ -90,7 +90,7 @@ func (r *Report) grown(row, floor *Row) (finding, bool) {
 		}
 	}
 	its := r.floor(small)
-	if small == row || its == nil {
+	if its == nil {
 		return finding{}, false
 	}
 	more := row.each() - floor.each() - (small.each() - its.each())

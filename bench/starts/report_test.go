@@ -109,6 +109,11 @@ func TestBoundsOfWhatWasNotMeasured(t *testing.T) {
 			t.Errorf("%+v", v)
 		}
 	}
+	r = report(plenty)
+	r.Rows = []*Row{r.Rows[0], r.Rows[2]} // of one size
+	if !r.Kept() {
+		t.Errorf("%+v", r.Verdicts())
+	}
 	if v := report(enough / 2).Verdicts()[1]; !v.Kept || !strings.Contains(v.Found, "too few") {
 		t.Errorf("%+v", v)
 	}

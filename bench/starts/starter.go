@@ -33,7 +33,7 @@ func (b *bed) starter(ctx context.Context, way string, megabytes int) (s *starte
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, hello, err
 	}
-	s = &starter{cmd: exec.Command(filepath.Join(b.dir, "starter"), way, strconv.Itoa(megabytes), dir, b.program)}
+	s = &starter{cmd: exec.Command(filepath.Join(b.Kit.dir, "starter"), way, strconv.Itoa(megabytes), dir, b.program)}
 	// The Ctrl-C that ends a measurement is for the bench, which ends the starters.
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	s.cmd.Stderr = &s.errs

@@ -55,17 +55,38 @@ func (o Options) Check() error {
 
 var ways = []string{turn.Exec, turn.Template, turn.Launcher, turn.Sessions}
 
+// A Kit is what is run: the program that starts others.
+type Kit struct{ dir string }
+
+// Build builds a kit from the module that the working directory is in. The caller
+// removes it. A starter is built without cgo, as supervisord is: the template of one
+// with cgo keeps all of its memory, and costs more.
+func Build(ctx context.Context) (*Kit, error) {
+	dir, err := rig.TempDir()
+	if err != nil {
+		return nil, err
+	}
+	k := &Kit{dir}
+	if err := rig.BuildPackages(ctx, dir, rig.Module+"/bench/starter"); err != nil {
+		return nil, errors.Join(err, k.Remove())
+	}
+	return k, nil
+}
+
+// Remove removes the kit, and ends what runs of it. Nothing should.
+func (k *Kit) Remove() error { return errors.Join(rig.Sweep(k.dir), os.RemoveAll(k.dir)) }
+
 // Run measures. The error is for what could not be measured to its end; what was
 // found until then is in the report. Nothing that it has started is left.
-func Run(ctx context.Context, o Options) (r *Report, err error) {
+func (k *Kit) Run(ctx context.Context, o Options) (r *Report, err error) {
 	r = &Report{Starts: o.Starts, Turn: o.Turn}
-	dir, err := rig.TempDir()
+	dir, err := os.MkdirTemp(k.dir, "run")
 	if err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, rig.Sweep(dir), os.RemoveAll(dir)) }()
-	b := &bed{Options: o, dir: dir, report: r}
-	if err := b.prepare(ctx); err != nil {
+	b := &bed{Options: o, Kit: k, dir: dir, report: r}
+	if err := b.prepare(); err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, b.stop()) }()
@@ -80,17 +101,14 @@ func Run(ctx context.Context, o Options) (r *Report, err error) {
 // A bed is all that takes part.
 type bed struct {
 	Options
+	*Kit
 	dir, program string
 	starters     []*starter
 	report       *Report
 }
 
-// prepare makes the programs. A starter is built without cgo, as supervisord is: the
-// template of one with cgo keeps all of its memory, and costs more.
-func (b *bed) prepare(ctx context.Context) (err error) {
-	if err := rig.BuildPackages(ctx, b.dir, rig.Module+"/bench/starter"); err != nil {
-		return err
-	}
+// prepare makes the program that is started.
+func (b *bed) prepare() (err error) {
 	name, text := "exits", []byte(nil)
 	if b.Program == "" {
 		text, err = least()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"debug/elf"
 	"errors"
+	"log"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -15,29 +16,35 @@ import (
 	"github.com/supervisord-go/supervisord/bench/turn"
 )
 
-func few(t *testing.T) Options {
-	return Options{Starts: 5, Turn: 2, Sizes: []int{1, 40}, AtOnce: []int{1, 3}, Say: t.Logf}
+var kit *Kit
+
+func TestMain(m *testing.M) {
+	var err error
+	if kit, err = Build(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+	status := m.Run()
+	if err := kit.Remove(); err != nil {
+		log.Fatal(err)
+	}
+	os.Exit(status)
 }
 
-// alone has all that a measurement makes in a directory of the test's, and looks what
-// is left of it.
-func alone(t *testing.T) (dir string) {
-	dir = t.TempDir()
-	t.Setenv("TMPDIR", dir)
+// few takes little time, and looks in the end for what is left of it.
+func few(t *testing.T) Options {
 	t.Cleanup(func() {
-		if left, _ := filepath.Glob(filepath.Join(dir, "bench*")); len(left) > 0 {
+		if left, _ := filepath.Glob(filepath.Join(kit.dir, "run*")); len(left) > 0 {
 			t.Errorf("left: %v", left)
 		}
-		if pids := rig.Running(dir); len(pids) > 0 {
+		if pids := rig.Running(kit.dir); len(pids) > 0 {
 			t.Errorf("left: processes %v", pids)
 		}
 	})
-	return dir
+	return Options{Starts: 5, Turn: 2, Sizes: []int{1, 40}, AtOnce: []int{1, 3}, Say: t.Logf}
 }
 
 func TestEachRowHasItsStarts(t *testing.T) {
-	alone(t)
-	r, err := Run(t.Context(), few(t))
+	r, err := kit.Run(t.Context(), few(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +97,7 @@ func TestProgramThatDoesNotEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := alone(t)
+	dir := t.TempDir()
 	o := few(t)
 	o.Program = filepath.Join(dir, "waits")
 	if err := os.WriteFile(o.Program, text, 0o755); err != nil {
@@ -99,7 +106,7 @@ func TestProgramThatDoesNotEnd(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
 		for { // until it runs
-			for _, pid := range rig.Running(dir) {
+			for _, pid := range rig.Running(kit.dir) {
 				if exe, _ := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "exe")); filepath.Base(exe) == "waits" {
 					cancel()
 					return
@@ -110,14 +117,14 @@ func TestProgramThatDoesNotEnd(t *testing.T) {
 			}
 		}
 	}()
-	r, err := Run(ctx, o)
+	r, err := kit.Run(ctx, o)
 	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "stopped") || r.Whole {
 		t.Errorf("whole: %v, error %v", r.Whole, err)
 	}
 }
 
 func TestProgramThatCannotBeStarted(t *testing.T) {
-	dir := alone(t)
+	dir := t.TempDir()
 	script := filepath.Join(dir, "script")
 	if err := os.WriteFile(script, []byte("#!/bin/sh\n"), 0o755); err != nil {
 		t.Fatal(err)
@@ -133,7 +140,7 @@ func TestProgramThatCannotBeStarted(t *testing.T) {
 	} {
 		o := few(t)
 		o.Program = program
-		if _, err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := kit.Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want one with %q", filepath.Base(program), err, want)
 		}
 	}
