@@ -131,6 +131,9 @@ func (t *turns) cpu() (sum time.Duration, err error) {
 	}
 	// The first number is nanoseconds on a processor (proc(5)).
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", t.template))
+	if os.IsNotExist(err) {
+		return 0, errors.New("the template ended, and its processor time is lost: it was killed, or did not answer in time")
+	}
 	if err != nil {
 		return 0, fmt.Errorf("cannot see what the template has cost: %w", err)
 	}
