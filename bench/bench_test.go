@@ -7,6 +7,7 @@ import (
 	"io"
 	"log"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -138,15 +139,19 @@ func TestCommandLine(t *testing.T) {
 	if b := r.Fill().Broken; !slices.Equal(b, gauntlet.Broken) {
 		t.Errorf("broken builds %q by default", b)
 	}
+	r, err = parse(strings.Fields("starts -n 7 -sizes 15,20 -at-once 4 -program p -check=false"), io.Discard)
+	if o := r.start; err != nil || o.Starts != 7 || !slices.Equal(o.Sizes, []int{15, 20}) || !slices.Equal(o.AtOnce, []int{4}) || o.Program != "p" || r.judge {
+		t.Errorf("got %+v, %v", r, err)
+	}
 	if r, _ := parse([]string{"reloads", "-steer"}, io.Discard); !slices.Contains(r.Fill().Broken, "dies-accepting") {
 		t.Error("with -steer, no build accepts and dies")
 	}
-	for _, name := range []string{"reloads", "canary", "bare", "compare"} {
+	for name, has := range map[string]string{"reloads": "-clients", "canary": "-clients", "bare": "-clients", "compare": "-clients", "starts": "-at-once"} {
 		if _, err := parse([]string{name}, io.Discard); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		var help strings.Builder
-		if _, err := parse([]string{name, "-h"}, &help); !errors.Is(err, flag.ErrHelp) || !strings.Contains(help.String(), "-clients") {
+		if _, err := parse([]string{name, "-h"}, &help); !errors.Is(err, flag.ErrHelp) || !strings.Contains(help.String(), has) {
 			t.Errorf("%s -h: %v, %q", name, err, &help)
 		}
 	}
@@ -178,9 +183,42 @@ func TestCommandLineThatIsWrong(t *testing.T) {
 		"compare -reloads 0":               "one is the least",
 		"bare -rounds 0":                   "one is the least",
 		"canary -connections 3 -clients 4": "each of the 4 clients",
+		"starts -n 0":                      "one start of each row is the least",
+		"starts -turn 0":                   "one start is the least",
+		"starts -sizes 15,big":             `"big" is no number`,
+		"starts -sizes 0":                  "1 to 4096 megabytes",
+		"starts -sizes 99999":              "1 to 4096 megabytes",
+		"starts -at-once=":                 "is no number",
+		"starts -at-once 1,0":              "1 to 256",
+		"starts -at-once 1000":             "1 to 256",
+		"starts -clients 3":                "not defined",
 	} {
 		if _, err := parse(strings.Fields(line), io.Discard); err == nil || errors.Is(err, flag.ErrHelp) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want one with %q", line, err, want)
 		}
+	}
+}
+
+// What the starts came to gets into a page and a file, and with -check=false is a
+// success whatever it is.
+func TestStartsAreWritten(t *testing.T) {
+	dir := t.TempDir()
+	page, file := filepath.Join(dir, "page.md"), filepath.Join(dir, "json")
+	if err := os.WriteFile(page, []byte("<!-- made by go run ./bench starts -->\n```\n```\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r, err := parse([]string{"starts", "-n", "2", "-sizes", "1", "-at-once", "1", "-check=false", "-w", page, "-json", file}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kept, err := r.command.run(r, t.Context()); err != nil || !kept {
+		t.Errorf("kept: %v, %v", kept, err)
+	}
+	text, _ := os.ReadFile(page)
+	if !strings.Contains(string(text), "2 starts of each row") || !strings.Contains(string(text), "launcher, no cgroups") {
+		t.Errorf("the page has\n%s", text)
+	}
+	if text, _ := os.ReadFile(file); !strings.Contains(string(text), `"p50_us"`) {
+		t.Errorf("the file has\n%s", text)
 	}
 }

@@ -8,6 +8,7 @@
 //	go run ./bench canary                     how many connections a canary gets
 //	go run ./bench bare                       throughput, against no supervisord
 //	go run ./bench compare                    the ways that people use today
+//	go run ./bench starts                     what it takes to start a process
 //
 // It exits with status 1 if a promise was not kept or it could not be run to its end,
 // and with status 2 if the command line is wrong.
@@ -25,6 +26,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -32,6 +34,7 @@ import (
 	"github.com/supervisord-go/supervisord/bench/gauntlet"
 	"github.com/supervisord-go/supervisord/bench/load"
 	"github.com/supervisord-go/supervisord/bench/page"
+	"github.com/supervisord-go/supervisord/bench/starts"
 )
 
 func main() {
@@ -47,7 +50,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	kept, err := r.run(ctx)
+	kept, err := r.command.run(r, ctx)
 	if err != nil {
 		log.Print(err)
 	}
@@ -60,14 +63,16 @@ func main() {
 type command struct {
 	name, about string
 	flags       func(*run, *flag.FlagSet)
-	run         func(*run, context.Context, *gauntlet.Kit) (kept bool, err error)
+	check       func(*run) error // fills in what stands in lists, and looks at all
+	run         func(*run, context.Context) (kept bool, err error)
 }
 
 var commands = []command{
-	{"reloads", "good and broken builds under load, and what was lost", (*run).reloadsFlags, (*run).reloads},
-	{"canary", "how many of many connections a new process gets that is to get some per cent", (*run).canaryFlags, (*run).canary},
-	{"bare", "how many requests a second a worker answers, against one without supervisord", (*run).bareFlags, (*run).bare},
-	{"compare", "reloads with the ways that people use today", (*run).compareFlags, (*run).compare},
+	{"reloads", "good and broken builds under load, and what was lost", (*run).reloadsFlags, (*run).checkLoad, withKit((*run).reloads)},
+	{"canary", "how many of many connections a new process gets that is to get some per cent", (*run).canaryFlags, (*run).checkLoad, withKit((*run).canary)},
+	{"bare", "how many requests a second a worker answers, against one without supervisord", (*run).bareFlags, (*run).checkLoad, withKit((*run).bare)},
+	{"compare", "reloads with the ways that people use today", (*run).compareFlags, (*run).checkLoad, withKit((*run).compare)},
+	{"starts", "what it takes to start a process, against fork and exec", (*run).startsFlags, (*run).checkStarts, (*run).starts},
 }
 
 // A run is what the command line asks for.
@@ -76,6 +81,9 @@ type run struct {
 	command
 	modes, broken     string
 	connections       int64
+	start             starts.Options
+	sizes, atOnce     string
+	judge             bool
 	json, chart, page string // files for what comes of it, besides stdout
 }
 
@@ -114,7 +122,6 @@ func (r *run) parse(args []string, out io.Writer) (err error) {
 	flags := flag.NewFlagSet("bench "+r.name, flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // its errors are told once, by main
 	r.command.flags(r, flags)
-	flags.IntVar(&r.Clients, "clients", 8, "of each mode")
 	flags.StringVar(&r.json, "json", "", "`file` to write the figures to")
 	flags.StringVar(&r.page, "w", "", "page, a `file`, in whose block the report is to stand")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
@@ -128,11 +135,10 @@ func (r *run) parse(args []string, out io.Writer) (err error) {
 	if flags.NArg() > 0 {
 		return fmt.Errorf("%q is no flag", flags.Arg(0))
 	}
-	return r.check()
+	return r.command.check(r)
 }
 
-// check fills in what stands in lists, and looks at all.
-func (r *run) check() (err error) {
+func (r *run) checkLoad() (err error) {
 	if r.name == "bare" && r.Rounds < 1 {
 		return fmt.Errorf("-rounds %d: one is the least", r.Rounds)
 	}
@@ -153,15 +159,23 @@ func (r *run) check() (err error) {
 	return r.Options.Check()
 }
 
-// run says whether all promises were kept.
-func (r *run) run(ctx context.Context) (kept bool, err error) {
-	r.Say("building supervisord, superctl and the worker")
-	kit, err := gauntlet.Build(ctx)
-	if err != nil {
-		return false, err
+// withKit has a command run with what it reloads. It says whether all promises were
+// kept.
+func withKit(command func(*run, context.Context, *gauntlet.Kit) (bool, error)) func(*run, context.Context) (bool, error) {
+	return func(r *run, ctx context.Context) (kept bool, err error) {
+		r.Say("building supervisord, superctl and the worker")
+		kit, err := gauntlet.Build(ctx)
+		if err != nil {
+			return false, err
+		}
+		defer func() { err = errors.Join(err, kit.Remove()) }()
+		return command(r, ctx, kit)
 	}
-	defer func() { err = errors.Join(err, kit.Remove()) }()
-	return r.command.run(r, ctx, kit)
+}
+
+// clientsFlag is of all that have clients.
+func (r *run) clientsFlag(flags *flag.FlagSet) {
+	flags.IntVar(&r.Clients, "clients", 8, "of each mode")
 }
 
 func (r *run) reloadsFlags(flags *flag.FlagSet) {
@@ -181,6 +195,7 @@ func (r *run) reloadsFlags(flags *flag.FlagSet) {
 
 // loadFlags are of what reloads under load.
 func (r *run) loadFlags(flags *flag.FlagSet) {
+	r.clientsFlag(flags)
 	flags.Float64Var(&r.Rate, "rate", 0, "`requests` of each mode that are due a second; 0: each follows the answer to the last")
 	flags.DurationVar(&r.Pause, "pause", r.Pause, "of a client between two requests")
 	flags.DurationVar(&r.Bake, "bake", r.Bake, "for how long a new process must stay ready")
@@ -214,6 +229,7 @@ func (r *run) compare(ctx context.Context, kit *gauntlet.Kit) (kept bool, err er
 }
 
 func (r *run) canaryFlags(flags *flag.FlagSet) {
+	r.clientsFlag(flags)
 	flags.Int64Var(&r.connections, "connections", 20_000, "for each of 1, 5 and 50 per cent")
 }
 
@@ -224,12 +240,57 @@ func (r *run) canary(ctx context.Context, kit *gauntlet.Kit) (kept bool, err err
 }
 
 func (r *run) bareFlags(flags *flag.FlagSet) {
+	r.clientsFlag(flags)
 	flags.IntVar(&r.Rounds, "rounds", 20, "of each way, in each of which all are asked for 200 ms")
 }
 
 func (r *run) bare(ctx context.Context, kit *gauntlet.Kit) (kept bool, err error) {
 	all, err := kit.Throughputs(ctx, r.Options)
 	return true, r.write(err, "go run ./bench bare", all, func(w io.Writer) { gauntlet.PrintThroughputs(w, all) })
+}
+
+func (r *run) startsFlags(flags *flag.FlagSet) {
+	flags.IntVar(&r.start.Starts, "n", 2000, "starts of each row")
+	flags.IntVar(&r.start.Turn, "turn", 50, "`starts` of a row before the next row has its turn")
+	flags.StringVar(&r.sizes, "sizes", "15,100,300", "of the process that starts others, in `megabytes`; all take memory at a time, four of each")
+	flags.StringVar(&r.atOnce, "at-once", "1,8", "`starts` that are under way at a time")
+	flags.StringVar(&r.start.Program, "program", "", "ELF `file` to start, which must end by itself; otherwise one that only exits")
+	flags.BoolVar(&r.judge, "check", true, "exit with status 1 if the template costs more than it may")
+}
+
+func (r *run) checkStarts() (err error) {
+	if r.start.Sizes, err = numbers("-sizes", r.sizes); err != nil {
+		return err
+	}
+	if r.start.AtOnce, err = numbers("-at-once", r.atOnce); err != nil {
+		return err
+	}
+	r.start.Say = r.Say
+	return r.start.Check()
+}
+
+func numbers(flag, list string) (all []int, err error) {
+	for word := range strings.SplitSeq(list, ",") {
+		n, err := strconv.Atoi(word)
+		if err != nil {
+			return nil, fmt.Errorf("%s %s: %q is no number", flag, list, word)
+		}
+		all = append(all, n)
+	}
+	return all, nil
+}
+
+// starts prints what was found also when it could not go on.
+func (r *run) starts(ctx context.Context) (kept bool, err error) {
+	r.Say("building the process that starts others")
+	kit, err := starts.Build(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, kit.Remove()) }()
+	report, err := kit.Run(ctx, r.start)
+	err = r.write(err, "go run ./bench starts", report, report.Print)
+	return !r.judge || report.Kept(), err
 }
 
 func names(modes []load.Mode) string {

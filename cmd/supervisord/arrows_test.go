@@ -27,8 +27,8 @@ var arrows = map[string]struct {
 	"pkg/supervisor/unit":          {nil, "the rules know nothing of who acts on them"},
 	"pkg/supervisor/config":        {[]string{"pkg/supervisor/safepath", "pkg/supervisor/unit"}, "a configuration is plain data"},
 	"pkg/supervisor/socket":        {[]string{"pkg/supervisor/safepath", "pkg/supervisor/unit"}, "sockets are given to others by number"},
-	"pkg/supervisor/process":       {[]string{"pkg/supervisor/cgroup", "pkg/supervisor/process/stage", "pkg/supervisor/safepath", "pkg/supervisor/unit"}, "a process knows no service"},
-	"pkg/supervisor/process/stage": {nil, "the stage runs before everything else in every start"},
+	"pkg/supervisor/process":       {[]string{"pkg/supervisor/cgroup", "pkg/supervisor/process/spawn", "pkg/supervisor/safepath", "pkg/supervisor/unit"}, "a process knows no service"},
+	"pkg/supervisor/process/spawn": {nil, "it runs where nothing of the rest is"},
 	"pkg/supervisor/cgroup":        {[]string{"pkg/supervisor/safepath"}, "files below /sys/fs/cgroup, and no more"},
 	"pkg/supervisor/notify":        {[]string{"pkg/supervisor/safepath", "pkg/supervisor/unit"}, "it says what was said, and decides nothing"},
 	"pkg/supervisor/logs":          {[]string{"pkg/supervisor/safepath", "pkg/supervisor/unit"}, "output is kept, whatever a service does"},
@@ -55,7 +55,7 @@ var limits = map[string]struct {
 	may []string
 	why string
 }{
-	"pkg/supervisor/process/stage": {[]string{"os", "syscall", "unsafe"}, "each more costs every start of a process"},
+	"pkg/supervisor/process/spawn": {[]string{"encoding/binary", "os", "runtime", "strconv", "strings", "syscall", "unsafe"}, "more than supervisord stands on it, and what stands below is little"},
 	"pkg/supervisor/unit":          {[]string{"cmp", "fmt", "hash/fnv", "iter", "math", "reflect", "slices", "strconv", "strings", "syscall", "time"}, "no I/O, no clock, no goroutine, no logging"},
 }
 

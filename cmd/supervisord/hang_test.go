@@ -38,7 +38,7 @@ func mountSlow(t *testing.T, dir string) *slowFS {
 		t.Skip("needs /dev/fuse: ", err)
 	}
 	os.Mkdir(dir, 0o755)
-	if err := unix.Mount("fuse", dir, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fd)); err != nil {
+	if err := unix.Mount("fuse", dir, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", fd)); err != nil {
 		unix.Close(fd)
 		t.Skip("needs to mount: ", err)
 	}

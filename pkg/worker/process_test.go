@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	if os.Getenv("LISTEN_FDS") != "" {
-		os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid())) // as the supervisor's exec stage does
+		os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid())) // as the supervisor does
 	}
 	if err := roles[role](); err != nil {
 		fmt.Fprintln(os.Stderr, role+":", err)

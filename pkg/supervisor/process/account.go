@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"sync"
 
-	"github.com/supervisord-go/supervisord/pkg/supervisor/process/stage"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
@@ -21,7 +20,7 @@ type Account struct {
 	Name     string   // empty, as Home and Shell, if the number has no entry
 	Home     string
 	Shell    string
-	Set      bool // it was configured, and is not simply ours: the stage must change ids
+	Set      bool // it was configured, and is not simply ours: the process must change ids
 }
 
 // ResolveAccount looks up the user and group of a program: in /etc/passwd and
@@ -40,13 +39,13 @@ func (d *directory) resolve(ctx context.Context, p *unit.Program) (Account, erro
 	}
 	if p.User != "" {
 		if err := d.setUser(ctx, &a, p.User, p.Group != ""); err != nil {
-			return Account{}, accountError(stage.User, "user", p.User, err)
+			return Account{}, accountError(stepUser, "user", p.User, err)
 		}
 	}
 	if p.Group != "" {
 		gid, err := d.group(ctx, p.Group)
 		if err != nil {
-			return Account{}, accountError(stage.Group, "group", p.Group, err)
+			return Account{}, accountError(stepGroup, "group", p.Group, err)
 		}
 		a.GID = gid
 	}
@@ -58,8 +57,8 @@ func (d *directory) resolve(ctx context.Context, p *unit.Program) (Account, erro
 	return a, nil
 }
 
-func accountError(step stage.Step, what, name string, err error) *StartError {
-	e := startError(step, 0, fmt.Sprintf("cannot use %s %q: %v", what, name, err), "")
+func accountError(s step, what, name string, err error) *StartError {
+	e := s.failed(0, fmt.Sprintf("cannot use %s %q: %v", what, name, err), "")
 	var asked *getentError
 	switch {
 	case errors.Is(err, errNoGetent):

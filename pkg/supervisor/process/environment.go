@@ -2,10 +2,10 @@ package process
 
 import (
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 
-	"github.com/supervisord-go/supervisord/pkg/supervisor/process/stage"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/safepath"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
@@ -51,15 +51,15 @@ func isOurs(key string) bool {
 // fixedBase says which of the two bases a supervisord gives its services.
 func fixedBase() bool { return os.Geteuid() == 0 && os.Getpid() != 1 }
 
-// setEnvironment fills in the environment of a stage's task.
-func setEnvironment(to *stage.Task, p *unit.Program, a Account, fixed bool, environ []string) *StartError {
+// setEnvironment fills in the environment of an order.
+func setEnvironment(to *order, p *unit.Program, a Account, fixed bool, environ []string) *StartError {
 	env := base
 	if !fixed {
 		env = inherited(environ)
 	}
 	env = append(env[:len(env):len(env)], a.environment()...)
 	env = append(env, passed(p.PassEnvironment, environ)...)
-	to.Env = stage.Merge(append(env, p.Environment...))
+	to.env = merge(append(env, p.Environment...))
 	for _, path := range p.EnvironmentFiles {
 		if err := addFile(to, path); err != nil {
 			return err
@@ -92,23 +92,76 @@ func passed(keys, environ []string) (env []string) {
 }
 
 // addFile reads an environment file that nobody but root (or ourselves) can have
-// put there. Any other the stage opens, with the rights of the program's user: the
-// path may lead to a file that only root can read.
-func addFile(to *stage.Task, path string) *StartError {
-	name, _ := stage.OptionalFile(path)
-	text, err := safepath.ReadFile(name, stage.MaxFile)
+// put there. Any other is opened by the process itself, with the rights of the program's
+// user: the path may lead to a file that only root can read.
+func addFile(to *order, path string) *StartError {
+	name, _ := optionalFile(path)
+	text, err := safepath.ReadFile(name, maxFile)
 	if err != nil {
-		to.EnvFiles = append(to.EnvFiles, stage.EnvFile{Path: path})
+		to.envFiles = append(to.envFiles, envFile{path: path})
 		return nil
 	}
-	pairs, line := stage.ParseFile(text)
+	pairs, line := parseFile(text)
 	if line > 0 {
-		return startError(stage.Environment, syscall.EBADMSG, name+":"+decimal(line), "")
+		return stepEnvironment.failed(syscall.EBADMSG, name+":"+decimal(line), "")
 	}
-	if n := len(to.EnvFiles); n > 0 { // comes after one that is not read yet
-		to.EnvFiles[n-1].Pairs = append(to.EnvFiles[n-1].Pairs, pairs...)
+	if n := len(to.envFiles); n > 0 { // comes after one that is not read yet
+		to.envFiles[n-1].pairs = append(to.envFiles[n-1].pairs, pairs...)
 		return nil
 	}
-	to.Env = append(to.Env, pairs...)
+	to.env = append(to.env, pairs...)
 	return nil
 }
+
+// complete is the environment with the content of the environment files in it, and
+// with what is known of this process alone: all of that last.
+func (o *order) complete(files [][]string, own []string) []string {
+	env := o.env
+	for i, f := range o.envFiles {
+		env = append(append(env[:len(env):len(env)], files[i]...), f.pairs...)
+	}
+	env = append(env[:len(env):len(env)], o.protocol...)
+	return merge(append(env, own...))
+}
+
+// own is what says to the program that it is meant: sd_listen_fds(3),
+// sd_watchdog_enabled(3), $SYSTEMD_EXEC_PID of systemd.exec(5), and the ends of
+// the pair that connections are handed over by: to receive from, and to send to.
+func (o *order) own(who Identity) []string {
+	pid := decimal(who.PID)
+	env := []string{"SYSTEMD_EXEC_PID=" + pid}
+	if n := len(o.names); n > 0 {
+		env = append(env, "LISTEN_PID="+pid, "LISTEN_FDS="+decimal(n), "LISTEN_FDNAMES="+strings.Join(o.names, ":"))
+		if who.PidfdInode != 0 {
+			env = append(env, "LISTEN_PIDFDID="+strconv.FormatUint(who.PidfdInode, 10))
+		}
+	}
+	if o.handover {
+		in := firstSocket + len(o.names)
+		env = append(env, "SUPERVISORD_HANDOVER="+decimal(in)+":"+decimal(in+1))
+	}
+	if o.watchdog > 0 {
+		env = append(env, "WATCHDOG_PID="+pid, "WATCHDOG_USEC="+strconv.FormatUint(o.watchdog, 10))
+	}
+	return env
+}
+
+// merge returns env with each key once, where it came first, with the value that
+// came last: getenv(3) takes the first that it finds, other programs the last.
+func merge(env []string) []string {
+	place := make(map[string]int, len(env))
+	merged := make([]string, 0, len(env))
+	for _, pair := range env {
+		key, _, _ := strings.Cut(pair, "=")
+		if i, ok := place[key]; ok {
+			merged[i] = pair
+			continue
+		}
+		place[key] = len(merged)
+		merged = append(merged, pair)
+	}
+	return merged
+}
+
+// optionalFile takes the "-" off a path that may be missing.
+func optionalFile(path string) (string, bool) { return strings.CutPrefix(path, "-") }

@@ -6,7 +6,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/supervisord-go/supervisord/pkg/supervisor/process/stage"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
@@ -65,11 +64,11 @@ func TestEnvironment(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var task stage.Task
-			if err := setEnvironment(&task, &c.program, c.account, c.fixed, shell); err != nil {
+			var o order
+			if err := setEnvironment(&o, &c.program, c.account, c.fixed, shell); err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(c.want, task.Env); diff != "" {
+			if diff := cmp.Diff(c.want, o.env); diff != "" {
 				t.Errorf("want (-), got (+):\n%s", diff)
 			}
 		})

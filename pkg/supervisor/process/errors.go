@@ -7,7 +7,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/supervisord-go/supervisord/pkg/supervisor/process/stage"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
@@ -23,56 +22,24 @@ type StartError struct {
 	hint string
 }
 
-// Steps outside of the stage.
-const (
-	stepSpawn  = "spawn"  // the kernel starts no process
-	stepStage  = "stage"  // the stage ended, or was ended, before it became the program
-	stepCgroup = "cgroup" // the invocation gets no cgroup
-)
-
-const statusCgroup = 219
-
-// actions says for each step what could not be done to its Detail.
-var actions = map[string]string{
-	stepSpawn:                   "start a process for",
-	stepStage:                   "start",
-	stepCgroup:                  "make a cgroup for",
-	stage.Fds.String():          "pass its files on",
-	stage.OOMAdjust.String():    "set oom_score_adj to",
-	stage.Nice.String():         "set nice to",
-	stage.Scheduler.String():    "set the scheduling policy of",
-	stage.Keyring.String():      "join a new session keyring",
-	stage.Limits.String():       "set limit",
-	stage.Group.String():        "become group",
-	stage.User.String():         "become user",
-	stage.Capabilities.String(): "drop capabilities",
-	stage.Chdir.String():        "change directory to",
-	stage.Environment.String():  "read environment file",
-	stage.Signals.String():      "reset signals",
-	stage.Exec.String():         "execute",
-}
-
 func (e *StartError) Error() string {
 	if e.Errno == 0 {
 		return e.Detail
 	}
-	action, ok := actions[e.Step]
-	if !ok {
-		action = "do step " + e.Step + " for"
-	}
+	action := cmp.Or(steps[step(e.Step)].action, "do step "+e.Step+" for")
 	return fmt.Sprintf("cannot %s: %s", strings.TrimSpace(action+" "+e.Detail), e.Cause())
 }
 
 // Cause is the error number in words that fit the step.
 func (e *StartError) Cause() string {
 	switch {
-	case e.Step == stage.Environment.String() && e.Errno == syscall.EBADMSG:
+	case step(e.Step) == stepEnvironment && e.Errno == syscall.EBADMSG:
 		return "the line is not KEY=VALUE, or has a quote that is never closed"
-	case e.Step == stage.Environment.String() && e.Errno == syscall.EINVAL:
+	case step(e.Step) == stepEnvironment && e.Errno == syscall.EINVAL:
 		return "it is not a regular file"
-	case e.Step == stage.Environment.String() && e.Errno == syscall.EFBIG:
-		return fmt.Sprintf("it is larger than %d bytes", stage.MaxFile)
-	case e.Step == stepStage && e.Errno == syscall.ETIMEDOUT:
+	case step(e.Step) == stepEnvironment && e.Errno == syscall.EFBIG:
+		return fmt.Sprintf("it is larger than %d bytes", maxFile)
+	case step(e.Step) == stepStart && e.Errno == syscall.ETIMEDOUT:
 		return "it took too long"
 	}
 	return e.Errno.Error()
@@ -101,14 +68,14 @@ func (e *StartError) Hint() string {
 	if e.hint != "" || e.Advice != "" {
 		return cmp.Or(e.hint, e.Advice)
 	}
-	switch e.Step {
-	case stage.Exec.String():
+	switch step(e.Step) {
+	case stepExec:
 		return e.execHint()
-	case stage.User.String(), stage.Group.String():
+	case stepUser, stepGroup:
 		if e.Errno == syscall.EPERM {
 			return "only root may run programs as another user"
 		}
-	case stage.Limits.String(), stage.Nice.String():
+	case stepLimits, stepNice:
 		if e.Errno == syscall.EPERM || e.Errno == syscall.EACCES {
 			return "supervisord may not raise it that far"
 		}
@@ -162,7 +129,7 @@ func (e *StartError) execHint() string {
 // look is the hint of an error that the kernel gave at execve(2): what is to be
 // seen of the file now.
 func (e *StartError) look() string {
-	if e.Step != stage.Exec.String() || e.Errno != syscall.ENOENT && e.Errno != syscall.ENOEXEC {
+	if step(e.Step) != stepExec || e.Errno != syscall.ENOENT && e.Errno != syscall.ENOEXEC {
 		return e.hint
 	}
 	var again *StartError
@@ -173,11 +140,6 @@ func (e *StartError) look() string {
 		return "the file is there, but not the loader that it names: was it linked for another system?"
 	}
 	return e.hint
-}
-
-// startError is an error of a step that the stage has a status for.
-func startError(step stage.Step, errno syscall.Errno, detail, hint string) *StartError {
-	return &StartError{Step: step.String(), Errno: errno, Detail: detail, Status: step.Status(), hint: hint}
 }
 
 // errnoOf finds the error number in err; EIO stands for one without.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -13,7 +12,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/supervisord-go/supervisord/pkg/supervisor/process/stage"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
@@ -40,8 +38,8 @@ func TestWhatFailsIsNamedExactly(t *testing.T) {
 	os.WriteFile(filepath.Join(dir, "cut"), []byte("\x7fELF\x02\x01\x01"), 0o755)
 	os.Mkdir(filepath.Join(dir, "folder"), 0o755)
 	unix.Mkfifo(filepath.Join(dir, "fifo"), 0o755)
-	os.WriteFile(filepath.Join(dir, "large"), make([]byte, stage.MaxFile+1), 0o644)
-	os.WriteFile(filepath.Join(dir, "half"), []byte("A="+strings.Repeat("x", stage.MaxFile/2)), 0o644)
+	os.WriteFile(filepath.Join(dir, "large"), make([]byte, maxFile+1), 0o644)
+	os.WriteFile(filepath.Join(dir, "half"), []byte("A="+strings.Repeat("x", maxFile/2)), 0o644)
 	foreign := []byte("\x7fELF\x02\x01\x01" + strings.Repeat("\x00", 9) + "\x02\x00\x08\x00" + strings.Repeat("\x00", 44)) // MIPS
 	os.WriteFile(filepath.Join(dir, "mips"), foreign, 0o755)
 	low := -50
@@ -188,10 +186,10 @@ func TestCallerThatSaysNo(t *testing.T) {
 		select {
 		case <-staged.gone:
 		default:
-			t.Error("the stage is still there")
+			t.Error("the process is still there")
 		}
 		if staged.Identity().Alive() {
-			t.Error("the stage is alive")
+			t.Error("the process is alive")
 		}
 	})
 }
@@ -208,23 +206,23 @@ func TestCallerThatDoesNotWait(t *testing.T) {
 			cancel()
 			return nil
 		})
-		e := mustFail(t, err, "stage", 255, syscall.ECANCELED)
+		e := mustFail(t, err, "start", 255, syscall.ECANCELED)
 		if got, want := e.Error(), "cannot start /bin/sh: operation canceled"; got != want {
 			t.Errorf("error is %q, want %q", got, want)
 		}
 		mustGo(t, staged)
 		if len(staged.Survivors()) > 0 || staged.Identity().Alive() {
-			t.Error("the stage is alive")
+			t.Error("the process is alive")
 		}
 	})
 }
 
-func TestStageThatIsKilled(t *testing.T) {
+func TestChildThatIsKilled(t *testing.T) {
 	each(t, func(t *testing.T, l *Launcher) {
 		_, err := tryLaunch(t, l, sh("echo ran"), func(p *Process) error {
 			return p.Signal(syscall.SIGKILL, unit.ControlGroup)
 		})
-		e := mustFail(t, err, "stage", 255, 0)
+		e := mustFail(t, err, "start", 255, 0)
 		if want := "cannot start /bin/sh: its process was ended by SIGKILL before the program ran"; e.Error() != want {
 			t.Errorf("error is %q, want %q", e, want)
 		}
@@ -232,13 +230,13 @@ func TestStageThatIsKilled(t *testing.T) {
 }
 
 // A supervisord that dies before it has stored who the process is leaves none.
-func TestStageEndsWithItsSupervisor(t *testing.T) {
+func TestChildEndsWithItsSupervisor(t *testing.T) {
 	l := newTestLauncher(t, Options{NoCgroups: true})
 	r := launch(t, l, fake("fake-supervisor"))
 	var pid int
 	fmt.Sscan(r.line(), &pid)
 	if _, err := readStat(pid); err != nil {
-		t.Fatalf("there is no stage %d: %v", pid, err)
+		t.Fatalf("there is no process %d: %v", pid, err)
 	}
 	p, err := openPidfd(pid)
 	if err != nil {
@@ -252,16 +250,5 @@ func TestStageEndsWithItsSupervisor(t *testing.T) {
 	mustGo(t, r.Process)
 	if out := r.rest(); out != "" {
 		t.Errorf("the program ran: %s", out)
-	}
-}
-
-// Whoever starts our binary under the stage's name gets nowhere.
-func TestStageIsForItsParentAlone(t *testing.T) {
-	cmd := exec.Command(selfPath())
-	cmd.Args = []string{"supervisord-stage"}
-	out, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.ExitCode() != 2 || !strings.Contains(string(out), "only supervisord") {
-		t.Errorf("got %v, output %q", err, out)
 	}
 }

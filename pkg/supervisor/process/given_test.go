@@ -170,8 +170,8 @@ func TestClosestLimit(t *testing.T) {
 }
 
 // T32: what acts on a Go or C program before its first line acts on the unit's
-// program alone, not on the stage, which still is root.
-func TestEnvironmentDoesNotActOnTheStage(t *testing.T) {
+// program alone, not on the process before, which still is root.
+func TestEnvironmentActsOnTheProgramAlone(t *testing.T) {
 	l := newTestLauncher(t, Options{})
 	dir := t.TempDir()
 	os.Chmod(dir, 0o777)
@@ -182,13 +182,13 @@ func TestEnvironmentDoesNotActOnTheStage(t *testing.T) {
 	}
 	r := launch(t, l, task)
 	out := r.rest()
-	// The loader of sh, and of ls, complains; that of the stage must not.
+	// The loader of sh, and of ls, complains; nobody's before them.
 	complaints := strings.Count(out, "cannot be preloaded")
 	if strings.Contains(out, "init ") || !strings.Contains(out, "program\n") || complaints > 2 {
 		t.Errorf("got output:\n%s", out)
 	}
 	if entries, _ := os.ReadDir(dir); len(entries) > 0 {
-		t.Errorf("the stage has written %v", entries)
+		t.Errorf("somebody has written %v", entries)
 	}
 }
 

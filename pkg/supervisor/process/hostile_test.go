@@ -14,10 +14,10 @@ import (
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
-// T33: a user stops every process that has its id, over and over. The stage is
+// T33: a user stops every process that has its id, over and over. A child is
 // one as soon as it has become that user. That unit hangs until it is killed;
 // others start meanwhile.
-func TestUserWhoStopsTheStage(t *testing.T) {
+func TestUserWhoStopsTheChild(t *testing.T) {
 	needsRoot(t)
 	each(t, func(t *testing.T, l *Launcher) {
 		hostile := launch(t, l, as(alice, sh(`echo ready; while [ -d $T ]; do kill -STOP -1 2>/dev/null; done; kill -KILL -1`)))
@@ -42,7 +42,7 @@ func TestUserWhoStopsTheStage(t *testing.T) {
 			}
 			mustGo(t, p)
 		}
-		all.Wait() // every Launch has returned, of a dead stage or of a dead program
+		all.Wait() // every Launch has returned, of a process that died before its program or in it
 		hostile.Signal(syscall.SIGKILL, unit.ControlGroup)
 		mustGo(t, hostile.Process)
 		if n := processesOf(t, alice); n > 0 {
@@ -125,7 +125,16 @@ func TestEnvironmentFilesInOrder(t *testing.T) {
 		"-" + filepath.Join(users, "missing"),
 		write(filepath.Join(trusted, "3"), "C=3\n", 0),
 	}
-	launch(t, newTestLauncher(t, Options{}), task).expect("1 2 3")
+	l := newTestLauncher(t, Options{})
+	launch(t, l, task).expect("1 2 3")
+
+	// The program's limits are not in the way of what it is started with.
+	files := task.Program.EnvironmentFiles
+	task = as(alice, sh("echo $A $B $C ${#D}"))
+	task.Program.Limits = []unit.Limit{{Resource: unix.RLIMIT_FSIZE}, {Resource: unix.RLIMIT_DATA, Soft: 1 << 20, Hard: 1 << 20}, {Resource: unix.RLIMIT_MEMLOCK}}
+	large := write(filepath.Join(users, "4"), "D="+strings.Repeat("x", 100_000)+"\n", int(alice))
+	task.Program.EnvironmentFiles = append(files, large, large, large)
+	launch(t, l, task).expect("1 2 3 100000")
 }
 
 // T28: what setresuid(2) takes for "leave it" is no id, neither here nor there.
@@ -168,7 +177,7 @@ func TestIDs(t *testing.T) {
 	}
 }
 
-func TestStageRefusesTheIDThatMeansNone(t *testing.T) {
+func TestChildRefusesTheIDThatMeansNone(t *testing.T) {
 	needsRoot(t)
 	l := newTestLauncher(t, Options{})
 	task := sh("id -u")
@@ -206,14 +215,14 @@ func TestGroupsOfEverybodyAreNotSignalled(t *testing.T) {
 // What must not be in this package's code, and the one place where it may be.
 func TestForbiddenCalls(t *testing.T) {
 	files, _ := filepath.Glob("*.go")
-	more, _ := filepath.Glob("stage/*.go")
+	more, _ := filepath.Glob("spawn/*.go")
 	for _, rule := range []struct {
 		call  string
 		times int
 		why   string
 	}{
 		{`Credential:|\.Credential\b`, 0, "a process with a user's id that shares our memory can be frozen by that user, and we with it"},
-		{`\bKill\(-?[a-z0-9]`, 1, "signals go by pidfd; killGroup alone goes by number"},
+		{`\bKill\(-?[a-z0-9]`, 2, "signals go by pidfd; killGroup alone goes by number, and who owns a template"},
 		{`\.Fd\(\)`, 0, "it makes the open file blocking, for all who share it"},
 		{`Wait4\(|P_ALL`, 0, "it steals the status of a child that somebody else waits for"},
 		{`Pdeathsig`, 0, "it follows the thread, not the process"},

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/cgroup"
-	"github.com/supervisord-go/supervisord/pkg/supervisor/process/stage"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/process/spawn"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
@@ -31,13 +31,14 @@ type Options struct {
 // A Launcher starts processes. There is one in a program, since the orphans of
 // all that it starts come to the program itself.
 type Launcher struct {
-	self    int // our own binary, as it was when we started
-	null    int
-	cgroups *cgroup.Tree // nil: there are none
-	without string       // why
-	moves   atomic.Bool  // processes are moved into their cgroups, since they cannot be started there
-	reaper  *reaper
-	hung    hung
+	null     int
+	cgroups  *cgroup.Tree // nil: there are none
+	without  string       // why
+	moves    atomic.Bool  // processes are moved into their cgroups, since they cannot be started there
+	reaper   *reaper
+	template *spawn.Template
+	turn     chan struct{} // has room for whoever uses the template
+	hung     hung
 
 	mu      sync.Mutex
 	running map[*Process]struct{} // whose trees are not gone
@@ -51,24 +52,46 @@ const firstHigh = 10
 // on: it reaps what it does not know, unless that is in our own session and another
 // part of the program may wait for it (see Options.Sole).
 func NewLauncher(o Options) (*Launcher, error) {
-	self, err := openHigh("/proc/self/exe", unix.O_PATH)
-	if err != nil {
-		return nil, fmt.Errorf("cannot open our own binary, is /proc mounted? %w", err)
-	}
 	null, err := openHigh("/dev/null", unix.O_RDWR)
 	if err != nil {
-		unix.Close(self)
 		return nil, fmt.Errorf("cannot open /dev/null: %w", err)
 	}
-	l := &Launcher{self: self, null: null, running: map[*Process]struct{}{}}
+	l := &Launcher{null: null, turn: make(chan struct{}, 1), running: map[*Process]struct{}{}}
 	if err := l.becomeParent(); err != nil {
-		l.closeFiles()
+		unix.Close(null)
 		return nil, err
+	}
+	softFiles()
+	if l.template, err = spawn.New(spawn.Options{Null: null, Began: own.begun, Ended: endTemplate}); err != nil {
+		unix.Close(null)
+		return nil, fmt.Errorf("cannot fork the process that starts others: %w", err)
 	}
 	l.findCgroups(o)
 	l.reaper = newReaper(o)
 	return l, nil
 }
+
+// endTemplate reaps a template that was killed.
+func endTemplate(pid int) {
+	go func() {
+		retry(func() (int, error) { return 0, unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED, nil) })
+		own.reaped(pid)
+	}()
+}
+
+// softFiles is the soft limit of files that this program was started with, and the
+// one that package os has made of it. syscall.Exec puts it back before it tries; this
+// try is of a file that cannot be.
+var softFiles = sync.OnceValue(func() (soft struct{ before, raised uint64 }) {
+	var raised, before unix.Rlimit
+	if unix.Prlimit(0, unix.RLIMIT_NOFILE, nil, &raised) != nil {
+		return soft
+	}
+	syscall.Exec("", []string{""}, nil)
+	unix.Prlimit(0, unix.RLIMIT_NOFILE, &raised, &before)
+	soft.before, soft.raised = before.Cur, raised.Cur
+	return soft
+})
 
 func openHigh(path string, flags int) (int, error) {
 	fd, err := retry(func() (int, error) { return unix.Open(path, flags|unix.O_CLOEXEC, 0) })
@@ -117,26 +140,23 @@ func (l *Launcher) Tracking() (cgroup, why string) {
 // orphans any more.
 func (l *Launcher) Close() error {
 	l.reaper.close()
-	l.closeFiles()
+	l.turn <- struct{}{} // and nobody has it any more
+	l.template.Close()
+	unix.Close(l.null)
 	if l.cgroups != nil {
 		return l.cgroups.Close()
 	}
 	return nil
 }
 
-func (l *Launcher) closeFiles() {
-	unix.Close(l.self)
-	unix.Close(l.null)
-}
-
 // Launch starts a program and returns when it runs, or when ctx ends. It waits
-// for the disk, for the stage, and for staged, so it has a goroutine of its own,
+// for the disk, for the process, and for staged, so it has a goroutine of its own,
 // and ctx a deadline.
 //
 // When the process is there but has yet to run its program, staged is called: it
 // stores who that process is. Only if it returns nil does the program run. From
-// then on the Process may be signalled, so a stage that hangs can be killed, as
-// its user can make it hang. Launch waits for staged as long as that takes.
+// then on the Process may be signalled, so one that hangs before it has become its
+// program can be killed, as its user can make it hang. Launch waits for staged as long as that takes.
 //
 // If Launch fails, the process is killed, and nothing is left of it unless ctx has
 // ended first: then what hangs in the kernel (the opening of a file, a start, a
@@ -148,18 +168,19 @@ func (l *Launcher) Launch(ctx context.Context, t Task, staged func(*Process) err
 	if err != nil {
 		return nil, err
 	}
-	p, c, err := l.stage(ctx, &t, r)
+	p, c, err := l.fork(ctx, &t, r)
 	if err != nil {
 		r.close()
 		return nil, err
 	}
 	defer c.close()
-	if staged != nil {
+	if err = c.born(ctx, p); err == nil && staged != nil {
 		err = staged(p)
 	}
 	if err == nil {
-		err = l.run(ctx, c, p, &t, r)
+		err = c.run(ctx, p)
 	}
+	err = l.explain(ctx, &t, err)
 	if err != nil {
 		c.close()
 		p.killTree()
@@ -169,17 +190,24 @@ func (l *Launcher) Launch(ctx context.Context, t Task, staged func(*Process) err
 	return p, nil
 }
 
-// A ready is what a stage needs to know, as it is on the disk now.
+// A ready is what a start needs to know, as it is on the disk now.
 type ready struct {
-	path    string
-	file    *Executable // nil: it is run by its path
-	message []byte
-	err     error
+	order *order
+	file  *Executable // nil: it is run by its path
+	room  int         // memory that the process reads environment files into; -1: it reads none
+	err   error
 }
 
 func (r ready) close() {
+	r.closeRoom()
 	if r.file != nil {
 		r.file.Close()
+	}
+}
+
+func (r ready) closeRoom() {
+	if r.room >= 0 {
+		unix.Close(r.room)
 	}
 }
 
@@ -193,19 +221,21 @@ func (l *Launcher) prepare(ctx context.Context, t *Task) (ready, error) {
 }
 
 func (t *Task) ready() (r ready) {
-	if r.path, r.file, r.err = t.program(); r.err != nil {
-		return r
+	r.room = -1
+	path, file, err := t.program()
+	if err != nil {
+		return ready{room: -1, err: err}
 	}
-	order, err := t.order(r.path, r.file != nil)
-	if err == nil {
-		if r.message = stage.Encode(order); len(r.message) > stage.MaxTask {
-			err = startError(stage.Exec, syscall.E2BIG, r.path, fmt.Sprintf(
-				"arguments, environment and environment files are too long: together they may have %d bytes", stage.MaxTask))
+	r.file = file
+	if r.order, err = t.order(path); err == nil && len(r.order.envFiles) > 0 {
+		if r.room, err = spawn.Memory(spawn.Room); err != nil {
+			r.room = -1
+			err = stepEnvironment.failed(errnoOf(err), r.order.envFiles[0].path, "")
 		}
 	}
 	if err != nil {
 		r.close()
-		r.file, r.err = nil, err
+		return ready{room: -1, err: err}
 	}
 	return r
 }
@@ -223,7 +253,7 @@ func notAnswered(err error, path string) *StartError {
 func (t *Task) program() (path string, file *Executable, err error) {
 	if t.Executable != nil {
 		if file = t.Executable.duplicate(); file == nil {
-			return "", nil, startError(stage.Exec, syscall.EBADF, t.Executable.path, "")
+			return "", nil, stepExec.failed(syscall.EBADF, t.Executable.path, "")
 		}
 		return file.path, file, nil
 	}
@@ -243,28 +273,18 @@ func (t *Task) program() (path string, file *Executable, err error) {
 	return path, file, nil
 }
 
-// run sends the stage its task and waits for what becomes of it.
-func (l *Launcher) run(ctx context.Context, c control, p *Process, t *Task, r ready) error {
-	answer, err := c.converse(ctx, r.message)
-	if err != nil {
-		return undone(err, r.path)
-	}
-	o := stage.Read(answer)
-	p.warnings.Store(new(t.warnings(o.Warnings)))
-	switch {
-	case o.Ran:
-		return nil
-	case o.Failure.Errno != 0:
-		e := t.explain(o.Failure)
+// explain looks for the reason of an error that the kernel gave.
+func (l *Launcher) explain(ctx context.Context, t *Task, err error) error {
+	e, ok := err.(*StartError)
+	if ok && step(e.Step) == stepExec {
 		e.hint, _ = apart(ctx, &l.hung, t.Service, e.look, func(string) {})
-		return e
 	}
-	return died(ctx, p, r.path)
+	return err
 }
 
-// undone is the error of a stage that was not waited for to the end.
+// undone is the error of a process that was not waited for to the end.
 func undone(err error, path string) *StartError {
-	e := &StartError{Step: stepStage, Errno: errnoOf(err), Detail: path, Status: stage.None.Status()}
+	e := stepStart.failed(errnoOf(err), path, "")
 	switch {
 	case errors.Is(err, context.DeadlineExceeded), err == errHung:
 		e.Errno = syscall.ETIMEDOUT
@@ -274,17 +294,14 @@ func undone(err error, path string) *StartError {
 	return e
 }
 
-// died is the error of a stage that ended without a word.
+// died is the error of a process that ended without a word.
 func died(ctx context.Context, p *Process, path string) *StartError {
 	select {
 	case <-p.exited:
 	case <-ctx.Done(): // its end of the pair is closed, and it is not gone yet
 		return undone(context.Cause(ctx), path)
 	}
-	return &StartError{
-		Step: stepStage, Status: stage.None.Status(),
-		Detail: fmt.Sprintf("cannot start %s: its process %s before the program ran", path, how(p.Wait())),
-	}
+	return stepStart.failed(0, fmt.Sprintf("cannot start %s: its process %s before the program ran", path, how(p.Wait())), "")
 }
 
 // how is what a process did at its end.

@@ -17,15 +17,22 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/supervisord-go/supervisord/internal/forbid"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
-// The test binary is "our own binary" here: it holds the exec stage, and it is
-// also the programs that are started, by the name that they have as argv[0].
+// The test binary is also the programs that are started, by the name that they have
+// as argv[0].
 func TestMain(m *testing.M) {
 	if play, ok := fakes[os.Args[0]]; ok {
 		play(os.Args[1:])
 		os.Exit(0)
+	}
+	if calls := os.Getenv(filtered); calls != "" {
+		if err := forbid.Calls(calls); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
 	}
 	if os.Getenv(hardened) != "" {
 		if err := Harden(); err != nil {

@@ -15,7 +15,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/supervisord-go/supervisord/pkg/supervisor/process/stage"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
@@ -53,13 +52,13 @@ func find(p *unit.Program) (path string, file *Executable, err error) {
 			file.Close()
 		}
 	}
-	return p.Path, nil, startError(stage.Exec, syscall.ENOENT, p.Path, "it is in none of "+strings.Join(p.Search, ", "))
+	return p.Path, nil, stepExec.failed(syscall.ENOENT, p.Path, "it is in none of "+strings.Join(p.Search, ", "))
 }
 
 func openProgram(path string) (*Executable, error) {
 	file, err := openFile(path)
 	if err != nil {
-		return nil, startError(stage.Exec, errnoOf(err), path, "")
+		return nil, stepExec.failed(errnoOf(err), path, "")
 	}
 	return file, nil
 }
@@ -94,11 +93,11 @@ func inspect(file *Executable, path string) (kind, error) {
 func inspectDeep(file *Executable, path string, depth int) (kind, error) {
 	switch {
 	case file.was.Mode&unix.S_IFMT != unix.S_IFREG:
-		return 0, startError(stage.Exec, syscall.EACCES, path, "it is not a regular file")
+		return 0, stepExec.failed(syscall.EACCES, path, "it is not a regular file")
 	case file.was.Mode&0o111 == 0:
-		return 0, startError(stage.Exec, syscall.EACCES, path, "chmod +x "+path)
+		return 0, stepExec.failed(syscall.EACCES, path, "chmod +x "+path)
 	case depth == 0:
-		return 0, startError(stage.Exec, syscall.ELOOP, path, "too many interpreters that are scripts themselves")
+		return 0, stepExec.failed(syscall.ELOOP, path, "too many interpreters that are scripts themselves")
 	}
 	head, err := file.head()
 	switch {
@@ -115,7 +114,7 @@ func inspectDeep(file *Executable, path string, depth int) (kind, error) {
 	if len(head) == 0 {
 		hint = "the file is empty"
 	}
-	return foreign, startError(stage.Exec, syscall.ENOEXEC, path, hint)
+	return foreign, stepExec.failed(syscall.ENOEXEC, path, hint)
 }
 
 // head reads the beginning of a regular file, as much as the kernel looks at.
@@ -142,17 +141,17 @@ func checkInterpreter(path string, head []byte, depth int) error {
 	line, _, whole := bytes.Cut(head[2:], []byte("\n"))
 	fields := strings.FieldsFunc(string(line), func(r rune) bool { return r == ' ' || r == '\t' }) // as the kernel does
 	if len(fields) == 0 {
-		return startError(stage.Exec, syscall.ENOEXEC, path, "its #! line names no interpreter")
+		return stepExec.failed(syscall.ENOEXEC, path, "its #! line names no interpreter")
 	}
 	if !whole && len(fields) == 1 { // cut short, who knows where
 		return nil
 	}
 	interpreter := fields[0]
 	if strings.HasSuffix(interpreter, "\r") {
-		return startError(stage.Exec, syscall.ENOENT, path, "its lines end in CRLF, as those of Windows do: sed -i 's/\\r$//' "+path)
+		return stepExec.failed(syscall.ENOENT, path, "its lines end in CRLF, as those of Windows do: sed -i 's/\\r$//' "+path)
 	}
 	if interpreter == path {
-		return startError(stage.Exec, syscall.ELOOP, path, "its #! line names the file itself")
+		return stepExec.failed(syscall.ELOOP, path, "its #! line names the file itself")
 	}
 	if !filepath.IsAbs(interpreter) {
 		return nil // relative to the working directory, which is not ours
@@ -164,7 +163,7 @@ func checkInterpreter(path string, head []byte, depth int) error {
 	}
 	var e *StartError
 	if errors.As(err, &e) {
-		return startError(stage.Exec, e.Errno, path, strings.TrimSuffix("its interpreter is "+interpreter+": "+e.Cause()+"; "+e.hint, "; "))
+		return stepExec.failed(e.Errno, path, strings.TrimSuffix("its interpreter is "+interpreter+": "+e.Cause()+"; "+e.hint, "; "))
 	}
 	return nil
 }
@@ -182,7 +181,7 @@ var machines = map[string][]elf.Machine{
 func checkMachine(path string, head []byte) error {
 	const headerSize = 52 // of 32 bits; 64 in 64
 	if len(head) < headerSize {
-		return startError(stage.Exec, syscall.ENOEXEC, path, "the file is cut short: is it still being written?")
+		return stepExec.failed(syscall.ENOEXEC, path, "the file is cut short: is it still being written?")
 	}
 	var order binary.ByteOrder = binary.LittleEndian
 	if elf.Data(head[elf.EI_DATA]) == elf.ELFDATA2MSB {
@@ -190,7 +189,7 @@ func checkMachine(path string, head []byte) error {
 	}
 	is, this := elf.Machine(order.Uint16(head[18:])), machines[runtime.GOARCH]
 	if typ := elf.Type(order.Uint16(head[16:])); typ != elf.ET_EXEC && typ != elf.ET_DYN {
-		return startError(stage.Exec, syscall.ENOEXEC, path, "it is an ELF file, but no program ("+typ.String()+")")
+		return stepExec.failed(syscall.ENOEXEC, path, "it is an ELF file, but no program ("+typ.String()+")")
 	}
 	if this == nil || foreignFormats() {
 		return nil
@@ -200,7 +199,7 @@ func checkMachine(path string, head []byte) error {
 			return nil
 		}
 	}
-	return startError(stage.Exec, syscall.ENOEXEC, path, "it is for another machine ("+is.String()+"); this one is "+runtime.GOARCH)
+	return stepExec.failed(syscall.ENOEXEC, path, "it is for another machine ("+is.String()+"); this one is "+runtime.GOARCH)
 }
 
 // foreignFormats says whether the kernel was told of formats besides its own

@@ -1,8 +1,8 @@
 // Package process starts programs and follows them to their end.
 //
-// A [Launcher] starts our own binary as an exec stage (package stage), tells its
-// caller the pid before anything of the program has run, and lets it go on. What
-// runs then is a [Process]: its main process, held by a pidfd, and the tree of
+// A [Launcher] has a process forked that waits for what it is to become (package
+// spawn), tells its caller the pid before anything of the program has run, and sends
+// the process the rest. What runs then is a [Process]: its main process, held by a pidfd, and the tree of
 // all that it forks, held together by a cgroup or, where there are none, by its
 // session.
 //
@@ -19,6 +19,7 @@ package process
 import (
 	"context"
 	"os"
+	"slices"
 	"sync/atomic"
 	"syscall"
 
@@ -80,6 +81,12 @@ func (p *Process) Warnings() []string {
 		return *w
 	}
 	return nil
+}
+
+// warn is for the one goroutine that launches p.
+func (p *Process) warn(words string) {
+	all := append(slices.Clone(p.Warnings()), words)
+	p.warnings.Store(&all)
 }
 
 // Executable returns a handle on the file that the program was executed from,

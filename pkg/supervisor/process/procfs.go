@@ -17,11 +17,16 @@ import (
 type stat struct {
 	pid, parent, group, session int
 	start                       uint64
+	threads                     int
 	state                       byte
 	comm                        string
 }
 
-func (s stat) alive() bool { return s.state != 'Z' && s.state != 'X' && s.state != 0 }
+// alive says whether any of its threads is. The state is that of the first one, which
+// may end before the others.
+func (s stat) alive() bool {
+	return s.state != 'Z' && s.state != 'X' && s.state != 0 || s.state == 'Z' && s.threads > 1
+}
 
 func readStat(pid int) (stat, error) {
 	text, err := slurp("/proc/"+strconv.Itoa(pid)+"/stat", 1024)
@@ -63,8 +68,8 @@ func parseStat(text []byte) (s stat, err error) {
 		return stat{}, errors.New("cannot parse /proc/PID/stat: too few fields")
 	}
 	s.comm, s.state = string(text[open+1:end]), f[0][0]
-	numbers := []string{string(bytes.TrimSpace(text[:open])), f[1], f[2], f[3]}
-	for i, to := range []*int{&s.pid, &s.parent, &s.group, &s.session} {
+	numbers := []string{string(bytes.TrimSpace(text[:open])), f[1], f[2], f[3], f[17]}
+	for i, to := range []*int{&s.pid, &s.parent, &s.group, &s.session, &s.threads} {
 		if *to, err = strconv.Atoi(numbers[i]); err != nil {
 			return stat{}, fmt.Errorf("cannot parse /proc/PID/stat: %w", err)
 		}
@@ -93,24 +98,41 @@ func numbers(dir string) ([]int, error) {
 	return ns, nil
 }
 
-// children lists our own children: those that we started and those that we got.
+// children lists our own children: those that we started and those that we got. It
+// may miss some while others come and go.
 func children() (pids []int, err error) {
-	tasks, err := numbers("/proc/self/task")
-	if err != nil {
-		return nil, err
+	l, err := listChildren()
+	if err == errNoLists {
+		return childrenByWalk()
 	}
-	for _, task := range tasks {
-		text, err := slurp("/proc/self/task/"+strconv.Itoa(task)+"/children", 512)
-		if err == unix.ENOENT && task == os.Getpid() {
-			return childrenByWalk() // a kernel without CONFIG_PROC_CHILDREN
+	return l.children, err
+}
+
+// errNoLists is of a kernel without CONFIG_PROC_CHILDREN.
+var errNoLists = errors.New("cannot list our children: the kernel has no /proc/PID/task/TID/children")
+
+// listChildren reads proc_tid_children(5) of each of our threads.
+func listChildren() (l lists, err error) {
+	if l.threads, err = numbers("/proc/self/task"); err != nil {
+		return lists{}, err
+	}
+	for _, thread := range l.threads {
+		text, err := slurp("/proc/self/task/"+strconv.Itoa(thread)+"/children", 512)
+		switch {
+		case err == unix.ENOENT && thread == os.Getpid():
+			return lists{}, errNoLists
+		case err == unix.ENOENT, err == unix.ESRCH: // it has ended
+			continue
+		case err != nil:
+			return lists{}, err
 		}
 		for field := range bytes.FieldsSeq(text) {
 			if pid, err := strconv.Atoi(string(field)); err == nil {
-				pids = append(pids, pid)
+				l.children = append(l.children, pid)
 			}
 		}
 	}
-	return pids, nil
+	return l, nil
 }
 
 func childrenByWalk() (pids []int, err error) {

@@ -2,5 +2,5 @@
 
 package process
 
-// The stage is a race build as well, and slow to start.
+// The programs are race builds as well, and slow to start.
 const defaultChildren = 50

@@ -110,6 +110,13 @@ func (r *register) end(pid int) (look bool) {
 	return look
 }
 
+// begun names a child that was started beside those.
+func (r *register) begun(pid int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pids[pid]++
+}
+
 // reaped says that a process's number is free.
 func (r *register) reaped(pid int) {
 	r.mu.Lock()

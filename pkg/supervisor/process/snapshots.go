@@ -4,36 +4,39 @@ import "sync"
 
 // snapshots shares one walk of /proc among all who want one at the same time:
 // when a thousand processes end at once, few walks are taken.
-var snapshots shared
+var snapshots = shared[map[int]stat]{take: snapshot}
 
-// A shared walk is good for those who asked before it began.
-type shared struct {
+// A shared look is good for those who asked before it began.
+type shared[T any] struct {
+	take func() (T, error)
+
 	mu   sync.Mutex
-	next *walk // has not begun; nil: nobody has asked
+	next *look[T] // has not begun; nil: nobody has asked
 	busy sync.Mutex
 }
 
-type walk struct {
+type look[T any] struct {
 	once sync.Once
-	all  map[int]stat
+	seen T
 	err  error
 }
 
-// take returns a snapshot that was begun after the call; it is not to be changed.
-func (s *shared) take() (map[int]stat, error) {
+// get returns what was taken by a look that was begun after the call; it is not to
+// be changed.
+func (s *shared[T]) get() (T, error) {
 	s.mu.Lock()
 	if s.next == nil {
-		s.next = &walk{}
+		s.next = &look[T]{}
 	}
-	w := s.next
+	l := s.next
 	s.mu.Unlock()
 	s.busy.Lock()
 	defer s.busy.Unlock()
-	w.once.Do(func() {
+	l.once.Do(func() {
 		s.mu.Lock()
 		s.next = nil // who asks from now on gets the one after this
 		s.mu.Unlock()
-		w.all, w.err = snapshot()
+		l.seen, l.err = s.take()
 	})
-	return w.all, w.err
+	return l.seen, l.err
 }

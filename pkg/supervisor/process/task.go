@@ -2,6 +2,7 @@ package process
 
 import (
 	"cmp"
+	"fmt"
 	"os"
 	"strconv"
 	"syscall"
@@ -9,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/supervisord-go/supervisord/pkg/supervisor/process/stage"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
@@ -35,85 +35,45 @@ type File struct {
 	Name string
 }
 
-// order is a task as the stage takes it.
-func (t *Task) order(path string, pinned bool) (*stage.Task, error) {
+// order is what is to be started, by a path or a file that was found.
+func (t *Task) order(path string) (*order, error) {
 	p, a := t.Program, t.Account
-	to := &stage.Task{
-		Path: path, Pinned: pinned, Argv: p.Argv, Dir: cmp.Or(p.Dir, "/"),
-		Protocol: t.Env, Watchdog: uint64(t.Watchdog / time.Microsecond),
-		SetIDs: a.Set, UID: uint64(a.UID), GID: uint64(a.GID), Umask: uint64(p.Umask),
-	}
 	if len(p.Argv) == 0 {
-		return nil, startError(stage.Exec, syscall.EINVAL, path, "exec_start is empty")
+		return nil, stepExec.failed(syscall.EINVAL, path, "exec_start is empty")
 	}
-	for _, g := range a.Groups {
-		to.Groups = append(to.Groups, uint64(g))
+	to := &order{
+		path: path, argv: p.Argv, dir: cmp.Or(p.Dir, "/"),
+		protocol: t.Env, handover: t.Handover != nil, watchdog: uint64(t.Watchdog / time.Microsecond),
+		setIDs: a.Set, uid: a.UID, gid: a.GID, groups: a.Groups, umask: uint64(p.Umask),
+		user:  cmp.Or(p.User, strconv.FormatUint(uint64(a.UID), 10)),
+		group: cmp.Or(p.Group, p.User, strconv.FormatUint(uint64(a.GID), 10)),
+		nice:  p.Nice, oom: p.OOMScoreAdj, defaults: os.Getpid() != 1,
 	}
 	for _, f := range t.Sockets {
-		to.Names = append(to.Names, f.Name)
+		to.names = append(to.names, f.Name)
 	}
-	to.Handover = t.Handover != nil
 	for _, l := range p.Limits {
-		to.Limits = append(to.Limits, stage.Limit{Resource: uint64(l.Resource), Soft: l.Soft, Hard: l.Hard})
+		to.limits = append(to.limits, rlimit{l.Resource, l.Soft, l.Hard})
 	}
-	to.SetNice, to.Nice = value(p.Nice)
-	to.SetOOM, to.OOM = value(p.OOMScoreAdj)
-	to.Defaults = os.Getpid() != 1
 	if err := setEnvironment(to, p, a, fixedBase(), os.Environ()); err != nil {
 		return nil, err
+	}
+	if to.tooLong() {
+		return nil, stepExec.failed(syscall.E2BIG, path, fmt.Sprintf(
+			"arguments, environment and environment files are too long: together they may have %d bytes", longest))
 	}
 	return to, nil
 }
 
-func value(p *int) (set bool, v int64) {
-	if p == nil {
-		return false, 0
-	}
-	return true, int64(*p)
-}
-
 func decimal(n int) string { return strconv.Itoa(n) }
 
-// explain puts the task's own words in the place of the stage's numbers.
-func (t *Task) explain(f stage.Failure) *StartError {
-	e := startError(f.Step, f.Errno, f.Detail, "")
-	switch f.Step {
-	case stage.User:
-		e.Detail = cmp.Or(t.Program.User, f.Detail)
-	case stage.Group:
-		e.Detail = cmp.Or(t.Program.Group, t.Program.User, f.Detail)
-	case stage.Limits:
-		for _, l := range t.Program.Limits {
-			if f.Detail == "resource "+decimal(l.Resource) {
-				e.Detail = limitNames[l.Resource]
-			}
-		}
+// stays is the warning of what a program gets otherwise than it should; whether
+// nobody asked for it.
+func stays(key string, asked int, byDefault bool, got string, why syscall.Errno) string {
+	if byDefault {
+		return key + ": it stays at " + got + " as supervisord has it: cannot set it to 0: " + why.Error()
 	}
-	return e
-}
-
-// warnings puts a stage's warnings into words.
-func (t *Task) warnings(of []stage.Warning) (words []string) {
-	for _, w := range of {
-		words = append(words, warning(w))
-	}
-	return words
-}
-
-// warningKeys are what the configuration calls what a warning is about.
-var warningKeys = map[stage.Step]string{
-	stage.OOMAdjust: "oom_score_adj", stage.Nice: "nice", stage.Scheduler: "the scheduling policy",
-}
-
-func warning(w stage.Warning) string {
-	got, key := strconv.FormatInt(int64(w.Got), 10), warningKeys[w.Step]
-	switch {
-	case w.Step == stage.Limits:
-		return limitNames[int(w.Resource)] + ": asked " + limitText(w.Soft, w.Hard) + ", the hard limit is " + limitText(w.Got, w.Got)
-	case w.Default:
-		return key + ": it stays at " + got + " as supervisord has it: cannot set it to 0: " + w.Errno.Error()
-	}
-	return key + ": asked " + strconv.FormatInt(int64(w.Soft), 10) + ", it stays at " + got + ": " + w.Errno.Error()
+	return key + ": asked " + decimal(asked) + ", it stays at " + got + ": " + why.Error()
 }
 
 // limitText is a limit as the configuration has it.

@@ -19,7 +19,8 @@ import (
 // gets its number, which is the session's and the group's.
 //
 // What leaves the session, loses its parent before anybody looks, and carries no
-// mark, escapes. Only cgroups hold that.
+// mark, escapes; so does what enters a PID namespace elsewhere and loses its parent
+// there, once the main process has ended. Only cgroups hold that.
 type sessionTree struct {
 	leader *pidfd
 	pid    int
@@ -51,13 +52,18 @@ func (t *sessionTree) look() (alive []stat, err error) {
 	if t.over.Load() {
 		return nil, nil
 	}
-	all, err := snapshots.take()
+	passing, deserted := t.orphans()
+	if deserted {
+		clear(t.seen)
+		return nil, nil
+	}
+	all, err := snapshots.get()
 	if err != nil {
 		return nil, err
 	}
 	belongs := map[int]bool{}
 	for pid, s := range all {
-		belongs[pid] = s.session == t.pid || t.knows(s) || t.adopts(s)
+		belongs[pid] = t.claims(s)
 	}
 	delete(belongs, os.Getpid())
 	delete(belongs, 1)
@@ -76,7 +82,46 @@ func (t *sessionTree) look() (alive []stat, err error) {
 			alive = append(alive, s)
 		}
 	}
+	for _, s := range passing {
+		if _, there := t.seen[s.pid]; !there {
+			t.seen[s.pid] = s.start
+			alive = append(alive, s)
+		}
+	}
 	return alive, nil
+}
+
+// orphans returns the members that have come to us, once the main process has ended:
+// a walk may miss those that are only passing through, each forking the next one.
+// deserted: nobody is left, and no walk is needed to show it.
+func (t *sessionTree) orphans() (members []stat, deserted bool) {
+	var ended bool
+	t.leader.conn.Control(func(fd uintptr) { ended = endedNow(int(fd)) })
+	if !ended {
+		return nil, false
+	}
+	all, err := strangers.get()
+	for _, s := range all {
+		if t.claims(s) {
+			members = append(members, s)
+		}
+	}
+	return members, err == nil && len(all) == 0 && !t.seesSome()
+}
+
+// seesSome says whether anybody lives who was seen to belong.
+func (t *sessionTree) seesSome() bool {
+	for pid := range t.seen {
+		if s, err := readStat(pid); err == nil && s.alive() && t.knows(s) {
+			return true
+		}
+	}
+	return false
+}
+
+// claims says whether a process belongs to the tree by itself, not by its parent.
+func (t *sessionTree) claims(s stat) bool {
+	return s.session == t.pid || t.knows(s) || t.adopts(s)
 }
 
 // knows says whether a process was seen to belong.

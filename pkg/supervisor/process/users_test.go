@@ -13,17 +13,17 @@ import (
 )
 
 // What an ordinary user can do with supervisord is tested by one.
-const forOrdinaryUsers = "^(Test(KillReachesTheWholeTree|TreeOutlives|KillModes|Signal|Orphans|FortySockets|Pinned|Script|WhatFails|Stage|CallerThat|PidVariables|Identity).*)$"
+const forOrdinaryUsers = "^(Test(KillReachesTheWholeTree|TreeOutlives|KillModes|Signal|Orphans|FortySockets|Pinned|Script|WhatFails|Child|CallerThat|PidVariables|Identity).*)$"
 
 // What may depend on the rights that are left to root, or on being PID 1.
-const forOtherRoots = "^(Test(KillReachesTheWholeTree|Signal|Orphans|FortySockets|Pinned|StageEnds|CallerThatSaysNo).*)$"
+const forOtherRoots = "^(Test(KillReachesTheWholeTree|Signal|Orphans|FortySockets|Pinned|ChildEnds|CallerThatSaysNo).*)$"
 
 func TestAsOrdinaryUser(t *testing.T) {
 	needsRoot(t)
 	again(t, alice, forOrdinaryUsers)
 }
 
-// Harden closes /proc/PID to others of the same user: our own stage is one.
+// Harden closes /proc/PID to others of the same user, and a child to itself.
 func TestAsHardenedOrdinaryUser(t *testing.T) {
 	needsRoot(t)
 	again(t, alice, forOtherRoots, hardened+"=1")

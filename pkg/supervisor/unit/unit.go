@@ -311,7 +311,7 @@ type (
 		// that was kept. If that one bakes, it is the file of the build from then on.
 		Fresh bool
 	}
-	Signal struct { // to a process, or to the stage that is about to become it
+	Signal struct { // to a process, also to one that has yet to become its program
 		ID     Invocation
 		Signal syscall.Signal
 		Mode   KillMode

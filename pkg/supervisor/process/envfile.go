@@ -1,6 +1,9 @@
-package stage
+package process
 
-// ParseFile reads the text of an environment file as systemd does, see
+// maxFile is the size of an environment file that is read, in bytes.
+const maxFile = 1 << 20
+
+// parseFile reads the text of an environment file as systemd does, see
 // EnvironmentFile= in systemd.exec(5) and parse_env_file_internal in its source: a
 // line KEY=VALUE each; lines that are empty or begin with # or ; are none; blanks
 // around a value do not count.
@@ -15,7 +18,7 @@ package stage
 // closed swallow the rest of the file. Here both are errors: badLine is the number
 // of the first such line, or 0. Callers must show the number alone: a file that was
 // named by mistake may hold secrets.
-func ParseFile(text []byte) (pairs []string, badLine int) {
+func parseFile(text []byte) (pairs []string, badLine int) {
 	p := fileParser{text: text, line: 1}
 	for p.skipBlank(); len(p.text) > 0; p.skipBlank() {
 		begin := p.line

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/supervisord-go/supervisord/internal/forbid"
+)
+
+// forbidden makes a test binary run its arguments with system calls that fail.
+const forbidden = "TEST_FORBIDDEN"
+
+func startWithout(calls string) {
+	os.Unsetenv(forbidden)
+	err := forbid.Calls(calls)
+	if err == nil {
+		err = syscall.Exec(os.Args[1], os.Args[1:], os.Environ())
+	}
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(3)
+}
+
+// Without the process that starts others there is nothing that supervisord could do.
+func TestNothingToStartWith(t *testing.T) {
+	r := at(t, sleeper)
+	b, err := binaries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.run(exec.Command(self, b.Supervisord(), "-c", r.path("supervisord.toml")),
+		forbidden+"="+forbid.Call(unix.SYS_CLONE, unix.EAGAIN, int(unix.SIGCHLD)))
+	r.has(r.line("cannot fork the process that starts others: resource temporarily unavailable"), "supervisord: ")
+	r.has(r.line("hint:"), "TasksMax=")
+	r.end(1)
+}
+
+// Whoever kills or stops that process holds up nothing for long.
+func TestTemplateOfARunningSupervisord(t *testing.T) {
+	t.Parallel()
+	r := at(t, sleeper)
+	r.start()
+	for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP} {
+		template := r.template()
+		syscall.Kill(template, sig)
+		r.ctl(0, "reload", "api")
+		if now := r.template(); now == template {
+			t.Errorf("after %v it is still %d", sig, now)
+		}
+	}
+	r.stop()
+}
+
+// template is the child of supervisord's that starts others.
+func (r *running) template() int {
+	r.Helper()
+	all := r.forks()
+	if len(all) != 1 {
+		r.Fatalf("there are %d templates", len(all))
+	}
+	return all[0]
+}
+
+// forks are the children of supervisord that have executed nothing: the template, and
+// what it has forked.
+func (r *running) forks() (pids []int) {
+	r.Helper()
+	dir := fmt.Sprintf("/proc/%d/task/", r.cmd.Process.Pid)
+	tasks, err := os.ReadDir(dir)
+	if err != nil {
+		r.Fatal(err)
+	}
+	for _, task := range tasks {
+		text, err := os.ReadFile(dir + task.Name() + "/children")
+		if os.IsNotExist(err) && task.Name() == strconv.Itoa(r.cmd.Process.Pid) {
+			r.Skip("needs CONFIG_PROC_CHILDREN: ", err)
+		}
+		for field := range strings.FieldsSeq(string(text)) {
+			pid, _ := strconv.Atoi(field)
+			if comm, _ := os.ReadFile("/proc/" + field + "/comm"); string(comm) == "superv-template\n" {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
+
+// unitCgroup is the directory of a service's cgroup; "": it has none.
+func (r *running) unitCgroup(service string) string {
+	r.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", r.pid(service)))
+	if err != nil {
+		r.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok && strings.Contains(path, service+".service") {
+			for _, root := range []string{"/sys/fs/cgroup/unified", "/sys/fs/cgroup"} {
+				if _, err := os.Stat(root + path); err == nil {
+					return filepath.Dir(root + path)
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// Sixty-four starts wait in the kernel, each in its own process, while the cgroup of a
+// unit is frozen: nobody else waits for any of them.
+func TestStartsThatWait(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: it mounts a file system, and starts programs as another user")
+	}
+	t.Parallel()
+	const waiting, questions = 64, 400
+	r := at(t, "")
+	if err := os.Mkdir(r.path("theirs"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	os.Chown(r.path("theirs"), 65534, 65534)
+	os.Chmod(r.dir, 0o755)
+	configuration := sleeper + "[service.frozen]\nexec_start = [\"/bin/sleep\", \"1000\"]\ntimeout_stop_sec = \"1s\"\n"
+	names := []string{}
+	for i := range waiting {
+		names = append(names, fmt.Sprintf("wait%d", i))
+		configuration += fmt.Sprintf("[service.wait%d]\nexec_start = [\"/bin/sleep\", \"1000\"]\nuser = \"65534\"\ngroup = \"65534\"\nstart = \"manual\"\nenvironment_file = [\"$DIR/theirs/fs/env\"]\n", i)
+	}
+	r.write(configuration)
+	fs := mountSlow(t, r.path("theirs/fs"))
+	r.start()
+	fs.hang()
+	r.ctl(0, append([]string{"start", "--no-block"}, names...)...)
+	for len(r.forks()) < 1+waiting {
+		runtime.Gosched()
+	}
+	if dir := r.unitCgroup("frozen"); dir == "" {
+		t.Log("without a cgroup nothing is frozen")
+	} else if err := os.WriteFile(dir+"/cgroup.freeze", []byte("1"), 0); err != nil {
+		t.Error(err)
+	} else {
+		defer os.WriteFile(dir+"/cgroup.freeze", []byte("0"), 0)
+	}
+	var all sync.WaitGroup
+	var answered atomic.Int64
+	for range 4 {
+		all.Go(func() {
+			for range questions / 4 {
+				if a, err := r.Call(context.WithoutCancel(r.Context()), "status"); err == nil && a.Status == 0 {
+					answered.Add(1)
+				}
+			}
+		})
+	}
+	r.ctl(0, "reload", "api")
+	all.Wait()
+	if n := answered.Load(); n != questions {
+		t.Errorf("%d of %d questions were answered", n, questions)
+	}
+	r.stop()
+}

@@ -1,0 +1,189 @@
+package spawn
+
+import (
+	"syscall"
+	"unsafe"
+)
+
+const (
+	regionSize  = 4 << 20        // address space for programs and files; memory only where it is used
+	programSize = regionSize / 2 // at most; files are in the other half
+	maxFiles    = 253            // SCM_MAX_FD of the kernel
+
+	cloneParent     = 0x8000
+	cloneIntoCgroup = 0x200000000
+	setMask         = 2
+
+	templateSocket = 3 // of the template
+	firstReceived  = 4 // a request's fds, in their order: the child's socket, its cgroup, its files
+
+	// Numbers that are the same on every port.
+	sysClone3     = 435
+	sysCloseRange = 436
+
+	prSetDumpable = 4
+	prSetName     = 15
+)
+
+type cloneArgs struct {
+	flags, pidFD, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
+}
+
+// A request is what a template is asked, with the files beside it. More than
+// maxFiles take several messages.
+type request struct {
+	intoCgroup uint32 // the second file is a cgroup
+	more       uint32 // another message has the next files
+	top        uint32 // the number above all files, if they have all come
+}
+
+type reply struct {
+	pid   int32
+	errno uint32
+}
+
+type iovec struct{ base, len uintptr }
+
+type msghdr struct {
+	name       uintptr
+	namelen    uint32
+	iov        uintptr
+	iovlen     uintptr
+	control    uintptr
+	controllen uintptr
+	flags      uint32
+}
+
+// cmsgSize is that of a struct cmsghdr, on whose end the fds follow.
+const cmsgSize = 16
+
+// board is what a template and its children write in, besides their stack: memory
+// that Go's collector knows nothing of. So it holds no pointers.
+type board struct {
+	in       msghdr
+	inIov    iovec
+	control  [cmsgSize + 4*(maxFiles+1)]byte
+	request  request
+	reply    reply
+	clone    cloneArgs
+	frame    Frame
+	round    uintptr
+	slot     [slots]uintptr
+	arg      [6]uintptr
+	name     [16]byte
+	files    uintptr        // the number above all that supervisord may have open
+	action   [8]uint64      // a struct sigaction of zeros: SIG_DFL
+	stack    [2]uintptr     // what is left of the stack
+	unmapped uintptr        // how many of
+	unmap    [96][2]uintptr // the memory that a template does without
+}
+
+// deep is more stack than serve and what it calls use, or the linker refuses them.
+const deep = 2048
+
+// forkTemplate forks this thread alone.
+//
+//go:noinline
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func forkTemplate(b *board, memory unsafe.Pointer, socket, null uintptr) (uintptr, syscall.Errno) {
+	var all, old uint64
+	all = ^all
+	if at := uintptr(unsafe.Pointer(&all)); b.unmapped > 0 && (at < b.stack[0]+deep || at > b.stack[1]-deep) {
+		return 0, syscall.ESTALE
+	}
+	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, setMask, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), 8, 0, 0)
+	pid, _, e := syscall.RawSyscall6(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
+	if pid == 0 && e == 0 {
+		b.strip(socket, null)
+		b.serve() // which returns in its children alone
+		run(b, memory)
+	}
+	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, setMask, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
+	return pid, e
+}
+
+// serve is the life of a template: it forks as it is told, until nobody is there
+// who could tell it.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func (b *board) serve() {
+	top := uintptr(firstReceived)
+	for {
+		b.inIov.base, b.inIov.len = uintptr(unsafe.Pointer(&b.request)), unsafe.Sizeof(b.request)
+		b.in.controllen = unsafe.Sizeof(b.control)
+		n, _, e := syscall.RawSyscall6(syscall.SYS_RECVMSG, templateSocket, uintptr(unsafe.Pointer(&b.in)), syscall.MSG_CMSG_CLOEXEC, 0, 0, 0)
+		if e == syscall.EINTR {
+			continue
+		}
+		if e != 0 || n != unsafe.Sizeof(b.request) {
+			quit(0)
+		}
+		if b.in.controllen > cmsgSize {
+			top += (*(*uintptr)(unsafe.Pointer(&b.control)) - cmsgSize) / 4
+		}
+		if b.request.more != 0 {
+			continue
+		}
+		b.reply.pid, b.reply.errno = 0, uint32(syscall.EMFILE) // there was no room for all
+		if top == uintptr(b.request.top) && b.fork() {
+			return
+		}
+		send(templateSocket, uintptr(unsafe.Pointer(&b.reply)), unsafe.Sizeof(b.reply))
+		for ; top > firstReceived; top-- {
+			syscall.RawSyscall6(syscall.SYS_CLOSE, top-1, 0, 0, 0, 0, 0)
+		}
+	}
+}
+
+// fork makes a child, which is a child of supervisord's, and puts down what to
+// reply. It is true in the child.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func (b *board) fork() bool {
+	b.clone.flags = cloneParent
+	if b.request.intoCgroup != 0 {
+		b.clone.flags |= cloneIntoCgroup
+		b.clone.cgroup = firstReceived + 1
+	}
+	pid, _, e := syscall.RawSyscall6(sysClone3, uintptr(unsafe.Pointer(&b.clone)), unsafe.Sizeof(b.clone), 0, 0, 0, 0)
+	if b.request.intoCgroup == 0 && (e == syscall.ENOSYS || e == syscall.EPERM) { // it is filtered
+		pid, _, e = syscall.RawSyscall6(syscall.SYS_CLONE, cloneParent, 0, 0, 0, 0, 0)
+	}
+	b.reply.pid, b.reply.errno = int32(pid), uint32(e)
+	return pid == 0 && e == 0
+}
+
+// strip takes away what a template has from supervisord: files, memory, session,
+// name, and what signals do. They stay blocked.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func (b *board) strip(socket, null uintptr) {
+	socket, _, _ = syscall.RawSyscall6(syscall.SYS_FCNTL, socket, syscall.F_DUPFD_CLOEXEC, templateSocket+1, 0, 0, 0)
+	null, _, _ = syscall.RawSyscall6(syscall.SYS_FCNTL, null, syscall.F_DUPFD_CLOEXEC, templateSocket+1, 0, 0, 0)
+	for fd := uintptr(0); fd < templateSocket; fd++ {
+		syscall.RawSyscall6(syscall.SYS_DUP3, null, fd, 0, 0, 0, 0)
+	}
+	syscall.RawSyscall6(syscall.SYS_DUP3, socket, templateSocket, syscall.O_CLOEXEC, 0, 0, 0)
+	if _, _, e := syscall.RawSyscall6(sysCloseRange, templateSocket+1, 1<<32-1, 0, 0, 0, 0); e != 0 { // it is filtered
+		for fd := uintptr(templateSocket + 1); fd < b.files; fd++ {
+			syscall.RawSyscall6(syscall.SYS_CLOSE, fd, 0, 0, 0, 0, 0)
+		}
+	}
+	for i := uintptr(0); i < b.unmapped && i < uintptr(len(b.unmap)); i++ {
+		syscall.RawSyscall6(syscall.SYS_MUNMAP, b.unmap[i][0], b.unmap[i][1], 0, 0, 0, 0)
+	}
+	for sig := uintptr(1); sig <= 64; sig++ { // EINVAL for those that cannot be set
+		syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&b.action)), 0, 8, 0, 0)
+	}
+	syscall.RawSyscall6(syscall.SYS_SETSID, 0, 0, 0, 0, 0, 0)
+	syscall.RawSyscall6(syscall.SYS_PRCTL, prSetDumpable, 0, 0, 0, 0, 0)
+	syscall.RawSyscall6(syscall.SYS_PRCTL, prSetName, uintptr(unsafe.Pointer(&b.name)), 0, 0, 0, 0)
+}

@@ -1,0 +1,629 @@
+package spawn
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// A rig is a template, and who owns it.
+type rig struct {
+	*Template
+	t    *testing.T
+	null int
+	ends []int
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{t: t, null: null}
+	if r.Template, err = New(Options{Null: null, Ended: func(pid int) { r.ends = append(r.ends, pid) }}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		r.Close()
+		unix.Close(null)
+		for _, pid := range r.ends {
+			reap(t, pid)
+		}
+	})
+	return r
+}
+
+func reap(t *testing.T, pid int) (ws syscall.WaitStatus) {
+	t.Helper()
+	for {
+		_, err := syscall.Wait4(pid, &ws, 0, nil)
+		switch err {
+		case nil:
+			return ws
+		case syscall.EINTR:
+		default:
+			t.Fatalf("cannot wait for %d: %v", pid, err)
+		}
+	}
+}
+
+// A started child and what a test knows of it.
+type started struct {
+	Child
+	t     *testing.T
+	first int
+}
+
+func (r *rig) fork(cgroup int, files ...int) *started {
+	r.t.Helper()
+	request := &Request{Cgroup: cgroup, Files: files}
+	r.Fork(request)
+	if request.Err != nil {
+		r.t.Fatalf("cannot fork: %v", request.Err)
+	}
+	c := &started{request.Child, r.t, request.First()}
+	if f := c.next(); f.Kind != Born {
+		r.t.Fatalf("its first word is %+v", f)
+	}
+	return c
+}
+
+// hear waits for a frame; !ok: the child has become its program, or is dead.
+func (c *started) hear() (Frame, bool) {
+	c.t.Helper()
+	for {
+		const ever = 120
+		if !readable(c.Control, ever) {
+			c.t.Fatal("it says nothing")
+		}
+		f, ok, err := Hear(c.Control)
+		if err == syscall.EAGAIN {
+			continue
+		}
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		return f, ok
+	}
+}
+
+func (c *started) next() Frame {
+	c.t.Helper()
+	f, ok := c.hear()
+	if !ok {
+		c.t.Fatal("it has ended")
+	}
+	return f
+}
+
+func (c *started) tell(b *Builder) *Program {
+	c.t.Helper()
+	p := b.Program()
+	if err := Tell(c.Control, p); err != nil {
+		c.t.Fatal(err)
+	}
+	return p
+}
+
+// ends closes what there is of the child, and says how it ended.
+func (c *started) ends() syscall.WaitStatus {
+	c.t.Helper()
+	unix.Close(c.Control)
+	return reap(c.t, c.PID)
+}
+
+// runs waits for the program, and says how it ended.
+func (c *started) runs() syscall.WaitStatus {
+	c.t.Helper()
+	if f := c.next(); f.Kind != Exec {
+		c.t.Fatalf("it says %+v", f)
+	}
+	if f, ok := c.hear(); ok {
+		c.t.Fatalf("after all it says %+v", f)
+	}
+	return c.ends()
+}
+
+func (c *started) round(n int) *Builder { return NewBuilder(c.Base, n) }
+
+// become writes the end of a program: sh with a script.
+func become(b *Builder, script string, env ...string) *Builder {
+	b.Label(Label{Step: "exec", Detail: "/bin/sh", Status: 203})
+	b.Call(unix.SYS_RT_SIGPROCMASK, 2, b.Space(8), 0, 8)
+	path, argv, envp := b.Text("/bin/sh"), b.Texts([]string{"sh", "-c", script}), b.Texts(append(env, "PATH=/bin:/usr/bin"))
+	b.AnswerValue(Exec, 0)
+	b.Call(unix.SYS_EXECVE, path, argv, envp)
+	return b
+}
+
+func setIDs(b *Builder, id uintptr) *Builder {
+	b.Call(unix.SYS_SETGROUPS, 0, 0)
+	b.Call(unix.SYS_SETRESGID, id, id, id)
+	b.Call(unix.SYS_SETRESUID, id, id, id)
+	return b
+}
+
+func TestProgramRuns(t *testing.T) {
+	r := newRig(t)
+	c := r.fork(-1)
+	// A session of its own, no file but its three, and its pid.
+	c.tell(become(c.round(0), `test "$WHO" = $$ && read _ _ _ _ _ s _ </proc/self/stat && test $s = $$ && test ! -e /proc/$$/fd/3 && exit 42`, "WHO="+strconv.Itoa(c.PID)))
+	if ws := c.runs(); ws.ExitStatus() != 42 {
+		t.Errorf("it ended with %x", ws)
+	}
+}
+
+// Of each round a child does one program, and of any other none: whoever does not know
+// whether it was sent may send it again.
+func TestRoundIsDoneOnce(t *testing.T) {
+	r := newRig(t)
+	c := r.fork(-1)
+	count := func(round int, value uint64) *Builder {
+		b := c.round(round)
+		b.AnswerValue(Read, value)
+		b.Again()
+		return b
+	}
+	for range 3 {
+		c.tell(count(0, 1))
+	}
+	c.tell(count(7, 2))
+	c.tell(count(1, 3))
+	c.tell(become(c.round(2), "exit 42"))
+	for _, want := range []Frame{{Kind: Read, Value: 1, Round: 1}, {Kind: Read, Value: 3, Round: 2}} {
+		if f := c.next(); f != want {
+			t.Errorf("it says %+v, not %+v", f, want)
+		}
+	}
+	if ws := c.runs(); ws.ExitStatus() != 42 {
+		t.Errorf("it ended with %x", ws)
+	}
+}
+
+func TestWhatFailsIsToldExactly(t *testing.T) {
+	r := newRig(t)
+	c := r.fork(-1)
+	b := c.round(0)
+	b.Label(Label{Step: "chdir", Detail: "/nowhere", Status: 200})
+	b.Call(unix.SYS_CHDIR, b.Text("/nowhere"))
+	p := c.tell(become(b, "exit 42"))
+	f := c.next()
+	if f.Kind != Failed || syscall.Errno(f.Errno) != unix.ENOENT || p.Label(f.Index) != (Label{"chdir", "/nowhere", 200}) {
+		t.Errorf("it says %+v: %+v", f, p.Label(f.Index))
+	}
+	if ws := c.ends(); ws.ExitStatus() != 200 {
+		t.Errorf("it ended with %x", ws)
+	}
+}
+
+// Every builtin, and where a program goes on.
+func TestBuiltins(t *testing.T) {
+	r := newRig(t)
+	c := r.fork(-1)
+	b := c.round(0)
+	say := func(n uint64) { b.AnswerValue(Read, n) }
+	numbers, limit := b.Words(5, 9), b.Words(7)
+	b.Least(numbers, limit)
+	b.Least(numbers+8, limit)
+	b.Load(numbers, 1)
+	b.Answer(Read, 1)
+	b.Load(numbers+8, 1)
+	b.Answer(Read, 1)
+	b.Store(limit, 3)
+	b.Check(limit, 0xffff, 3, unix.EIO)
+	groups, others := b.Halves(3, 1, 2), b.Halves(1, 2, 3)
+	b.Within(groups, others, 3, unix.EIO)
+	in, out := new(Place), new(Place)
+	b.Within(groups, b.Halves(1, 2, 4), 3, unix.EDOM).Allow(unix.EDOM).Else(out)
+	say(100)
+	b.Here(out)
+	b.Equal(1, 7, unix.EIO).Then(in)
+	say(101)
+	b.Here(in)
+	b.Call(unix.SYS_CLOSE, 77).AllowAny().Keep(2) // -1
+	b.Equal(2, ^uintptr(0), unix.EIO)
+	b.Answer(Warned, 2) // with the errno
+	b.Fail(unix.EXDEV)
+	c.tell(b)
+	for _, want := range []Frame{
+		{Kind: Read, Value: 5},
+		{Kind: Read, Value: 7},
+		{Kind: Warned, Value: 1<<64 - 1, Errno: uint32(unix.EBADF)},
+		{Kind: Failed, Errno: uint32(unix.EXDEV)},
+	} {
+		f := c.next()
+		f.Index, f.Round = 0, 0
+		if f.Kind == Read {
+			f.Errno = 0
+		}
+		if f != want {
+			t.Errorf("it says %+v, not %+v", f, want)
+		}
+	}
+	c.ends()
+}
+
+// A program that is too large for a message comes in a file.
+func TestLargeProgram(t *testing.T) {
+	r := newRig(t)
+	c := r.fork(-1)
+	env := []string{}
+	for i := range 4 {
+		env = append(env, fmt.Sprintf("LARGE%d=%s", i, strings.Repeat("x", 100<<10)))
+	}
+	c.tell(become(c.round(0), `test ${#LARGE3} = 102400 && exit 42`, env...))
+	if ws := c.runs(); ws.ExitStatus() != 42 {
+		t.Errorf("it ended with %x", ws)
+	}
+}
+
+// Nothing of a program is trusted that cannot be: it is read by a process that has no
+// bounds checks.
+func TestProgramThatIsNone(t *testing.T) {
+	r := newRig(t)
+	for name, spoil := range map[string]func(h *header){
+		"size":  func(h *header) { h.size++ },
+		"first": func(h *header) { h.first = h.size },
+		"count": func(h *header) { h.count = 1 << 60 },
+	} {
+		c := r.fork(-1)
+		p := become(c.round(0), "exit 42").Program()
+		spoil((*header)(unsafe.Pointer(&p.message[0])))
+		if err := Tell(c.Control, p); err != nil {
+			t.Fatal(err)
+		}
+		if f, ok := c.hear(); ok {
+			t.Errorf("%s: it says %+v", name, f)
+		}
+		if ws := c.ends(); ws.ExitStatus() != 0 {
+			t.Errorf("%s: it ended with %x", name, ws)
+		}
+	}
+	c := r.fork(-1)
+	unix.Write(c.Control, []byte("short"))
+	if ws := c.ends(); ws.ExitStatus() != 0 {
+		t.Errorf("it ended with %x", ws)
+	}
+}
+
+// Files come in their order, however many.
+func TestFilesInTheirOrder(t *testing.T) {
+	r := newRig(t)
+	const many = 600 // three messages
+	var files []int
+	var pipes [][2]int
+	for range many {
+		var p [2]int
+		if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+			t.Skip("needs more files: ", err)
+		}
+		pipes, files = append(pipes, p), append(files, p[1])
+	}
+	c := r.fork(-1, files...)
+	b := c.round(0)
+	for i := range many {
+		b.Call(unix.SYS_WRITE, uintptr(c.first+i), b.Halves(uint32(i)), 4)
+	}
+	b.AnswerValue(Read, 0)
+	c.tell(b)
+	c.next()
+	for i, p := range pipes {
+		var got [4]byte
+		if n, err := unix.Read(p[0], got[:]); n != 4 || int(got[0])|int(got[1])<<8 != i {
+			t.Errorf("file %d got %v, %v", i, got, err)
+		}
+		unix.Close(p[0])
+		unix.Close(p[1])
+	}
+	c.ends()
+}
+
+func TestFileThatIsNone(t *testing.T) {
+	r := newRig(t)
+	request := &Request{Cgroup: -1, Files: []int{1 << 20}}
+	if r.Fork(request); request.Err != unix.EBADF {
+		t.Errorf("error is %v", request.Err)
+	}
+	c := r.fork(-1)
+	c.tell(become(c.round(0), "exit 42"))
+	if ws := c.runs(); ws.ExitStatus() != 42 {
+		t.Errorf("the next ended with %x", ws)
+	}
+}
+
+// A template that is dead is replaced within the same start.
+func TestTemplateThatIsDead(t *testing.T) {
+	r := newRig(t)
+	was := r.PID()
+	unix.Kill(was, unix.SIGKILL)
+	c := r.fork(-1)
+	c.tell(become(c.round(0), "exit 42"))
+	if ws := c.runs(); ws.ExitStatus() != 42 || r.PID() == was {
+		t.Errorf("it ended with %x", ws)
+	}
+}
+
+// One that does not answer is replaced when its owner has had enough; a request that
+// was sent twice is not sent again.
+func TestTemplateThatIsStopped(t *testing.T) {
+	r := newRig(t)
+	stop := func() int {
+		pid := r.PID()
+		unix.Kill(pid, unix.SIGSTOP)
+		for state(t, pid) != 'T' {
+			runtime.Gosched()
+		}
+		return pid
+	}
+	was := stop()
+	first, second := &Request{Cgroup: -1}, &Request{Cgroup: -1}
+	r.Ask(first)
+	r.Ask(second)
+	if r.Answered() != nil {
+		t.Fatal("it has answered")
+	}
+	r.Expired()
+	for _, want := range []*Request{first, second} {
+		var got *Request
+		for got == nil {
+			readable(r.FD(), Patience)
+			got = r.Answered()
+		}
+		if got != want || got.Err != nil || r.PID() == was {
+			t.Fatalf("got %+v of template %d", got, r.PID())
+		}
+		(&started{got.Child, t, 0}).ends()
+	}
+	stop()
+	twice := &Request{Cgroup: -1}
+	r.Ask(twice)
+	r.Expired()
+	stop()
+	for r.Expired(); r.Answered() != twice; r.Expired() { // unless it was quicker than the second stop
+		readable(r.FD(), Patience)
+	}
+	if twice.Err == nil {
+		(&started{twice.Child, t, 0}).ends()
+	} else if twice.Err != unix.ETIMEDOUT {
+		t.Errorf("error is %v", twice.Err)
+	}
+	c := r.fork(-1)
+	c.tell(become(c.round(0), "exit 42"))
+	if ws := c.runs(); ws.ExitStatus() != 42 {
+		t.Errorf("the next ended with %x", ws)
+	}
+}
+
+func state(t *testing.T, pid int) byte {
+	t.Helper()
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text[bytes.LastIndexByte(text, ')')+2]
+}
+
+func TestNoSignalEndsATemplate(t *testing.T) {
+	r := newRig(t)
+	was := r.PID()
+	for sig := unix.Signal(1); sig < 32; sig++ {
+		if sig != unix.SIGKILL && sig != unix.SIGSTOP {
+			unix.Kill(was, sig)
+		}
+	}
+	c := r.fork(-1)
+	// Nothing is blocked or ignored, though all of it is blocked in the template.
+	c.tell(become(c.round(0), `while read name value; do case $name in Sig[BI]*) test $value = 0000000000000000 || exit 1; esac; done </proc/self/status; exit 42`))
+	if ws := c.runs(); ws.ExitStatus() != 42 || r.PID() != was {
+		t.Errorf("it ended with %x, of template %d, which was %d", ws, r.PID(), was)
+	}
+}
+
+// Who waits for a program, and the template, end with supervisord.
+func TestNobodyOutlivesTheOwner(t *testing.T) {
+	r := newRig(t)
+	c := r.fork(-1)
+	pid := r.PID()
+	r.Close()
+	r.socket = -1
+	reap(t, pid)
+	r.ends = nil
+	if ws := c.ends(); ws.ExitStatus() != 0 {
+		t.Errorf("it ended with %x", ws)
+	}
+	r.Template.memory, _ = syscall.Mmap(-1, 0, 1, 0, syscall.MAP_PRIVATE|syscall.MAP_ANON) // for the cleanup
+}
+
+var secret = []byte(strings.Join([]string{"what", "supervisord", "knows"}, "-"))
+
+// No memory of supervisord's is in a template, and none of its files.
+func TestNothingOfOursIsInATemplate(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: nobody else may look at the memory of a template")
+	}
+	r := newRig(t)
+	r.fork(-1).ends() // then it has taken everything off
+	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", r.PID()))
+	if err != nil || len(files) != 4 {
+		t.Errorf("it has files %v, %v", files, err)
+	}
+	if !shrinkable {
+		t.Skip("needs a build without cgo: of others the template keeps the memory")
+	}
+	if found, _ := search(t, os.Getpid()); found == 0 {
+		t.Error("the secret is not found where it is")
+	}
+	found, size := search(t, r.PID())
+	t.Logf("%d KiB can be read in the template", size>>10)
+	if found > 0 {
+		t.Error("the template has the secret")
+	}
+}
+
+// search looks for the secret in what a process can write.
+func search(t *testing.T, pid int) (found, size int) {
+	t.Helper()
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mem.Close()
+	piece := make([]byte, 1<<20) // ours grow with what we read into them
+	for line := range strings.Lines(string(maps)) {
+		m, ok := parseMapping(line)
+		if !ok || !m.writable {
+			continue
+		}
+		for at := m.from; at < m.to; at += uintptr(len(piece)) {
+			n, _ := mem.ReadAt(piece[:min(uintptr(len(piece)), m.to-at)], int64(at))
+			found += bytes.Count(piece[:n], secret)
+			size += n
+		}
+	}
+	return found, size
+}
+
+// A child that is a user's, and has yet to execute, shows that user nothing, and may
+// be stopped by it; nobody else waits.
+func TestUserLooksAtWhatWaits(t *testing.T) {
+	setpriv, err := exec.LookPath("setpriv")
+	if os.Geteuid() != 0 || err != nil {
+		t.Skip("needs root, and setpriv(1)")
+	}
+	const uid = 41236
+	r := newRig(t)
+	c := r.fork(-1)
+	b := setIDs(c.round(0), uid)
+	b.Text("SECRET=x")
+	b.AnswerValue(Read, 0)
+	b.Again()
+	c.tell(b)
+	if f := c.next(); f.Kind != Read {
+		t.Fatalf("it says %+v", f)
+	}
+	as := func(script string) error {
+		id := strconv.Itoa(uid)
+		return exec.Command(setpriv, "--reuid", id, "--regid", id, "--clear-groups", "sh", "-c", strings.ReplaceAll(script, "%", "/proc/"+strconv.Itoa(c.PID))).Run()
+	}
+	for _, script := range []string{"cat %/environ", "cat %/maps", "ls %/fd/", "head -c1 %/mem", "readlink %/exe", "readlink %/cwd", "cat %/auxv", "ls %/map_files/"} {
+		if as(script) == nil {
+			t.Errorf("the user may %s", script)
+		}
+	}
+	if err := as("kill -STOP " + strconv.Itoa(c.PID)); err != nil {
+		t.Errorf("the user may not stop it: %v", err)
+	}
+	c.tell(become(c.round(1), "exit 42"))
+	other := r.fork(-1)
+	other.tell(become(setIDs(other.round(0), uid+1), "exit 43"))
+	if ws := other.runs(); ws.ExitStatus() != 43 {
+		t.Errorf("another ended with %x", ws)
+	}
+	unix.Kill(c.PID, unix.SIGCONT)
+	if ws := c.runs(); ws.ExitStatus() != 42 {
+		t.Errorf("it ended with %x", ws)
+	}
+}
+
+// A cgroup that is frozen holds up its own child and nobody else: no start, and no
+// collection of garbage, for which all threads of a program must stand still.
+func TestFrozenCgroup(t *testing.T) {
+	dir := cgroup2(t)
+	if err := os.WriteFile(dir+"/cgroup.freeze", []byte("1"), 0); err != nil {
+		t.Skip("needs the freezer: ", err)
+	}
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	r := newRig(t)
+	frozen := &Request{Cgroup: fd}
+	r.Fork(frozen)
+	if frozen.Err == unix.ENOSYS {
+		t.Skip("needs clone3(2)")
+	}
+	if frozen.Err != nil {
+		t.Fatal(frozen.Err)
+	}
+	runtime.GC()
+	c := r.fork(-1)
+	c.tell(become(c.round(0), "exit 42"))
+	if ws := c.runs(); ws.ExitStatus() != 42 {
+		t.Errorf("another ended with %x", ws)
+	}
+	if _, _, err := Hear(frozen.Child.Control); err != unix.EAGAIN {
+		t.Errorf("the frozen one says something: %v", err)
+	}
+	unix.Kill(frozen.Child.PID, unix.SIGKILL)
+	(&started{frozen.Child, t, 0}).ends()
+}
+
+// cgroup2 is a cgroup of our own, or the test is skipped.
+func cgroup2(t *testing.T) string {
+	t.Helper()
+	for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+		if _, err := os.Stat(root + "/cgroup.controllers"); err != nil {
+			continue
+		}
+		dir, err := os.MkdirTemp(root, "spawn-test-")
+		if err != nil {
+			t.Skip("needs a cgroup: ", err)
+		}
+		t.Cleanup(func() {
+			os.WriteFile(dir+"/cgroup.freeze", []byte("0"), 0)
+			if err := os.Remove(dir); err != nil {
+				t.Error(err)
+			}
+		})
+		return dir
+	}
+	t.Skip("needs cgroup2")
+	return ""
+}
+
+// Where the template may have no more children the start says so, and the next works.
+func TestNoRoomForAChild(t *testing.T) {
+	dir, err := os.MkdirTemp("/sys/fs/cgroup/pids", "spawn-test-")
+	if err != nil {
+		if dir, err = os.MkdirTemp("/sys/fs/cgroup", "spawn-test-"); err != nil {
+			t.Skip("needs a cgroup: ", err)
+		}
+	}
+	defer os.Remove(dir)
+	r := newRig(t)
+	if err := os.WriteFile(dir+"/pids.max", []byte("1"), 0); err != nil {
+		t.Skip("needs the pids controller: ", err)
+	}
+	if err := os.WriteFile(dir+"/cgroup.procs", []byte(strconv.Itoa(r.PID())), 0); err != nil {
+		t.Skip("needs a cgroup that takes processes: ", err)
+	}
+	request := &Request{Cgroup: -1}
+	if r.Fork(request); request.Err != unix.EAGAIN {
+		t.Errorf("error is %v", request.Err)
+	}
+	os.WriteFile(dir+"/pids.max", []byte("max"), 0)
+	c := r.fork(-1)
+	c.tell(become(c.round(0), "exit 42"))
+	if ws := c.runs(); ws.ExitStatus() != 42 {
+		t.Errorf("it ended with %x", ws)
+	}
+	pid := r.PID()
+	r.stop()
+	reap(t, pid)
+	r.ends = nil
+}
