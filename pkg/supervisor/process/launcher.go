@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -62,13 +64,20 @@ func NewLauncher(o Options) (*Launcher, error) {
 		return nil, err
 	}
 	softFiles()
-	if l.template, err = spawn.New(spawn.Options{Null: null, Began: own.begun, Ended: endTemplate}); err != nil {
+	if l.template, err = spawn.New(spawn.Options{Null: null, Variables: counts(), Began: own.begun, Ended: endTemplate}); err != nil {
 		unix.Close(null)
 		return nil, fmt.Errorf("cannot fork the process that starts others: %w", err)
 	}
 	l.findCgroups(o)
 	l.reaper = newReaper(o)
 	return l, nil
+}
+
+// counts says whether this is a build for go build -cover, which counts in variables, or
+// one that does not say.
+func counts() bool {
+	info, ok := debug.ReadBuildInfo()
+	return !ok || slices.Contains(info.Settings, debug.BuildSetting{Key: "-cover", Value: "true"})
 }
 
 // endTemplate reaps a template that was killed.

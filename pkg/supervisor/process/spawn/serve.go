@@ -23,7 +23,16 @@ const (
 
 	prSetDumpable = 4
 	prSetName     = 15
+
+	noReplace = 0x100000 // MAP_FIXED_NOREPLACE
 )
+
+// boardSize is that of a board, in whole pages.
+const boardSize = (unsafe.Sizeof(board{}) + page - 1) &^ (page - 1)
+
+// page is the smallest that there is. Where pages are larger a mapping begins and ends
+// with one all the same, and the kernel rounds sizes up.
+const page = 4 << 10
 
 type cloneArgs struct {
 	flags, pidFD, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
@@ -40,6 +49,7 @@ type request struct {
 type reply struct {
 	pid   int32
 	errno uint32
+	base  uint64 // where a child puts its programs
 }
 
 type iovec struct{ base, len uintptr }
@@ -58,7 +68,8 @@ type msghdr struct {
 const cmsgSize = 16
 
 // board is what a template and its children write in, besides their stack: memory
-// that Go's collector knows nothing of. So it holds no pointers.
+// that Go's collector knows nothing of. So it holds no pointers. A child's programs
+// come behind it.
 type board struct {
 	in       msghdr
 	inIov    iovec
@@ -87,7 +98,7 @@ const deep = 2048
 //go:nosplit
 //go:norace
 //go:nocheckptr
-func forkTemplate(b *board, memory unsafe.Pointer, socket, null uintptr) (uintptr, syscall.Errno) {
+func forkTemplate(b *board, socket, null uintptr) (uintptr, syscall.Errno) {
 	var all, old uint64
 	all = ^all
 	if at := uintptr(unsafe.Pointer(&all)); b.unmapped > 0 && (at < b.stack[0]+deep || at > b.stack[1]-deep) {
@@ -97,11 +108,37 @@ func forkTemplate(b *board, memory unsafe.Pointer, socket, null uintptr) (uintpt
 	pid, _, e := syscall.RawSyscall6(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
 	if pid == 0 && e == 0 {
 		b.strip(socket, null)
+		b = b.move()
 		b.serve() // which returns in its children alone
-		run(b, memory)
+		run(b, unsafe.Add(unsafe.Pointer(b), boardSize))
 	}
 	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, setMask, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
 	return pid, e
+}
+
+// move puts the board next to the stack, where it takes no page tables of its own:
+// these are most of what a fork costs. Where there is no room it stays.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func (b *board) move() *board {
+	to := b
+	if b.unmapped > 0 {
+		const readWrite, private = syscall.PROT_READ | syscall.PROT_WRITE, syscall.MAP_PRIVATE | syscall.MAP_ANON
+		at, _, e := syscall.RawSyscall6(syscall.SYS_MMAP, b.stack[1], boardSize+regionSize, readWrite, private|noReplace, ^uintptr(0), 0)
+		if e == 0 {
+			to = (*board)(unsafe.Add(unsafe.Pointer(b), at-uintptr(unsafe.Pointer(b))))
+			for i := uintptr(0); i < unsafe.Sizeof(*b); i += unsafe.Sizeof(i) {
+				*(*uintptr)(unsafe.Add(unsafe.Pointer(to), i)) = *(*uintptr)(unsafe.Add(unsafe.Pointer(b), i))
+			}
+			syscall.RawSyscall6(syscall.SYS_MUNMAP, uintptr(unsafe.Pointer(b)), boardSize+regionSize, 0, 0, 0, 0)
+		}
+	}
+	to.in.iov, to.in.iovlen = uintptr(unsafe.Pointer(&to.inIov)), 1
+	to.in.control = uintptr(unsafe.Pointer(&to.control))
+	to.reply.base = uint64(uintptr(unsafe.Pointer(to)) + boardSize)
+	return to
 }
 
 // serve is the life of a template: it forks as it is told, until nobody is there

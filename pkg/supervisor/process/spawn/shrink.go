@@ -8,35 +8,35 @@ import (
 )
 
 // shrink lists the memory that a template does without: all that can be written, and
-// what is reserved for more of it, but for b, memory, the variables of our binary (a
-// build for go test -cover counts in them), and the stack around here, which the
-// caller is on. Nothing that supervisord knows is in what stays. Without /proc all
-// stays: then a start costs more, and a child's user still cannot read it.
-func (b *board) shrink(memory []byte, here uintptr) {
-	const page, around = 4 << 10, 8 << 10 // of a larger page half a stack would do
+// what is reserved for more of it, but for b with what is behind it, and the stack around
+// here, which the caller is on. So nothing that supervisord knows is in what stays.
+// Without /proc all stays: then a start costs more, and a child's user still cannot read
+// it.
+func (b *board) shrink(here uintptr, variables bool) {
+	const around = 8 << 10
 	b.unmapped = 0
 	text, err := os.ReadFile("/proc/self/maps")
 	if err != nil {
 		return
 	}
 	b.stack = [2]uintptr{(here - around) &^ (page - 1), (here + around) &^ (page - 1)}
-	keep := [][2]uintptr{b.stack, span(unsafe.Pointer(&memory[0]), regionSize), span(unsafe.Pointer(b), unsafe.Sizeof(*b))}
+	at := uintptr(unsafe.Pointer(b))
+	keep := [][2]uintptr{b.stack, {at, at + boardSize + regionSize}}
 	program := uintptr(0) // where the part of a file that was seen last ends
 	for line := range strings.Lines(string(text)) {
 		m, ok := parseMapping(line)
-		switch {
-		case !ok:
-		case m.file, m.from == program && !m.named: // the variables follow their file
-			program = m.to
-		case m.writable || m.reserved:
+		if !ok {
+			continue
+		}
+		if m.file || m.from == program && !m.named { // our binary, and the variables that follow
+			if program = m.to; variables {
+				continue
+			}
+		}
+		if m.writable || m.reserved {
 			b.cut(m.from, m.to, keep)
 		}
 	}
-}
-
-func span(at unsafe.Pointer, size uintptr) [2]uintptr {
-	const page = 4 << 10
-	return [2]uintptr{uintptr(at), (uintptr(at) + size + page - 1) &^ (page - 1)}
 }
 
 // cut lists from to to, without what is to be kept of it.

@@ -1,7 +1,6 @@
 package spawn
 
 import (
-	"os"
 	"runtime"
 	"syscall"
 	"unsafe"
@@ -16,8 +15,7 @@ import (
 // wait.
 type Template struct {
 	o      Options
-	memory []byte // where children have their programs; ours to name, not to use
-	socket int    // -1: there is none
+	socket int // -1: there is none
 	pid    int
 	queue  []*Request // of which the first has been sent
 }
@@ -25,6 +23,10 @@ type Template struct {
 // Options of a template.
 type Options struct {
 	Null int // an open /dev/null; borrowed
+
+	// Variables says that our binary's variables stay, in which a build for go build
+	// -cover counts.
+	Variables bool
 
 	// Began and Ended tell of each template's pid. One that has ended, or is about to,
 	// is a child that the caller reaps. They may be nil.
@@ -67,13 +69,8 @@ type Child struct {
 // program that matters before: what this process has open by now is open in the
 // template until that has closed it.
 func New(o Options) (*Template, error) {
-	memory, err := syscall.Mmap(-1, 0, regionSize, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
-	if err != nil {
-		return nil, os.NewSyscallError("mmap", err)
-	}
-	t := &Template{o: o, memory: memory, socket: -1}
+	t := &Template{o: o, socket: -1}
 	if err := t.start(); err != nil {
-		syscall.Munmap(memory)
 		return nil, err
 	}
 	return t, nil
@@ -128,10 +125,7 @@ func (t *Template) Fork(r *Request) {
 }
 
 // Close ends the template. Its children live on.
-func (t *Template) Close() {
-	t.stop()
-	syscall.Munmap(t.memory)
-}
+func (t *Template) Close() { t.stop() }
 
 // tries is how often a request is sent. A template that dies of it twice would do
 // so again.
@@ -191,7 +185,7 @@ func (t *Template) request(r *Request) error {
 		return err
 	}
 	defer syscall.Close(pair[1])
-	r.Child = Child{Control: pair[0], Base: t.base()}
+	r.Child = Child{Control: pair[0]}
 	ask := request{top: uint32(r.First() + len(r.Files))}
 	fds := append(make([]int, 0, len(r.Files)+2), pair[1])
 	if r.Cgroup >= 0 {
@@ -237,7 +231,7 @@ func (t *Template) hear(r *Request) {
 	case got.errno != 0:
 		r.fail(syscall.Errno(got.errno))
 	default:
-		r.Child.PID, r.done = int(got.pid), true
+		r.Child.PID, r.Child.Base, r.done = int(got.pid), uintptr(got.base), true
 	}
 }
 
@@ -263,13 +257,12 @@ func (t *Template) start() error {
 }
 
 func (t *Template) fork(socket int) (int, error) {
-	page, err := syscall.Mmap(-1, 0, int(unsafe.Sizeof(board{})), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
+	memory, err := syscall.Mmap(-1, 0, int(boardSize+regionSize), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
 	if err != nil {
 		return 0, err
 	}
-	defer syscall.Munmap(page)
-	b := (*board)(unsafe.Pointer(&page[0]))
-	b.in = msghdr{iov: uintptr(unsafe.Pointer(&b.inIov)), iovlen: 1, control: uintptr(unsafe.Pointer(&b.control))}
+	defer syscall.Munmap(memory)
+	b := (*board)(unsafe.Pointer(&memory[0]))
 	copy(b.name[:], "superv-template")
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
@@ -281,9 +274,9 @@ func (t *Template) fork(socket int) (int, error) {
 	for {
 		var here byte // on the stack, which must not move until the fork
 		if shrinkable {
-			b.shrink(t.memory, uintptr(unsafe.Pointer(&here)))
+			b.shrink(uintptr(unsafe.Pointer(&here)), t.o.Variables)
 		}
-		pid, e := forkTemplate(b, unsafe.Pointer(&t.memory[0]), uintptr(socket), uintptr(t.o.Null))
+		pid, e := forkTemplate(b, uintptr(socket), uintptr(t.o.Null))
 		switch e {
 		case 0:
 			return int(pid), nil
@@ -306,8 +299,6 @@ func (t *Template) stop() {
 		t.o.Ended(t.pid)
 	}
 }
-
-func (t *Template) base() uintptr { return uintptr(unsafe.Pointer(&t.memory[0])) }
 
 // PID is the template's; 0: there is none.
 func (t *Template) PID() int {
