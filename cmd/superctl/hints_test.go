@@ -19,7 +19,7 @@ import (
 func TestAdviceEndsWithItsCommand(t *testing.T) {
 	commands := strings.Join(commandNames(newRoot(newSession(io.Discard, io.Discard, func(string) string { return "" }))), "|")
 	names := regexp.MustCompile(`\bsuperctl (?:` + commands + `)\b`)
-	ends := regexp.MustCompile(`^(?:.*: )?superctl (?:` + commands + `)(?: (?:--[a-z-]+(?:=[a-z]+)?|X|%[a-z.0-9]+|api|4))*$`)
+	ends := regexp.MustCompile(`^(?:.*: )?superctl (?:` + commands + `)(?: (?:--[a-z-]+(?:=[a-z]+)?|X(?:\.socket)?|%[a-z.0-9]+|api|4))*$`)
 	seen := 0
 	for _, file := range sources(t) {
 		for text, at := range texts(t, file) {

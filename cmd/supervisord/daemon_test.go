@@ -420,7 +420,7 @@ func TestRemovedService(t *testing.T) {
 	r.write(sleeper)
 	r.has(r.ctl(0, "daemon-reload"), "more")
 	r.has(r.ctl(0, "status", "more"), "the configuration no longer names it")
-	r.has(r.ctl(4, "reload", "more"), "no longer names it", "once the configuration names it again")
+	r.has(r.ctl(4, "reload", "more"), "no longer names it", "put it back into the configuration")
 	r.ctl(0, "stop", "more")
 	r.line(`"unit":"more"`, "forgotten")
 	r.ctl(4, "status", "more")

@@ -126,7 +126,7 @@ func (d *assembly) build() (err error) {
 // sayAside says that supervisord starts in spite of errors, and without which units.
 func (d *assembly) sayAside() {
 	if len(d.config.Aside) > 0 {
-		d.log.Error().Str("hint", "superctl daemon-reload once they are corrected").Msg("set aside because of errors in the configuration: " + asideNames(d.config.Aside))
+		d.log.Error().Str("hint", "correct them, then: superctl daemon-reload").Msg("set aside because of errors in the configuration: " + asideNames(d.config.Aside))
 	}
 }
 

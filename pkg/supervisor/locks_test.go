@@ -127,8 +127,8 @@ func descriptors(t *testing.T) (all []string) {
 func TestUnitsByOtherWords(t *testing.T) {
 	h := keepHouse(t, t.TempDir(), strings.ReplaceAll(withSocket, "$PROGRAM", "/bin/sleep"))
 	for name, want := range map[string]string{
-		"http":        "it is a socket, not a service [superctl status http.socket names its services]",
-		"http.socket": "it is a socket, not a service [superctl status http.socket names its services]",
+		"http":        "it is a socket, not a service [its services are named by: superctl status http.socket]",
+		"http.socket": "it is a socket, not a service [its services are named by: superctl status http.socket]",
 		"api.service": "no such service [did you mean api?]",
 		"ftp":         "no such service [known services: api]",
 	} {

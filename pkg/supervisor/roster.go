@@ -173,7 +173,7 @@ func (r *roster) hasSocket(name string) bool {
 func (r *roster) noSuchUnit(verb, name string) error {
 	bare, isSocket := strings.CutSuffix(name, ".socket")
 	if (isSocket || r.hasSocket(name)) && verb != "show" {
-		return &ipc.Error{Code: ipc.NoSuchUnit, Message: fmt.Sprintf("cannot %s %s: it is a socket, not a service", verb, name), Hints: []string{"superctl status " + bare + ".socket names its services"}}
+		return &ipc.Error{Code: ipc.NoSuchUnit, Message: fmt.Sprintf("cannot %s %s: it is a socket, not a service", verb, name), Hints: []string{"its services are named by: superctl status " + bare + ".socket"}}
 	}
 	services, sockets := r.unitNames()
 	e := &ipc.Error{Code: ipc.NoSuchUnit, Message: fmt.Sprintf("cannot %s %s: no such service", verb, name)}
