@@ -45,7 +45,7 @@ debian() {
 if [[ ! -e $cache/ready ]]; then
 	rm -rf "$root"
 	mkdir -p "$root"
-	debian base-files base-passwd dash bash coreutils util-linux mount procps iproute2 python3-minimal libpython3-stdlib linux-image-cloud-arm64 >&2
+	debian base-files base-passwd dash bash coreutils sed grep findutils hostname libc-bin bsdutils util-linux mount procps iproute2 python3-minimal libpython3-stdlib linux-image-cloud-arm64 >&2
 	ln -sf dash "$root/bin/sh"
 	cp "$root"/usr/share/base-passwd/passwd.master "$root/etc/passwd"
 	cp "$root"/usr/share/base-passwd/group.master "$root/etc/group"
