@@ -77,7 +77,7 @@ func (c *conversation) run(ctx context.Context, p *Process) error {
 	for _, f := range o.envFiles {
 		k.read(f)
 		k.Again()
-		answer, err := c.do(ctx, p, k)
+		answer, err := c.do(ctx, p, k, spawn.Read)
 		if err != nil {
 			return err
 		}
@@ -89,7 +89,7 @@ func (c *conversation) run(ctx context.Context, p *Process) error {
 		k = c.compiler()
 	}
 	k.execute(o.complete(files, o.own(p.identity)))
-	_, err := c.do(ctx, p, k)
+	_, err := c.do(ctx, p, k, spawn.Exec)
 	return err
 }
 
@@ -99,43 +99,56 @@ func (c *conversation) compiler() *compiler {
 	return k
 }
 
-// do sends a program, and returns the answer that it ends with: a file that was
-// read, or Exec when the process has become what it was to be.
-func (c *conversation) do(ctx context.Context, p *Process, k *compiler) (last spawn.Frame, err error) {
+// do sends a program, and returns the answer that it ends with: end is spawn.Read for
+// one that reads a file, or spawn.Exec for the last, which has none but the end of the
+// conversation: then the process has become what it was to be. Any other answer is not
+// one of our programs'.
+func (c *conversation) do(ctx context.Context, p *Process, k *compiler, end spawn.Kind) (spawn.Frame, error) {
 	path := c.ready.order.path
 	program := k.Program()
-	if !program.Fits() {
-		return last, stepExec.failed(unix.E2BIG, path, "")
+	if err := c.tell(program); err != nil {
+		return spawn.Frame{}, err
 	}
-	var told error
-	if err := c.conn.Control(func(fd uintptr) { told = spawn.Tell(int(fd), program) }); err != nil {
-		return last, undone(err, path)
-	}
-	if told != nil && told != unix.EPIPE && told != unix.ECONNRESET { // of these there is more to hear
-		return last, undone(told, path)
-	}
-	for {
+	for executes := false; ; {
 		f, ok, err := c.hear(ctx)
 		switch {
 		case err != nil:
-			return last, undone(err, path)
-		case !ok && last.Kind == spawn.Exec:
-			return last, nil
-		case !ok:
-			return last, died(ctx, p, path)
-		}
-		switch f.Kind {
-		case spawn.Failed:
-			l := program.Label(f.Index)
-			return last, step(l.Step).failed(syscall.Errno(f.Errno), l.Detail, "")
-		case spawn.Warned:
-			p.warn(k.warnings[f.Index](f.Value, syscall.Errno(f.Errno)))
-		case spawn.Read:
+			return f, undone(err, path)
+		case !ok && executes:
 			return f, nil
-		case spawn.Exec:
-			last = f
+		case !ok:
+			return f, died(ctx, p, path)
+		case f.Kind == spawn.Failed && program.Label(f.Index).Step != "":
+			l := program.Label(f.Index)
+			return f, step(l.Step).failed(syscall.Errno(f.Errno), l.Detail, "")
+		case f.Kind == spawn.Warned && k.warnings[f.Index] != nil:
+			p.warn(k.warnings[f.Index](f.Value, syscall.Errno(f.Errno)))
+		case f.Kind == end && end == spawn.Exec:
+			executes = true
+		case f.Kind == end:
+			return f, nil
+		default:
+			return f, undone(unix.EBADMSG, path)
 		}
 	}
+}
+
+// tell sends a program. That nobody is there any more is no error: what the process said
+// before it ended is still to be heard.
+func (c *conversation) tell(program *spawn.Program) error {
+	path := c.ready.order.path
+	if !program.Fits() {
+		return stepExec.failed(unix.E2BIG, path, "")
+	}
+	var told error
+	err := c.conn.Control(func(fd uintptr) { told = spawn.Tell(int(fd), program) })
+	if told == unix.EPIPE || told == unix.ECONNRESET {
+		told = nil
+	}
+	if err = errors.Join(err, told); err != nil {
+		return undone(err, path)
+	}
+	return nil
 }
 
 // parse reads an environment file from where the process has put it.

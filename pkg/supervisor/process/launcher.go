@@ -214,10 +214,12 @@ func (r ready) close() {
 	}
 }
 
-func (r ready) closeRoom() {
+// closeRoom may be called twice: a start that fails closes it before it waits.
+func (r *ready) closeRoom() {
 	if r.room >= 0 {
 		unix.Close(r.room)
 	}
+	r.room = -1
 }
 
 // prepare reads what the start needs from the disk.

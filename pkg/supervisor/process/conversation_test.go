@@ -1,0 +1,75 @@
+package process
+
+import (
+	"errors"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/process/spawn"
+)
+
+// converse begins a conversation whose other end the test holds.
+func converse(t *testing.T, room int) (c *conversation, other int) {
+	t.Helper()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(pair[1]) })
+	unix.SetNonblock(pair[0], true)
+	c, err = newConversation(spawn.Child{Control: pair[0]}, layout{}, ready{order: &order{path: "/bin/true"}, room: room})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, pair[1]
+}
+
+// What no program of ours answers is an error of the start, whoever says it.
+func TestFrameThatIsNotExpected(t *testing.T) {
+	for name, f := range map[string]spawn.Frame{
+		"a warning of another op": {Kind: spawn.Warned, Index: 7},
+		"a failure of no op":      {Kind: spawn.Failed, Index: 1 << 31, Errno: uint32(unix.ENOENT)},
+		"a file":                  {Kind: spawn.Read, Value: 10},
+		"a birth":                 {Kind: spawn.Born},
+		"another kind":            {Kind: 77},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, other := converse(t, -1)
+			defer c.close()
+			b := unsafe.Slice((*byte)(unsafe.Pointer(&f)), unsafe.Sizeof(f))
+			if _, err := unix.Write(other, b); err != nil {
+				t.Fatal(err)
+			}
+			unix.Shutdown(other, unix.SHUT_WR) // or a frame that is passed over would be waited behind
+			p := &Process{exited: make(chan struct{})}
+			close(p.exited)
+			err := c.run(t.Context(), p)
+			var e *StartError
+			if !errors.As(err, &e) || e.Step != "start" || e.Errno != unix.EBADMSG {
+				t.Errorf("error is %v", err)
+			}
+		})
+	}
+}
+
+// A start that fails closes its files once: their numbers may be another's by then.
+func TestConversationClosesItsFilesOnce(t *testing.T) {
+	room, err := spawn.Memory(4096)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, _ := converse(t, room)
+	c.close()
+	if _, err := unix.FcntlInt(uintptr(room), unix.F_GETFD, 0); err != unix.EBADF {
+		t.Fatalf("fd %d is still open: %v", room, err)
+	}
+	if err := unix.Dup3(1, room, unix.O_CLOEXEC); err != nil { // another's now
+		t.Fatal(err)
+	}
+	c.close()
+	if err := unix.Close(room); err != nil {
+		t.Errorf("another's file is closed: %v", err)
+	}
+}
