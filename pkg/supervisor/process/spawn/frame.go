@@ -52,7 +52,10 @@ func Hear(control int) (f Frame, ok bool, err error) {
 func Tell(control int, p *Program) error {
 	const atOnce = 32 << 10 // a message of any size that a socket takes is copied once more
 	if len(p.message) <= atOnce {
-		return retry(func() error { return syscall.Sendmsg(control, p.message, nil, nil, syscall.MSG_NOSIGNAL) })
+		err := retry(func() error { return syscall.Sendmsg(control, p.message, nil, nil, syscall.MSG_NOSIGNAL) })
+		if err != syscall.EMSGSIZE { // it is larger than the socket's buffer
+			return err
+		}
 	}
 	fd, err := sealed(p.message)
 	if err != nil {

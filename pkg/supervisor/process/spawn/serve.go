@@ -28,11 +28,11 @@ const (
 )
 
 // boardSize is that of a board, in whole pages.
-const boardSize = (unsafe.Sizeof(board{}) + page - 1) &^ (page - 1)
+const boardSize = (unsafe.Sizeof(board{}) + largestPage - 1) &^ (largestPage - 1)
 
-// page is the smallest that there is. Where pages are larger a mapping begins and ends
-// with one all the same, and the kernel rounds sizes up.
-const page = 4 << 10
+// largestPage is the largest that a kernel of our ports has: arm64 knows pages of 4, 16
+// and 64 KiB. What a child maps over must begin with a page, whichever it is.
+const largestPage = 64 << 10
 
 type cloneArgs struct {
 	flags, pidFD, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
@@ -169,10 +169,10 @@ func (b *board) serve() {
 		if top == uintptr(b.request.top) && b.fork() {
 			return
 		}
-		send(templateSocket, uintptr(unsafe.Pointer(&b.reply)), unsafe.Sizeof(b.reply))
-		for ; top > firstReceived; top-- {
+		for ; top > firstReceived; top-- { // before the answer: then nobody else holds them
 			syscall.RawSyscall6(syscall.SYS_CLOSE, top-1, 0, 0, 0, 0, 0)
 		}
+		send(templateSocket, uintptr(unsafe.Pointer(&b.reply)), unsafe.Sizeof(b.reply))
 	}
 }
 
@@ -197,18 +197,19 @@ func (b *board) fork() bool {
 }
 
 // strip takes away what a template has from supervisord: files, memory, session,
-// name, and what signals do. They stay blocked.
+// name, and what signals do. They stay blocked. The files that it needs are moved by
+// calls that need no number of their own: there may be none left.
 //
 //go:nosplit
 //go:norace
 //go:nocheckptr
 func (b *board) strip(socket, null uintptr) {
-	socket, _, _ = syscall.RawSyscall6(syscall.SYS_FCNTL, socket, syscall.F_DUPFD_CLOEXEC, templateSocket+1, 0, 0, 0)
-	null, _, _ = syscall.RawSyscall6(syscall.SYS_FCNTL, null, syscall.F_DUPFD_CLOEXEC, templateSocket+1, 0, 0, 0)
 	for fd := uintptr(0); fd < templateSocket; fd++ {
 		syscall.RawSyscall6(syscall.SYS_DUP3, null, fd, 0, 0, 0, 0)
 	}
-	syscall.RawSyscall6(syscall.SYS_DUP3, socket, templateSocket, syscall.O_CLOEXEC, 0, 0, 0)
+	if socket != templateSocket {
+		syscall.RawSyscall6(syscall.SYS_DUP3, socket, templateSocket, syscall.O_CLOEXEC, 0, 0, 0)
+	}
 	if _, _, e := syscall.RawSyscall6(sysCloseRange, templateSocket+1, 1<<32-1, 0, 0, 0, 0); e != 0 { // it is filtered
 		for fd := uintptr(templateSocket + 1); fd < b.files; fd++ {
 			syscall.RawSyscall6(syscall.SYS_CLOSE, fd, 0, 0, 0, 0, 0)

@@ -8,22 +8,25 @@ import (
 )
 
 // shrink lists the memory that a template does without: all that can be written, and
-// what is reserved for more of it, but for b with what is behind it, and the stack around
-// here, which the caller is on. So nothing that supervisord knows is in what stays.
-// Without /proc all stays: then a start costs more, and a child's user still cannot read
-// it.
+// what is reserved for more of it, but for b with what is behind it, and the pages of the
+// stack around here, which the caller is on. So of what supervisord knows nothing stays
+// but what those few pages hold. Without /proc all stays: then a start costs more, and a
+// child's user still cannot read it.
 func (b *board) shrink(here uintptr, variables bool) {
-	const around = 8 << 10
 	b.unmapped = 0
-	text, err := os.ReadFile("/proc/self/maps")
-	if err != nil {
-		return
+	if text, err := os.ReadFile("/proc/self/maps"); err == nil {
+		b.list(string(text), here, uintptr(os.Getpagesize()), variables)
 	}
-	b.stack = [2]uintptr{(here - around) &^ (page - 1), (here + around) &^ (page - 1)}
+}
+
+// list is shrink by a text of proc_pid_maps(5).
+func (b *board) list(maps string, here, page uintptr, variables bool) {
+	const around = 8 << 10
+	b.stack = [2]uintptr{(here - around) &^ (page - 1), (here + around + page - 1) &^ (page - 1)}
 	at := uintptr(unsafe.Pointer(b))
 	keep := [][2]uintptr{b.stack, {at, at + boardSize + regionSize}}
 	program := uintptr(0) // where the part of a file that was seen last ends
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(maps) {
 		m, ok := parseMapping(line)
 		if !ok {
 			continue
@@ -81,4 +84,21 @@ func parseMapping(line string) (m mapping, ok bool) {
 		writable: f[1][1] == 'w', reserved: f[1][0] == '-',
 		file: f[4] != noInode, named: len(f) > 5,
 	}, true
+}
+
+// filesAtMost is a number above those of all files that we have open, for the limit of
+// their number. The kernel's table of them may be far smaller (proc_pid_status(5),
+// FDSize); twice as much is for what is opened until the fork.
+func filesAtMost(limit uint64) uintptr {
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return uintptr(limit)
+	}
+	_, rest, _ := strings.Cut(string(text), "\nFDSize:")
+	line, _, _ := strings.Cut(rest, "\n")
+	size, err := strconv.ParseUint(strings.TrimSpace(line), 10, 31)
+	if err != nil {
+		return uintptr(limit)
+	}
+	return uintptr(2 * size)
 }

@@ -626,3 +626,112 @@ func TestNoRoomForAChild(t *testing.T) {
 	reap(t, pid)
 	r.ends = nil
 }
+
+// Who has the answer has the files alone, but for the child: the program's end of its
+// control socket tells when it runs, and a port is free when who listened is gone.
+func TestTemplateKeepsNoFileOfAChild(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: nobody else may look at the files of a template")
+	}
+	r := newRig(t)
+	files := make([]int, 800)
+	for i := range files {
+		files[i] = r.null
+	}
+	c := r.fork(-1, files...)
+	if left, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", r.PID())); err != nil || len(left) != 4 {
+		t.Errorf("it has files %v, %v", left, err)
+	}
+	c.ends()
+}
+
+// A template that is forked when we may have no more files has none of ours all the same.
+func TestTemplateWithoutMoreFiles(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: nobody else may look at the files of a template")
+	}
+	r := newRig(t)
+	top := 0
+	for range 1000 { // there are gaps
+		fd, err := unix.FcntlInt(uintptr(r.null), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		top = max(top, fd)
+	}
+	unix.Kill(r.PID(), unix.SIGKILL)
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(top) + 3, Max: was.Max}); err != nil {
+		t.Fatal(err)
+	}
+	request := &Request{Cgroup: -1}
+	r.Fork(request)
+	unix.Setrlimit(unix.RLIMIT_NOFILE, &was)
+	if request.Err != nil {
+		t.Fatal(request.Err)
+	}
+	for fd := range 3 {
+		if link, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", r.PID(), fd)); link != "/dev/null" {
+			t.Errorf("its file %d is %s, %v", fd, link, err)
+		}
+	}
+	(&started{request.Child, t, 0}).ends()
+}
+
+// A socket takes no message that is larger than its buffer, which a machine may have
+// made small (net.core.wmem_default).
+func TestProgramThatIsLargerThanTheBuffer(t *testing.T) {
+	r := newRig(t)
+	c := r.fork(-1)
+	if err := unix.SetsockoptInt(c.Control, unix.SOL_SOCKET, unix.SO_SNDBUF, 4<<10); err != nil {
+		t.Fatal(err)
+	}
+	c.tell(become(c.round(0), `test ${#LARGE} = 20000 && exit 42`, "LARGE="+strings.Repeat("x", 20000)))
+	if ws := c.runs(); ws.ExitStatus() != 42 {
+		t.Errorf("it ended with %x", ws)
+	}
+}
+
+// A kernel for arm64 may have pages of 16 or 64 KiB: munmap(2) takes the whole of a page
+// of which it is given a part, and mmap(2) no address within one.
+func TestPagesThatAreLarge(t *testing.T) {
+	const maps = `000000010000-000000400000 r-xp 00000000 00:10 77 /usr/bin/supervisord
+000000400000-000000500000 rw-p 00000000 00:10 77 /usr/bin/supervisord
+000000500000-000000600000 rw-p 00000000 00:00 0
+004000000000-004000400000 rw-p 00000000 00:00 0
+004000400000-004004000000 ---p 00000000 00:00 0
+`
+	const here = uintptr(0x4000123458)
+	for _, page := range []uintptr{4 << 10, 16 << 10, 64 << 10} {
+		b := &board{}
+		b.list(maps, here, page, false)
+		if b.unmapped == 0 || b.stack[0]%page != 0 || b.stack[1]%page != 0 || b.stack[0]+deep > here || b.stack[1]-deep < here {
+			t.Errorf("%d: %d are unmapped, and the stack is %x", page, b.unmapped, b.stack)
+		}
+		for _, u := range b.unmap[:b.unmapped] {
+			if u[0]%page != 0 || u[1]%page != 0 || u[0] < b.stack[1] && u[0]+u[1] > b.stack[0] {
+				t.Errorf("%d: %x is unmapped, the stack is %x", page, u, b.stack)
+			}
+		}
+		if boardSize%page != 0 || programSize%page != 0 || regionSize%page != 0 {
+			t.Errorf("%d: a program cannot map files", page)
+		}
+	}
+}
+
+// Where close_range(2) is filtered each number is closed: not a billion, as a limit of
+// files may be.
+func TestFilesToCloseAreFew(t *testing.T) {
+	fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 300)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if n := filesAtMost(1 << 30); n <= uintptr(fd) || n > 1<<20 {
+		t.Errorf("%d is above all files, of which one is %d", n, fd)
+	}
+}

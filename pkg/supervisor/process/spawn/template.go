@@ -22,7 +22,7 @@ type Template struct {
 
 // Options of a template.
 type Options struct {
-	Null int // an open /dev/null; borrowed
+	Null int // an open /dev/null, none of the standard files; borrowed
 
 	// Variables says that our binary's variables stay, in which a build for go build
 	// -cover counts.
@@ -268,7 +268,7 @@ func (t *Template) fork(socket int) (int, error) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 0, err
 	}
-	b.files = uintptr(limit.Cur)
+	b.files = filesAtMost(limit.Cur)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	for {
