@@ -121,13 +121,13 @@ func (b *birth) startIn() error {
 	if !ok {
 		return b.clone(-1)
 	}
-	if b.launcher.moves.Load() {
-		return b.startAndMove(t)
-	}
-	// A child that is born frozen would not say that it is there.
+	// A child that is frozen would not say that it is there.
 	if frozen, _ := t.group.Frozen(); frozen {
 		return stepCgroup.failed(0, "cannot start a process in cgroup "+t.group.Path()+": it is frozen",
 			"write 0 to cgroup.freeze of the cgroup above it that is")
+	}
+	if b.launcher.moves.Load() {
+		return b.startAndMove(t)
 	}
 	fd, err := t.group.Open()
 	if err != nil {
@@ -173,10 +173,19 @@ func (b *birth) clone(cgroup int) (err error) {
 	}
 	b.child, b.first = r.Child, r.First()
 	if b.pidfd, err = unix.PidfdOpen(b.child.PID, 0); err != nil {
-		unix.Close(b.child.Control) // it ends by that, and the reaper finds it
-		b.child.PID = 0
+		b.discardUnheld()
 	}
 	return err
+}
+
+// discardUnheld ends a process that there is no pidfd of. It goes by its number, which
+// the reaper leaves alone meanwhile.
+func (b *birth) discardUnheld() {
+	own.begun(b.child.PID)
+	unix.Kill(b.child.PID, unix.SIGKILL)
+	unix.Close(b.child.Control)
+	reapOwn(b.child.PID)
+	b.child.PID = 0
 }
 
 // unwatched is the error of a start whose process cannot be followed.

@@ -60,6 +60,39 @@ func TestCallsThatAreForbidden(t *testing.T) {
 	}
 }
 
+// A process that cannot be held by a pidfd is not left: neither itself nor its cgroup.
+func TestNoPidfdForAStart(t *testing.T) {
+	needsRoot(t)
+	again(t, 0, "^TestStartWithoutPidfd$", "TEST_PIDFD=1")
+}
+
+func TestStartWithoutPidfd(t *testing.T) {
+	if os.Getenv("TEST_PIDFD") == "" {
+		t.Skip("runs within another test")
+	}
+	l, err := NewLauncher(Options{RuntimeDirectory: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := forbid.Calls(forbid.Call(unix.SYS_PIDFD_OPEN, unix.EMFILE)); err != nil {
+		t.Fatal(err)
+	}
+	for range 50 {
+		_, err := tryLaunch(t, l, sh("echo ran"), nil)
+		mustFail(t, err, "spawn", 0, unix.EMFILE)
+		if pids, err := children(); err != nil || len(pids) != 1 {
+			t.Fatalf("children are left besides the template: %v, %v", pids, err)
+		}
+		if l.cgroups == nil {
+			continue
+		}
+		if _, err := os.Stat(l.cgroups.Dir() + "/test.service"); !os.IsNotExist(err) {
+			t.Fatalf("the cgroup of the start is left: %v", err)
+		}
+	}
+}
+
 func TestErrorIs(t *testing.T) {
 	want := os.Getenv("TEST_ERROR")
 	if want == "" {

@@ -81,12 +81,7 @@ func counts() bool {
 }
 
 // endTemplate reaps a template that was killed.
-func endTemplate(pid int) {
-	go func() {
-		retry(func() (int, error) { return 0, unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED, nil) })
-		own.reaped(pid)
-	}()
-}
+func endTemplate(pid int) { go reapOwn(pid) }
 
 // softFiles is the soft limit of files that this program was started with, and the
 // one that package os has made of it. syscall.Exec puts it back before it tries; this

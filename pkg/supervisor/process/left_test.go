@@ -320,19 +320,25 @@ func TestStartInAFrozenCgroup(t *testing.T) {
 		t.Skip("needs cgroups: " + l.without)
 	}
 	dir := l.cgroups.Dir() + "/frozen.service"
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	defer os.Remove(dir)
-	if err := os.WriteFile(dir+"/cgroup.freeze", []byte("1"), 0); err != nil {
-		t.Skip("needs the freezer: ", err)
-	}
-	task := sh("echo ran")
-	task.Service = "frozen"
-	_, err := tryLaunch(t, l, task, nil)
-	e := mustFail(t, err, "cgroup", 219, 0)
-	if !strings.Contains(e.Error(), "it is frozen") || !strings.Contains(e.Hint(), "cgroup.freeze") {
-		t.Errorf("error %q, hint %q", e, e.Hint())
+	for _, moves := range []bool{false, true} { // born there or, where clone3(2) is filtered, moved there
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		defer os.Remove(dir)
+		if err := os.WriteFile(dir+"/cgroup.freeze", []byte("1"), 0); err != nil {
+			t.Skip("needs the freezer: ", err)
+		}
+		l.moves.Store(moves)
+		task := sh("echo ran")
+		task.ID, task.Service = unit.Invocation(lastInvocation.Add(1)), "frozen"
+		task.Account = Account{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		_, err := l.Launch(ctx, task, nil)
+		cancel()
+		e := mustFail(t, err, "cgroup", 219, 0)
+		if !strings.Contains(e.Error(), "it is frozen") || !strings.Contains(e.Hint(), "cgroup.freeze") {
+			t.Errorf("moves %v: error %q, hint %q", moves, e, e.Hint())
+		}
 	}
 	launch(t, l, sh("echo other")).expect("other")
 }

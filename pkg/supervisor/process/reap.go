@@ -11,10 +11,13 @@ import (
 
 // A reaper takes care of children that we did not start: orphans that came to us
 // because we are a subreaper, or PID 1. Our own it leaves to those who hold their
-// pidfds, also while they are only being started and nobody knows their numbers:
-// they are in our session before they are in their own, and no orphan of an
-// invocation ever is. What else is in our session is reaped only where nobody in the
-// program can be waiting for it.
+// pidfds, even while they are only being started and nobody knows their numbers: they
+// lead a session of their own from their first moments on. What is in our session other
+// parts of the program have started, and it is reaped only where nobody in the program
+// can be waiting for it.
+//
+// A child of a template that died before it could name it belongs to nobody. It ends
+// with the template's request, and is reaped as a stray.
 type reaper struct {
 	stray func(pid int)  // may be nil
 	sole  bool           // see Options.Sole
@@ -78,6 +81,12 @@ func (r *reaper) sweep() {
 func reap(pid int) bool {
 	_, err := retry(func() (int, error) { return 0, unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOHANG, nil) })
 	return err == nil
+}
+
+// reapOwn waits for a child of ours that was killed, by the number that own has of it.
+func reapOwn(pid int) {
+	retry(func() (int, error) { return 0, unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED, nil) })
+	own.reaped(pid)
 }
 
 // own holds the children that this program has started itself, whichever
@@ -149,9 +158,10 @@ func (r *register) leaves(s stat, sole bool) bool {
 	return true
 }
 
-// orphan says whether a living child of ours has come to us and was not started
-// here. Until it executes anything, a child that is being started has all that we
-// have open, and so every invocation's marks.
+// orphan says whether a living child of ours has come to us and was not started here. A
+// child that is being started is not known by its number yet. Until it executes anything
+// it runs our own binary, and it may have the marks of another invocation of its service:
+// both write to one pipe.
 func (r *register) orphan(s stat) bool {
 	r.mu.Lock()
 	known, starting := r.pids[s.pid] > 0, r.starting > 0
