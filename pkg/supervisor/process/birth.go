@@ -184,7 +184,8 @@ func (b *birth) discardUnheld() {
 	own.begun(b.child.PID)
 	unix.Kill(b.child.PID, unix.SIGKILL)
 	unix.Close(b.child.Control)
-	reapOwn(b.child.PID)
+	reapKilled(b.child.PID)
+	own.reaped(b.child.PID)
 	b.child.PID = 0
 }
 

@@ -64,7 +64,7 @@ func NewLauncher(o Options) (*Launcher, error) {
 		return nil, err
 	}
 	softFiles()
-	if l.template, err = spawn.New(spawn.Options{Null: null, Variables: counts(), Began: own.begun, Ended: endTemplate}); err != nil {
+	if l.template, err = spawn.New(spawn.Options{Null: null, Variables: counts(), Began: own.begunTemplate, Ended: endTemplate}); err != nil {
 		unix.Close(null)
 		return nil, fmt.Errorf("cannot fork the process that starts others: %w", err)
 	}
@@ -81,7 +81,12 @@ func counts() bool {
 }
 
 // endTemplate reaps a template that was killed.
-func endTemplate(pid int) { go reapOwn(pid) }
+func endTemplate(pid int) {
+	go func() {
+		reapKilled(pid)
+		own.reapedTemplate(pid)
+	}()
+}
 
 // softFiles is the soft limit of files that this program was started with, and the
 // one that package os has made of it. syscall.Exec puts it back before it tries; this

@@ -12,7 +12,7 @@ import (
 // A reaper takes care of children that we did not start: orphans that came to us
 // because we are a subreaper, or PID 1. Our own it leaves to those who hold their
 // pidfds, even while they are only being started and nobody knows their numbers: they
-// lead a session of their own from their first moments on. What is in our session other
+// are in their template's session before they lead their own. What is in our session other
 // parts of the program have started, and it is reaped only where nobody in the program
 // can be waiting for it.
 //
@@ -83,21 +83,22 @@ func reap(pid int) bool {
 	return err == nil
 }
 
-// reapOwn waits for a child of ours that was killed, by the number that own has of it.
-func reapOwn(pid int) {
+// reapKilled waits for a child that was killed, by the number that own has of it, and reaps it.
+func reapKilled(pid int) {
 	retry(func() (int, error) { return 0, unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED, nil) })
-	own.reaped(pid)
 }
 
 // own holds the children that this program has started itself, whichever
 // launcher did.
-var own = register{pids: map[int]int{}}
+var own = register{pids: map[int]int{}, templates: map[int]bool{}}
 
 type register struct {
 	mu       sync.Mutex
 	starting int         // starts whose number is not known yet
 	unsure   bool        // a child was left alone because of them
 	pids     map[int]int // those that are not reaped; two of a number while the first is taken off
+
+	templates map[int]bool // those of them that fork others, which begin in their sessions
 }
 
 // begin and end enclose a start; end names the process, or 0 if there is none,
@@ -126,6 +127,21 @@ func (r *register) begun(pid int) {
 	r.pids[pid]++
 }
 
+// begunTemplate and reapedTemplate are begun and reaped for a template.
+func (r *register) begunTemplate(pid int) {
+	r.mu.Lock()
+	r.templates[pid] = true
+	r.mu.Unlock()
+	r.begun(pid)
+}
+
+func (r *register) reapedTemplate(pid int) {
+	r.mu.Lock()
+	delete(r.templates, pid)
+	r.mu.Unlock()
+	r.reaped(pid)
+}
+
 // reaped says that a process's number is free.
 func (r *register) reaped(pid int) {
 	r.mu.Lock()
@@ -142,8 +158,8 @@ func (r *register) has(pid int) bool {
 }
 
 // leaves says whether a child of ours that has ended is for the reaper. One with
-// a session of its own may be ours and only just started; then the end of its
-// start brings the next look. sole: so is one in our session.
+// a session of its own, or still in its template's, may be ours and only just started;
+// then the end of its start brings the next look. sole: so is one in our session.
 func (r *register) leaves(s stat, sole bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -151,7 +167,7 @@ func (r *register) leaves(s stat, sole bool) bool {
 	switch {
 	case r.pids[s.pid] > 0, ours && !sole:
 		return false
-	case r.starting > 0 && (ours || s.session == s.pid):
+	case r.starting > 0 && (ours || s.session == s.pid || r.templates[s.session]):
 		r.unsure = true
 		return false
 	}
@@ -159,12 +175,13 @@ func (r *register) leaves(s stat, sole bool) bool {
 }
 
 // orphan says whether a living child of ours has come to us and was not started here. A
-// child that is being started is not known by its number yet. Until it executes anything
+// child that is being started is not known by its number yet. It is in its template's
+// session before it leads its own. Until it executes anything
 // it runs our own binary, and it may have the marks of another invocation of its service:
 // both write to one pipe.
 func (r *register) orphan(s stat) bool {
 	r.mu.Lock()
-	known, starting := r.pids[s.pid] > 0, r.starting > 0
+	known, starting := r.pids[s.pid] > 0 || r.templates[s.session], r.starting > 0
 	r.mu.Unlock()
 	switch {
 	case known, s.parent != os.Getpid(), s.session == ownSession():

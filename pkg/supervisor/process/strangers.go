@@ -22,9 +22,9 @@ import (
 // The exception is who enters a PID namespace that is not below it (setns(2)): its
 // orphans go to the first process of that, where only a walk finds them.
 //
-// Those who are in our own session are no strangers: what we start is there until it
-// has one of its own, and so is getent(1), and what other parts of the program start;
-// a member of a tree never is.
+// Those who are in our own session are no strangers: getent(1) is there, and what other
+// parts of the program start; a member of a tree never is. What we start is taken for a
+// stranger until its start is over, which costs a walk and no more.
 
 // strangers are those that live. None, and no error: nobody is left. They are the same
 // for all trees.
