@@ -5,10 +5,9 @@
 #   tools/with-arm64.sh ./pkg/supervisor/process/spawn -test.v
 #
 # It needs Go, qemu-system-arm, cpio, apt-get and some 300 MB in ${ARM64_CACHE:-/tmp/arm64},
-# which is kept. It changes nothing of the machine that it runs on, and need not be root.
-# The emulation is some thirty times slower than the machine: give tests that depend on
-# numbers smaller ones. A machine that is not done after ${ARM64_TIMEOUT:-1500} seconds is
-# ended.
+# which it keeps. It leaves the host as it is and does not need root. The emulation is
+# some thirty times slower than the host, so give tests that take a number a smaller one.
+# It stops a machine that has not finished after ${ARM64_TIMEOUT:-1500} seconds.
 
 set -Eeuo pipefail
 cd "$(dirname "$0")/.."

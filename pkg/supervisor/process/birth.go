@@ -178,13 +178,12 @@ func (b *birth) clone(cgroup int) (err error) {
 	return err
 }
 
-// discardUnheld ends a process that there is no pidfd of. It goes by its number, which
-// the reaper leaves alone meanwhile.
+// discardUnheld ends a process that there is no pidfd of, by the end of its socket. It is
+// waited for by its number, which the reaper leaves alone meanwhile.
 func (b *birth) discardUnheld() {
 	own.begun(b.child.PID)
-	unix.Kill(b.child.PID, unix.SIGKILL)
 	unix.Close(b.child.Control)
-	reapKilled(b.child.PID)
+	reapEnding(b.child.PID)
 	own.reaped(b.child.PID)
 	b.child.PID = 0
 }

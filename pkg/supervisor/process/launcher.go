@@ -83,7 +83,7 @@ func counts() bool {
 // endTemplate reaps a template that was killed.
 func endTemplate(pid int) {
 	go func() {
-		reapKilled(pid)
+		reapEnding(pid)
 		own.reapedTemplate(pid)
 	}()
 }

@@ -83,8 +83,9 @@ func reap(pid int) bool {
 	return err == nil
 }
 
-// reapKilled waits for a child that was killed, by the number that own has of it, and reaps it.
-func reapKilled(pid int) {
+// reapEnding waits for a child that is about to end, by the number that own has of it, and
+// reaps it.
+func reapEnding(pid int) {
 	retry(func() (int, error) { return 0, unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED, nil) })
 }
 

@@ -1,20 +1,35 @@
-// Package spawn makes processes that do as a program of data says.
+// Package spawn starts processes that carry out a program written as data.
 //
-// A [Program] is a list of system calls with their arguments. supervisord writes
-// down what a service is to become; a process that shares nothing with it takes the
-// program from a socket and does it, call by call, of which the last is execve.
-// That process is a fork and has no Go runtime: from the fork on it runs nothing but
-// the functions of run.go, which neither allocate nor grow their stack, and know no
-// memory but what they are given.
+// A [Program] is a list of system calls with their arguments. supervisord writes down
+// what a service is to become. A process that shares nothing with supervisord receives
+// the program over a socket and carries it out, call by call; the last call is execve.
 //
-// It is a fork of a [Template], which is a fork of supervisord from which all of
-// supervisord's memory was taken away. So nothing of supervisord's is in it, it
-// costs a few page tables, and a frozen cgroup, a debugger or a disk may hold it up
-// without holding up supervisord. fork(2) in supervisord itself would copy the page
-// tables of all its memory for each start, and vfork(2) would stop it until the
-// child has executed something.
+// Three processes take part:
 //
-// It imports next to nothing, so that little stands below those that start others.
+//   - supervisord, whose memory and files no service may see;
+//   - the [Template], which supervisord forks once. It gives up all of supervisord's
+//     memory and files, and then forks whenever it is asked to (serve.go);
+//   - the child that it forks, by CLONE_PARENT a child of supervisord's. It says [Born],
+//     receives programs, and answers with a [Frame] each (run.go).
+//
+// So a child contains nothing of supervisord's, its fork copies only a few page tables,
+// and a frozen cgroup, a debugger or a disk may hold it up without holding up
+// supervisord. A fork(2) of supervisord itself would copy the page tables of all its
+// memory for each start, and vfork(2) would stop it until the child has executed
+// something.
+//
+// # What runs without Go
+//
+// A template and its children have one thread and no Go runtime. All that they run, the
+// functions of run.go and from forkTemplate on those of serve.go, is nosplit, norace and
+// nocheckptr, allocates nothing, calls nothing but its like and RawSyscall6, and stores
+// pointers nowhere but on the stack. The linker refuses them if they need more stack than
+// a nosplit function has. A build without optimizations, as dlv makes it, is beyond
+// that; it links when this package keeps them:
+//
+//	go build -gcflags='all=-N -l' -gcflags=github.com/supervisord-go/supervisord/pkg/supervisor/process/spawn= ./cmd/supervisord
+//
+// The package imports next to nothing, so that little stands below what starts others.
 package spawn
 
 import (
