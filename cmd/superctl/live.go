@@ -15,7 +15,8 @@ import (
 
 // Progress is a line for each thing that happens, with the time since the job
 // was asked for. On a terminal there are lines below it that come and go: what
-// each unit waits for. In a pipe such a line is written when its reason changes.
+// each unit waits for. In a pipe such a line is written when its reason changes, and
+// not each second with another time in it.
 
 // progress shows the course of jobs.
 type progress struct {
@@ -52,7 +53,6 @@ func (p *progress) step(t *task, e ipc.Event) {
 		return
 	}
 	p.clear()
-	delete(p.said, t)
 	p.release(t, e)
 	switch {
 	case e.Type == "lost":
@@ -173,16 +173,15 @@ func (p *progress) wait(why map[*task][]string) {
 	}
 }
 
-// mention writes a reason once, not each second with another number in it.
+// lengths of time: what waits for another process waits for something else.
+var lengths = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[0-9.]+(ns|µs|ms|s|min|m|h|d|w|y)`) })
+
+// mention writes a reason once, also if something happens meanwhile that does not
+// change it.
 func (p *progress) mention(why map[*task][]string) {
 	for _, t := range inOrder(why) {
 		text := strings.Join(why[t], "; ")
-		same := strings.Map(func(r rune) rune {
-			if r >= '0' && r <= '9' {
-				return -1
-			}
-			return r
-		}, text)
+		same := lengths().ReplaceAllString(text, "")
 		if text == "" || p.said[t] == same {
 			continue
 		}

@@ -136,6 +136,25 @@ func TestWaitingIsSaidOnceInAPipe(t *testing.T) {
 	}
 }
 
+// The order in which the reason and an event come is anybody's guess: what is still
+// waited for is not said again, what is waited for now is.
+func TestWaitingIsSaidAgainOnlyIfItChanges(t *testing.T) {
+	var out, errs screen
+	s := newSession(&out, &errs, func(string) string { return "" })
+	x := &task{unit: "api", job: ipc.Job{Verb: "start"}}
+	p := newProgress(s, []*task{x})
+	waits := func(text string) { p.wait(map[*task][]string{x: {text}}) }
+	p.step(x, ipc.Event{Kind: "begun", Text: "start"})
+	waits("waiting for READY=1 from pid 5 (type = notify), 1m2s left")
+	p.step(x, ipc.Event{Kind: "exited", PID: 4, Text: "pid 4 exited with status 1"})
+	waits("waiting for READY=1 from pid 5 (type = notify), 59.5s left")
+	waits("waiting for READY=1 from pid 6 (type = notify), 90s left")
+	want := "api  start\n  waiting for READY=1 from pid 5 (type = notify), 1m2s left\n  pid 4 exited with status 1\n  waiting for READY=1 from pid 6 (type = notify), 90s left\n"
+	if got := out.text(); got != want {
+		t.Errorf("it shows %q", got)
+	}
+}
+
 // -o json says nothing before the end.
 func TestNothingButJSON(t *testing.T) {
 	w := watchSlowStart(t, func(*session) {}, "start", "api", "-o", "json", "--timeout", "50ms")

@@ -74,14 +74,14 @@ func parse(args []string) (f flags, err error) {
 	set.BoolVar(&f.demo, "demo", false, "")
 	set.BoolVar(&f.version, "version", false, "")
 	if err := set.Parse(args); err != nil {
-		return f, misuse(err)
+		return f, misuse(err, args)
 	}
 	if set.NArg() > 0 {
 		return f, fmt.Errorf("unexpected argument %q: name the configuration with -c", set.Arg(0))
 	}
 	set.Visit(func(x *flag.Flag) {
 		if x.Value.String() == "" {
-			err = fmt.Errorf("-%s is empty: name a file, or leave it out", x.Name)
+			err = fmt.Errorf("%s is empty: name a file, or leave it out", typed(x.Name, args))
 		}
 	})
 	if err != nil {
@@ -94,21 +94,31 @@ func parse(args []string) (f flags, err error) {
 }
 
 // misuse says in our words what package flag says in Go's.
-func misuse(err error) error {
+func misuse(err error, args []string) error {
 	text := err.Error()
 	for _, c := range []struct{ theirs, ours string }{
-		{"flag provided but not defined: -", "unknown flag -%s: use -c FILE, --check, --demo or --version"},
-		{"flag needs an argument: -", "-%s needs a value: -c FILE"},
-		{"bad flag syntax: ", "unknown flag %q"},
+		{"flag provided but not defined: -", "unknown flag %s: use -c FILE, --check, --demo or --version"},
+		{"flag needs an argument: -", "%[1]s needs a value: %[1]s FILE"},
+		{"bad flag syntax: ", "unknown flag %s"},
 	} {
 		if name, ok := strings.CutPrefix(text, c.theirs); ok {
-			return fmt.Errorf(c.ours, name)
+			return fmt.Errorf(c.ours, typed(name, args))
 		}
 	}
 	if strings.HasPrefix(text, "invalid boolean value") {
 		return errors.New("--check, --demo and --version take no value")
 	}
 	return err
+}
+
+// typed is the flag of that name as the user has typed it, with one dash or two.
+func typed(name string, args []string) string {
+	for _, a := range args {
+		if a, _, _ = strings.Cut(a, "="); a == "-"+name || a == "--"+name {
+			return a
+		}
+	}
+	return fmt.Sprintf("%q", name)
 }
 
 // version is what the binary was built from.

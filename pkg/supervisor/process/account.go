@@ -57,6 +57,9 @@ func (d *directory) resolve(ctx context.Context, p *unit.Program) (Account, erro
 	return a, nil
 }
 
+// database is where getent(1) looks for a user or a group.
+var database = map[string]string{"user": "passwd", "group": "group"}
+
 func accountError(s step, what, name string, err error) *StartError {
 	e := s.failed(0, fmt.Sprintf("cannot use %s %q: %v", what, name, err), "")
 	var asked *getentError
@@ -66,7 +69,7 @@ func accountError(s step, what, name string, err error) *StartError {
 	case errors.Is(err, errUnknown):
 		e.hint = "give a numeric user and group"
 	case errors.As(err, &asked):
-		e.hint = "try getent passwd " + name + "; a numeric user and group need no directory"
+		e.hint = "a numeric user and group need no directory: getent " + database[what] + " " + name
 	}
 	return e
 }

@@ -168,9 +168,6 @@ func TestListsMissNoChild(t *testing.T) {
 // it a zombie.
 func TestFirstThreadEndsFirst(t *testing.T) {
 	each(t, func(t *testing.T, l *Launcher) {
-		if l.cgroups != nil {
-			t.Skip("cgroup.kill does not end it")
-		}
 		r := launch(t, l, fake("fake-forks-headless"))
 		var headless int
 		fmt.Sscan(r.line(), &headless)

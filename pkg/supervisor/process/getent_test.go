@@ -133,15 +133,19 @@ func TestGetentErrors(t *testing.T) {
 
 func TestHintsOfAccounts(t *testing.T) {
 	for want, ask := range map[string]error{
-		"give a numeric user and group":                                  errUnknown,
-		"need getent(1), which is not installed":                         errNoGetent,
-		"try getent passwd ldapuser; a numeric user and group need no d": &getentError{context.DeadlineExceeded},
+		"give a numeric user and group":                                      errUnknown,
+		"need getent(1), which is not installed":                             errNoGetent,
+		"a numeric user and group need no directory: getent passwd ldapuser": &getentError{context.DeadlineExceeded},
 	} {
 		d := answers(nil)
 		d.ask = func(context.Context, string, string) (string, error) { return "", ask }
 		_, err := d.resolve(t.Context(), &unit.Program{User: "ldapuser"})
 		if e := mustFail(t, err, "user", 217, 0); !strings.Contains(e.Hint(), want) {
 			t.Errorf("%v: hint is %q", ask, e.Hint())
+		}
+		_, err = d.resolve(t.Context(), &unit.Program{User: "0", Group: "ldapgroup"})
+		if e := mustFail(t, err, "group", 216, 0); !strings.Contains(e.Hint(), strings.NewReplacer("passwd ldapuser", "group ldapgroup").Replace(want)) {
+			t.Errorf("%v: hint for a group is %q", ask, e.Hint())
 		}
 		if _, err = d.resolve(t.Context(), &unit.Program{User: "daemon"}); err != nil {
 			t.Errorf("a local user is not found: %v", err)

@@ -72,7 +72,17 @@ func (t *cgroupTree) kill() error {
 	if errors.Is(err, fs.ErrNotExist) { // before Linux 5.14; or the cgroup itself is gone
 		return t.killOneByOne()
 	}
+	if err == nil {
+		t.killHeadless()
+	}
 	return err
+}
+
+// killHeadless is for a process whose first thread has ended: cgroup.kill signals
+// that thread alone, and those that are left live on. Whatever else is still listed
+// is killed already, so that a look that fails costs only these.
+func (t *cgroupTree) killHeadless() {
+	t.signal(syscall.SIGKILL)
 }
 
 // killOneByOne freezes the cgroup first: then it forks nothing, and SIGKILL gets
