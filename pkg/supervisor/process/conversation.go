@@ -123,6 +123,8 @@ func (c *conversation) do(ctx context.Context, p *Process, k *compiler) (last sp
 			return last, nil
 		case !ok:
 			return last, died(ctx, p, path)
+		case !program.Answers(f):
+			return last, undone(unix.EBADMSG, path)
 		}
 		switch f.Kind {
 		case spawn.Failed:
