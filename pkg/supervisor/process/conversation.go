@@ -118,6 +118,8 @@ func (c *conversation) do(ctx context.Context, p *Process, k *compiler, end spaw
 			return f, nil
 		case !ok:
 			return f, died(ctx, p, path)
+		case !program.Answers(f):
+			return f, undone(unix.EBADMSG, path)
 		case f.Kind == spawn.Failed && program.Label(f.Index).Step != "":
 			l := program.Label(f.Index)
 			return f, step(l.Step).failed(syscall.Errno(f.Errno), l.Detail, "")
