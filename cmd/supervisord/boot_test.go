@@ -92,7 +92,7 @@ func (b *trial) reload() {
 	b.Helper()
 	b.write(b.half())
 	b.signal(syscall.SIGHUP)
-	b.line("took the configuration in")
+	b.line("loaded the configuration")
 }
 
 func (b *trial) install() {

@@ -250,11 +250,11 @@ func TestSignals(t *testing.T) {
 	r.start()
 	r.write(sleeper + "[service.more]\nexec_start = [\"/bin/sleep\", \"1000\"]\n")
 	r.signal(syscall.SIGHUP)
-	r.has(r.line("took the configuration in"), `"added":["more"]`)
+	r.has(r.line("loaded the configuration"), `"added":["more"]`)
 	r.has(r.ctl(0, "status"), "more", "dead") // known, not started
 	r.write(sleeper + "[service.more]\nexec_strat = 1\n")
 	r.signal(syscall.SIGHUP)
-	r.has(r.line("cannot take the configuration in"), "exec_strat")
+	r.has(r.line("cannot load the configuration"), "exec_strat")
 	r.signal(syscall.SIGUSR2)
 	r.line("refused SIGUSR2")
 	r.ctl(0, "start", "api") // which it is, or about to be

@@ -333,7 +333,7 @@ func TestRuntimeDirectoryIsRemoved(t *testing.T) {
 			second.line("another supervisord")
 			second.end(1)
 			r.signal(syscall.SIGHUP)
-			r.line("took the configuration in")
+			r.line("loaded the configuration")
 			r.stop()
 			if _, err := os.Stat(r.path("run/control.sock")); err == nil {
 				t.Error("the control socket is left")

@@ -28,6 +28,7 @@ func TestOneMistakeKeepsNothingElseDown(t *testing.T) {
 	r.has(r.line("service.bad.exec_strat"), "supervisord.toml:12:")
 	r.has(r.line("syntax error"), "drop-in.toml:1:")
 	r.has(r.line("set aside"), "configuration: bad\"", "superctl daemon-reload")
+	r.has(r.line("left out because of an error in the configuration", "drop-in.toml:1:"), "superctl daemon-reload")
 	r.has(r.ctl(1, "daemon-reload"), "drop-in.toml:1:", "stays")
 	r.stop()
 }

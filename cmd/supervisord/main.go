@@ -148,10 +148,15 @@ func options() config.Options {
 	return config.Options{Root: os.Geteuid() == 0, PID1: os.Getpid() == 1, Environ: os.Environ(), Terminal: term.IsTerminal(int(os.Stdout.Fd()))}
 }
 
-// report prints problems and says whether one of them is more than a warning.
+// report prints problems and says whether one of them is more than a warning. Those of
+// a file as a whole say who speaks: there is no line that an editor could go to.
 func report(w io.Writer, problems []config.Problem) (failed bool) {
 	for _, p := range problems {
-		fmt.Fprintln(w, p)
+		who := ""
+		if p.Line == 0 {
+			who = "supervisord: "
+		}
+		fmt.Fprintf(w, "%s%s\n", who, p)
 		failed = failed || !p.Warning
 	}
 	return failed

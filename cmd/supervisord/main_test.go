@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"flag"
+	"path/filepath"
 	"testing"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
 )
 
 // What is wrong with a command line is said in our words, not in package flag's.
@@ -33,5 +37,19 @@ func TestCommandLine(t *testing.T) {
 	}
 	if _, err := parse([]string{"--help"}); !errors.Is(err, flag.ErrHelp) {
 		t.Errorf("--help: %v", err)
+	}
+}
+
+// A problem of a file as a whole says who speaks; one with a line is as compilers have
+// it, for editors.
+func TestReport(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "none.toml")
+	_, problems := load(path)
+	problems = append(problems, config.Problem{File: "a.toml", Line: 3, Col: 1, Message: "no", Warning: true})
+	var out bytes.Buffer
+	failed := report(&out, problems)
+	want := "supervisord: " + path + ": there is no such file; name another file with -c, or create this one\na.toml:3:1: warning: no\n"
+	if out.String() != want || !failed {
+		t.Errorf("it says %q, and that it failed: %t", out.String(), failed)
 	}
 }

@@ -88,7 +88,7 @@ func (r *running) letGo(path string) {
 	}
 }
 
-// take has the configuration's files taken in.
+// take has the configuration's files loaded.
 func (r *running) take(configuration string) {
 	r.Helper()
 	r.write(configuration)

@@ -123,10 +123,13 @@ func (d *assembly) build() (err error) {
 	return err
 }
 
-// sayAside says that supervisord starts in spite of errors, and without which units.
+// sayAside says that supervisord starts in spite of errors, and without what.
 func (d *assembly) sayAside() {
 	if len(d.config.Aside) > 0 {
 		d.log.Error().Str("hint", "correct them, then: superctl daemon-reload").Msg("set aside because of errors in the configuration: " + asideNames(d.config.Aside))
+	}
+	for _, what := range d.config.Degraded {
+		d.log.Error().Str("hint", "correct it, then: superctl daemon-reload").Msg("left out because of an error in the configuration: " + what)
 	}
 }
 

@@ -183,7 +183,7 @@ func (d *assembly) takeIn() {
 		}
 		return
 	}
-	d.log.Info().Strs("added", r.Added).Strs("removed", r.Removed).Strs("changed", r.Changed).Strs("warnings", r.Warnings).Msg("took the configuration in")
+	d.log.Info().Strs("added", r.Added).Strs("removed", r.Removed).Strs("changed", r.Changed).Strs("warnings", r.Warnings).Msg("loaded the configuration")
 }
 
 // A chore is something that may take its time, and is done beside whoever asks for

@@ -36,7 +36,7 @@ var Routes = []Route{
 	{Method: "GET", Path: "/v1/jobs/{id}/events", Role: Read, About: "what happens in its course, until it has ended; with `wait=drained`, until the old processes have gone as well; after the event `since`", stream: getJobEvents},
 	{Method: "POST", Path: "/v1/kill", Role: Act, About: "send a `signal` to processes of `unit`: `whom` is main, next, old or all", answer: postKill},
 	{Method: "POST", Path: "/v1/reset-failed", Role: Act, About: "forget the failures of `unit`", answer: postResetFailed},
-	{Method: "POST", Path: "/v1/daemon-reload", Role: Admin, About: "take in the configuration's files", answer: postDaemonReload},
+	{Method: "POST", Path: "/v1/daemon-reload", Role: Admin, About: "load the configuration's files", answer: postDaemonReload},
 }
 
 // A request is what a handler may know of an HTTP request.

@@ -29,7 +29,7 @@ type looks struct {
 // seen is what the file systems said.
 type seen struct {
 	differs map[string]bool // by the path of an executable that is kept open
-	files   bool            // the configuration's files differ from what was taken in
+	files   bool            // the configuration's files differ from what was loaded
 }
 
 // facts are what a status says besides what the actors show.

@@ -1,7 +1,7 @@
 // Package supervisor keeps services in the states that their operator asked for.
 //
 // A [Manager] owns what all services share and wires it: the configuration that was
-// taken in, sockets (package doors), starts (invocation), what was asked and what
+// loaded, sockets (package doors), starts (invocation), what was asked and what
 // happened (ledger). Each service is an actor of its own (service), which asks
 // [unit.Step] what to do. Requests go down from the Manager to the actors; what
 // happens comes up as entries of the ledger, and as snapshots that anyone may read

@@ -62,7 +62,7 @@ func (r *roster) find(name string) entry {
 	return entry{}
 }
 
-// configuration is what was taken in.
+// configuration is what was loaded.
 func (r *roster) configuration() *config.Config {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -75,7 +75,7 @@ func (r *roster) turn() (uint64, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ending {
-		return 0, &ipc.Error{Code: ipc.Ending, Message: "cannot take the configuration in: supervisord is stopping"}
+		return 0, &ipc.Error{Code: ipc.Ending, Message: "cannot load the configuration: supervisord is stopping"}
 	}
 	r.asked++
 	return r.asked, nil

@@ -7,11 +7,11 @@ import (
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
-// DaemonReload takes the configuration's files in: the next start, reload or
+// DaemonReload loads the configuration's files: the next start, reload or
 // restart of a service runs by them. Nothing is started or stopped. What the
 // files no longer name stays until its last process is gone.
 func (m *Manager) DaemonReload(by ipc.Caller) (ipc.Reloaded, error) {
-	m.log.Info().Uint32("uid", by.UID).Msg("asked to take the configuration in")
+	m.log.Info().Uint32("uid", by.UID).Msg("asked to load the configuration")
 	turn, err := m.turn()
 	if err != nil {
 		return ipc.Reloaded{}, err
@@ -20,8 +20,8 @@ func (m *Manager) DaemonReload(by ipc.Caller) (ipc.Reloaded, error) {
 	errs, warnings := sortOut(problems)
 	if len(errs) > 0 {
 		return ipc.Reloaded{}, &ipc.Error{
-			Code: ipc.Invalid, Message: "cannot take the configuration in: " + errs[0],
-			Notes: append(errs[1:], "the configuration that was taken in before stays"),
+			Code: ipc.Invalid, Message: "cannot load the configuration: " + errs[0],
+			Notes: append(errs[1:], "the configuration that was loaded before stays"),
 			Hints: []string{"superctl verify"},
 		}
 	}
@@ -47,7 +47,7 @@ func (m *Manager) takeIn(c *config.Config, turn uint64) (r ipc.Reloaded, latest 
 }
 
 // furnish has sockets and metrics as the configuration says, until that is still
-// the one that counts when it is done: two who take in different files may be here
+// the one that counts when it is done: two who load different files may be here
 // at once. The error is about metrics; a socket's is the problem of who needs it.
 func (m *Manager) furnish() (err error) {
 	for done := (*config.Config)(nil); done != m.configuration(); {
@@ -105,7 +105,7 @@ func (m *Manager) tellAll() {
 }
 
 // tellNamed tells a service whether the configuration names it, until that is what
-// it was told: two who take in different files may be here at once. It says whether
+// it was told: two who load different files may be here at once. It says whether
 // the service is there to hear it.
 func (m *Manager) tellNamed(e entry) bool {
 	for is, told := m.names(e.Name()), !m.names(e.Name()); is != told; is = m.names(e.Name()) {

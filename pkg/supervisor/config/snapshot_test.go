@@ -24,7 +24,7 @@ func write(t *testing.T, path, text string) {
 }
 
 // A file that changes right after it was read, before the rest of the reading is
-// done, was not taken in as it is now.
+// done, was not loaded as it is now.
 func TestFileThatChangesAfterItWasReadDiffers(t *testing.T) {
 	for name, after := range map[string]string{
 		"longer":           "[service.a]\n" + sleeper + "nice = 10\n",
