@@ -118,10 +118,12 @@ func (c *conversation) do(ctx context.Context, p *Process, k *compiler, end spaw
 			return f, nil
 		case !ok:
 			return f, died(ctx, p, path)
-		case f.Kind == spawn.Failed && program.Label(f.Index).Step != "":
+		case !program.Answers(f):
+			return f, undone(unix.EBADMSG, path)
+		case f.Kind == spawn.Failed:
 			l := program.Label(f.Index)
 			return f, step(l.Step).failed(syscall.Errno(f.Errno), l.Detail, "")
-		case f.Kind == spawn.Warned && k.warnings[f.Index] != nil:
+		case f.Kind == spawn.Warned:
 			p.warn(k.warnings[f.Index](f.Value, syscall.Errno(f.Errno)))
 		case f.Kind == end && end == spawn.Exec:
 			executes = true

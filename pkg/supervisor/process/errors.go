@@ -41,6 +41,8 @@ func (e *StartError) Cause() string {
 		return fmt.Sprintf("it is larger than %d bytes", maxFile)
 	case step(e.Step) == stepStart && e.Errno == syscall.ETIMEDOUT:
 		return "it took too long"
+	case step(e.Step) == stepStart && e.Errno == syscall.EBADMSG:
+		return "its process answered what it was not asked"
 	}
 	return e.Errno.Error()
 }
@@ -78,6 +80,10 @@ func (e *StartError) Hint() string {
 	case stepLimits, stepNice:
 		if e.Errno == syscall.EPERM || e.Errno == syscall.EACCES {
 			return "supervisord may not raise it that far"
+		}
+	case stepStart:
+		if e.Errno == syscall.EBADMSG {
+			return "its user interferes with it, as fs.suid_dumpable=1 allows: set that to 0 or 2 (sysctl)"
 		}
 	case stepSpawn, stepCgroup:
 		return Shortage(e.Errno)

@@ -13,6 +13,7 @@ import (
 type Program struct {
 	message []byte
 	labels  []Label
+	answers map[uint32]Kind // what its ops may still answer, by their index
 }
 
 // A Label says what an op does, to what, and the status that a process exits with
@@ -29,6 +30,21 @@ func (p *Program) Label(index uint32) Label {
 		return Label{}
 	}
 	return p.labels[index]
+}
+
+// Answers says whether f may be an answer to the program, and is to be asked of each
+// frame once: no op answers twice. A child has changed its user by then, who may be
+// able to speak in its place (fs.suid_dumpable in proc_sys_fs(5)).
+func (p *Program) Answers(f Frame) bool {
+	if f.Kind == Failed {
+		return uint64(f.Index) < uint64(len(p.labels)) && f.Errno != 0
+	}
+	kind, ok := p.answers[f.Index]
+	if !ok || kind != f.Kind {
+		return false
+	}
+	delete(p.answers, f.Index)
+	return true
 }
 
 // Fits says whether the program is one that a child has room for.
@@ -61,7 +77,17 @@ func (b *Builder) Program() *Program {
 	m := append(b.data, unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(b.ops))), uintptr(len(b.ops))*opSize)...)
 	h := header{size: uintptr(len(m)), first: first, count: uintptr(len(b.ops)), round: uintptr(b.round)}
 	copy(m, bytesOf(&h))
-	return &Program{m, b.labels}
+	return &Program{m, b.labels, b.answers()}
+}
+
+func (b *Builder) answers() map[uint32]Kind {
+	all := map[uint32]Kind{}
+	for i, o := range b.ops {
+		if o.call == answer {
+			all[uint32(i)] = Kind(o.arg[0])
+		}
+	}
+	return all
 }
 
 // Bytes adds data, and returns where the child has it: at a multiple of eight.

@@ -1,0 +1,79 @@
+package process
+
+import (
+	"encoding/binary"
+	"errors"
+	"slices"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/process/spawn"
+)
+
+// T35: with fs.suid_dumpable=1 a user can take the socket of a process between
+// setresuid and the next call, and answer in its place. That is an error of this
+// start, whatever it says.
+func TestAnswersThatWereNotAskedFor(t *testing.T) {
+	const nowhere = 1 << 31
+	warned := func(k *compiler) spawn.Frame {
+		for i := range k.warnings {
+			return spawn.Frame{Kind: spawn.Warned, Index: i}
+		}
+		t.Fatal("the program warns of nothing")
+		return spawn.Frame{}
+	}
+	lies := map[string]func(k *compiler) []spawn.Frame{
+		"a warning of nothing":      func(*compiler) []spawn.Frame { return []spawn.Frame{{Kind: spawn.Warned, Index: nowhere}} },
+		"a warning of another call": func(*compiler) []spawn.Frame { return []spawn.Frame{{Kind: spawn.Warned}} },
+		"a warning twice":           func(k *compiler) []spawn.Frame { return slices.Repeat([]spawn.Frame{warned(k)}, 2) },
+		"a failure of nothing": func(*compiler) []spawn.Frame {
+			return []spawn.Frame{{Kind: spawn.Failed, Index: nowhere, Errno: uint32(unix.EPERM)}}
+		},
+		"a failure without a reason": func(*compiler) []spawn.Frame { return []spawn.Frame{{Kind: spawn.Failed}} },
+		"a file that is not read":    func(*compiler) []spawn.Frame { return []spawn.Frame{{Kind: spawn.Read, Value: 1 << 63}} },
+		"execve of another call":     func(*compiler) []spawn.Frame { return []spawn.Frame{{Kind: spawn.Exec}} },
+		"a second birth":             func(*compiler) []spawn.Frame { return []spawn.Frame{{Kind: spawn.Born}} },
+		"what there is not":          func(*compiler) []spawn.Frame { return []spawn.Frame{{Kind: 1 << 30}} },
+	}
+	for name, lie := range lies {
+		t.Run(name, func(t *testing.T) {
+			pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := &order{path: "/bin/true", argv: []string{"true"}, dir: "/", defaults: true}
+			c, err := newConversation(spawn.Child{Control: pair[0]}, newLayout(5, false, false, 1), ready{order: o, room: -1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.close()
+			k := c.compiler()
+			k.begin()
+			k.execute(nil)
+			for _, f := range lie(k) {
+				if _, err := unix.Write(pair[1], frameBytes(f)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			unix.Shutdown(pair[1], unix.SHUT_WR)
+			defer unix.Close(pair[1])
+			p := &Process{exited: make(chan struct{})}
+			close(p.exited)
+			_, err = c.do(t.Context(), p, k, spawn.Exec)
+			var e *StartError
+			if !errors.As(err, &e) || e.Errno != syscall.EBADMSG || e.Step != string(stepStart) {
+				t.Errorf("error is %v", err)
+			}
+		})
+	}
+}
+
+func frameBytes(f spawn.Frame) []byte {
+	b := binary.NativeEndian.AppendUint32(nil, uint32(f.Kind))
+	b = binary.NativeEndian.AppendUint32(b, f.Index)
+	b = binary.NativeEndian.AppendUint64(b, f.Value)
+	b = binary.NativeEndian.AppendUint32(b, f.Errno)
+	return binary.NativeEndian.AppendUint32(b, f.Round)
+}
