@@ -82,10 +82,8 @@ func (t *turns) serve(in *json.Decoder, out *json.Encoder) error {
 	}
 }
 
-// ballast is memory in small pages: of large ones a fork would have less to copy.
-var ballast []byte
-
-// grow makes this process as large as that.
+// grow makes this process as large as that, by memory in small pages: of large ones a
+// fork would have less to copy.
 func grow(megabytes int) error {
 	size := megabytes<<20 - int(resident("self"))<<10
 	if size <= 0 {
@@ -99,7 +97,6 @@ func grow(megabytes int) error {
 	for i := 0; i < len(b); i += os.Getpagesize() {
 		b[i] = 1
 	}
-	ballast = b
 	return nil
 }
 

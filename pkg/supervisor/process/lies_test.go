@@ -3,6 +3,8 @@ package process
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"slices"
 	"syscall"
 	"testing"
@@ -10,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/process/spawn"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
 // T35: with fs.suid_dumpable=1 a user can take the socket of a process between
@@ -76,4 +79,23 @@ func frameBytes(f spawn.Frame) []byte {
 	b = binary.NativeEndian.AppendUint64(b, f.Value)
 	b = binary.NativeEndian.AppendUint32(b, f.Errno)
 	return binary.NativeEndian.AppendUint32(b, f.Round)
+}
+
+// Where /proc is mounted with hidepid=2, a supervisord without root sees those alone
+// whose files there are its user's. It must see a child to know its start time.
+func TestChildIsSeenByItsUser(t *testing.T) {
+	needsRoot(t)
+	if info, ok := debug.ReadBuildInfo(); !ok || !slices.Contains(info.Settings, debug.BuildSetting{Key: "CGO_ENABLED", Value: "0"}) {
+		t.Skip("with cgo a child has our memory, and is hidden")
+	}
+	l := newTestLauncher(t, Options{NoCgroups: true})
+	r := launch(t, l, as(alice, fake("fake-supervisor")))
+	var pid int
+	fmt.Sscan(r.line(), &pid)
+	var st unix.Stat_t
+	if err := unix.Stat(fmt.Sprintf("/proc/%d/stat", pid), &st); err != nil || st.Uid != alice {
+		t.Errorf("the child's files in /proc are those of uid %d: %v", st.Uid, err)
+	}
+	r.Signal(syscall.SIGKILL, unit.ProcessOnly)
+	mustGo(t, r.Process)
 }

@@ -82,6 +82,7 @@ type board struct {
 	slot     [slots]uintptr
 	arg      [6]uintptr
 	name     [16]byte
+	visible  uintptr        // 1: a child may be looked at by others of its user
 	files    uintptr        // the number above all that supervisord may have open
 	action   [8]uint64      // a struct sigaction of zeros: SIG_DFL
 	stack    [2]uintptr     // what is left of the stack
@@ -188,9 +189,15 @@ func (b *board) fork() bool {
 		b.clone.flags |= cloneIntoCgroup
 		b.clone.cgroup = firstReceived + 1
 	}
+	if b.visible != 0 { // the child has it from us
+		syscall.RawSyscall6(syscall.SYS_PRCTL, prSetDumpable, 1, 0, 0, 0, 0)
+	}
 	pid, _, e := syscall.RawSyscall6(sysClone3, uintptr(unsafe.Pointer(&b.clone)), unsafe.Sizeof(b.clone), 0, 0, 0, 0)
 	if b.request.intoCgroup == 0 && (e == syscall.ENOSYS || e == syscall.EPERM) { // it is filtered
 		pid, _, e = syscall.RawSyscall6(syscall.SYS_CLONE, cloneParent, 0, 0, 0, 0, 0)
+	}
+	if b.visible != 0 && (pid != 0 || e != 0) {
+		syscall.RawSyscall6(syscall.SYS_PRCTL, prSetDumpable, 0, 0, 0, 0, 0)
 	}
 	b.reply.pid, b.reply.errno = int32(pid), uint32(e)
 	return pid == 0 && e == 0

@@ -276,6 +276,12 @@ func (t *Template) fork(socket int) (int, error) {
 		if shrinkable {
 			b.shrink(uintptr(unsafe.Pointer(&here)), t.o.Variables)
 		}
+		b.visible = 0
+		if syscall.Geteuid() != 0 && b.unmapped > 0 {
+			// Where /proc hides what its reader may not trace (hidepid in proc(5)),
+			// we see a child only like this. It has nothing of ours.
+			b.visible = 1
+		}
 		pid, e := forkTemplate(b, uintptr(socket), uintptr(t.o.Null))
 		switch e {
 		case 0:
