@@ -81,7 +81,8 @@ func TestDaemonsAreFoundInAnyOrderOfDeaths(t *testing.T) {
 					}
 					for who := range strings.FieldsSeq(order) {
 						if pid, ok := pids[who]; ok {
-							kill(t, pid)
+							unix.Kill(pid, unix.SIGKILL) // main ends by itself when its child has
+							eventually(t, who+" has ended", func() bool { s, err := readStat(pid); return err != nil || !s.alive() })
 						}
 					}
 					r.Wait()
