@@ -16,6 +16,7 @@ old one told to stop. If the new process fails, the old one was never touched, a
 reload says why and exits with 1.
 
 Unlike systemctl reload, it replaces the process. A service whose reload.mode is
-"restart" is stopped first.`,
+"restart" is stopped first: if its new process fails, nothing serves until the build
+before is up again, and reload exits with 3.`,
 	})
 }

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,9 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
@@ -54,7 +58,34 @@ func (d *directory) resolve(ctx context.Context, p *unit.Program) (Account, erro
 	}
 	// As root it is done also if it changes nothing but supplementary groups.
 	a.Set = os.Geteuid() == 0 || a.UID != uint32(os.Geteuid()) || a.GID != uint32(os.Getegid())
+	if err := a.allowed(p); err != nil {
+		return Account{}, err
+	}
 	return a, nil
+}
+
+// allowed is the error that a process would have which may not become a. It comes
+// before anything is made that is to be the account's.
+func (a Account) allowed(p *unit.Program) error {
+	switch {
+	case !a.Set:
+	case a.UID != uint32(os.Geteuid()) && !capable(unix.CAP_SETUID):
+		return stepUser.failed(syscall.EPERM, p.User, "")
+	case !capable(unix.CAP_SETGID): // also for the supplementary groups
+		return stepGroup.failed(syscall.EPERM, cmp.Or(p.Group, p.User), "")
+	}
+	return nil
+}
+
+// capable says whether we have a capability (capabilities(7)); yes where the kernel does
+// not tell.
+func capable(capability int) bool {
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData
+	if unix.Capget(&head, &sets[0]) != nil {
+		return true
+	}
+	return sets[capability/32].Effective&(1<<(capability%32)) != 0
 }
 
 // database is where getent(1) looks for a user or a group.

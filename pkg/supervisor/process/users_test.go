@@ -1,15 +1,19 @@
 package process
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
 // What an ordinary user can do with supervisord is tested by one.
@@ -151,6 +155,37 @@ func TestMayRun(t *testing.T) {
 	} {
 		if err := mayRun(c.auxv); (err == nil) != c.may {
 			t.Errorf("%v: %v", c.auxv, err)
+		}
+	}
+}
+
+// Who may not become a service's user says so before anything is made for that user.
+func TestOtherUserIsRefusedEarly(t *testing.T) {
+	needsRoot(t)
+	if a, err := ResolveAccount(t.Context(), &unit.Program{User: "65533", Group: "65533"}); err != nil || a.UID != 65533 {
+		t.Errorf("root gets %+v, %v", a, err)
+	}
+	again(t, alice, "^TestRefusedUser$", "TEST_REFUSED=1")
+}
+
+func TestRefusedUser(t *testing.T) {
+	if os.Getenv("TEST_REFUSED") == "" {
+		t.Skip("runs within another test, as an ordinary user")
+	}
+	own := strconv.Itoa(os.Geteuid())
+	for _, c := range []struct{ user, group, want string }{
+		{"65533", "65533", "cannot become user 65533: operation not permitted [only root may run programs as another user]"},
+		{own, "65533", "cannot become group 65533: operation not permitted [only root may run programs as another user]"},
+		{own, own, ""},
+	} {
+		_, err := ResolveAccount(t.Context(), &unit.Program{User: c.user, Group: c.group})
+		got := ""
+		var e *StartError
+		if errors.As(err, &e) {
+			got = e.Error() + " [" + e.Hint() + "]"
+		}
+		if got != c.want {
+			t.Errorf("%s:%s: got %q, want %q", c.user, c.group, got, c.want)
 		}
 	}
 }
