@@ -2,4 +2,7 @@
 
 package process
 
-const defaultChildren = 1000
+const (
+	defaultChildren = 1000
+	fewStarts       = 32
+)

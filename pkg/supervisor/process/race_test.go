@@ -3,4 +3,7 @@
 package process
 
 // The programs are race builds as well, and slow to start.
-const defaultChildren = 50
+const (
+	defaultChildren = 50
+	fewStarts       = 8
+)
