@@ -116,3 +116,23 @@ func hasHeading(t *testing.T, page, anchor string) bool {
 	}
 	return false
 }
+
+// Two commands are all that a fresh machine with Go needs: one runs the demo, one all
+// tests, which is the one that .ci/run calls.
+func TestReadmeHasTheTwoCommands(t *testing.T) {
+	text, err := os.ReadFile("../.ci/run")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const tests = "go test ./...\n"
+	if !strings.Contains(string(text), "\t"+tests) {
+		t.Errorf(".ci/run does not call %q", tests)
+	}
+	missing := map[string]bool{"go run ./cmd/supervisord --demo\n": true, tests: true}
+	for _, b := range blocks(t, "../README.md") {
+		delete(missing, b.text)
+	}
+	for command := range missing {
+		t.Errorf("README does not show %q", command)
+	}
+}

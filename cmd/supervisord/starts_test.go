@@ -66,6 +66,40 @@ func TestTemplateOfARunningSupervisord(t *testing.T) {
 	r.stop()
 }
 
+// While there can be no template a start fails, says why, and is tried again.
+func TestNoTemplateForAWhile(t *testing.T) {
+	t.Parallel()
+	r := at(t, `
+[service.api]
+exec_start = ["/bin/sleep", "1000"]
+restart_sec = "10ms"
+restart_max_delay_sec = "50ms"
+`)
+	r.start()
+	r.ctl(0, "start", "api")
+	was := r.pid("api")
+	var limit unix.Rlimit
+	if err := unix.Prlimit(r.cmd.Process.Pid, unix.RLIMIT_NOFILE, nil, &limit); err != nil {
+		t.Fatal(err)
+	}
+	set := func(soft uint64) {
+		if err := unix.Prlimit(r.cmd.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: soft, Max: limit.Max}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	template := r.template()
+	set(4)
+	syscall.Kill(template, syscall.SIGKILL)
+	syscall.Kill(was, syscall.SIGKILL)
+	r.line(`"unit":"api"`, "restarts in ", "too many open files")
+	set(limit.Cur)
+	r.line(`"unit":"api"`, "running (was ")
+	if now := r.template(); now == template {
+		t.Errorf("it is still %d", now)
+	}
+	r.stop()
+}
+
 // template is the child of supervisord's that starts others.
 func (r *running) template() int {
 	r.Helper()

@@ -38,14 +38,24 @@ func Change(v *service.View, c unit.Change) string {
 	case unit.State:
 		return fmt.Sprintf("%s (was %s)", c.To, c.From)
 	case unit.Scheduled:
-		if c.Due <= v.At {
-			return "restarts at once"
-		}
-		return fmt.Sprintf("restarts in %s", until(c.Due, v.At))
+		return scheduled(v, c)
 	case unit.Finished:
 		return string(c.Finish.Result)
 	}
 	return string(c.Kind)
+}
+
+// scheduled says why as well where nothing else has: of what never ran nobody told how
+// it ended.
+func scheduled(v *service.View, c unit.Change) string {
+	text := "restarts at once"
+	if c.Due > v.At {
+		text = "restarts in " + until(c.Due, v.At)
+	}
+	if last := v.State.Inst[c.Inst].Exit; last.Kind == unit.NotRun {
+		text += ": " + Ended(last)
+	}
+	return text
 }
 
 func ready(v *service.View, c unit.Change) string {
