@@ -91,7 +91,7 @@ var waits = map[string]struct {
 func TestProgramThatDoesNotEnd(t *testing.T) {
 	of, ok := waits[runtime.GOARCH]
 	if !ok {
-		t.Skip("no code for " + runtime.GOARCH)
+		t.Skip("needs a least program for " + runtime.GOARCH)
 	}
 	text, err := executable(of.machine, of.code)
 	if err != nil {

@@ -77,7 +77,7 @@ func (c *conversation) run(ctx context.Context, p *Process) error {
 	for _, f := range o.envFiles {
 		k.read(f)
 		k.Again()
-		answer, err := c.do(ctx, p, k, spawn.Read)
+		answer, err := c.do(ctx, p, k)
 		if err != nil {
 			return err
 		}
@@ -89,7 +89,7 @@ func (c *conversation) run(ctx context.Context, p *Process) error {
 		k = c.compiler()
 	}
 	k.execute(o.complete(files, o.own(p.identity)))
-	_, err := c.do(ctx, p, k, spawn.Exec)
+	_, err := c.do(ctx, p, k)
 	return err
 }
 
@@ -99,11 +99,10 @@ func (c *conversation) compiler() *compiler {
 	return k
 }
 
-// do sends a program, and returns the answer that it ends with: end is spawn.Read for
-// one that reads a file, or spawn.Exec for the last, which has none but the end of the
-// conversation: then the process has become what it was to be. Any other answer is not
-// one of our programs'.
-func (c *conversation) do(ctx context.Context, p *Process, k *compiler, end spawn.Kind) (spawn.Frame, error) {
+// do sends a program, and returns the answer that it ends with: a file that was read,
+// or none but the end of the conversation: then the process has become what it was to
+// be. What is no answer to the program fails the start.
+func (c *conversation) do(ctx context.Context, p *Process, k *compiler) (spawn.Frame, error) {
 	path := c.ready.order.path
 	program := k.Program()
 	if err := c.tell(program); err != nil {
@@ -120,17 +119,17 @@ func (c *conversation) do(ctx context.Context, p *Process, k *compiler, end spaw
 			return f, died(ctx, p, path)
 		case !program.Answers(f):
 			return f, undone(unix.EBADMSG, path)
-		case f.Kind == spawn.Failed && program.Label(f.Index).Step != "":
+		}
+		switch f.Kind {
+		case spawn.Failed:
 			l := program.Label(f.Index)
 			return f, step(l.Step).failed(syscall.Errno(f.Errno), l.Detail, "")
-		case f.Kind == spawn.Warned && k.warnings[f.Index] != nil:
+		case spawn.Warned:
 			p.warn(k.warnings[f.Index](f.Value, syscall.Errno(f.Errno)))
-		case f.Kind == end && end == spawn.Exec:
-			executes = true
-		case f.Kind == end:
+		case spawn.Read:
 			return f, nil
-		default:
-			return f, undone(unix.EBADMSG, path)
+		case spawn.Exec:
+			executes = true
 		}
 	}
 }

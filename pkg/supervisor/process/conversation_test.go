@@ -1,9 +1,7 @@
 package process
 
 import (
-	"errors"
 	"testing"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -24,34 +22,6 @@ func converse(t *testing.T, room int) (c *conversation, other int) {
 		t.Fatal(err)
 	}
 	return c, pair[1]
-}
-
-// What no program of ours answers is an error of the start, whoever says it.
-func TestFrameThatIsNotExpected(t *testing.T) {
-	for name, f := range map[string]spawn.Frame{
-		"a warning of another op": {Kind: spawn.Warned, Index: 7},
-		"a failure of no op":      {Kind: spawn.Failed, Index: 1 << 31, Errno: uint32(unix.ENOENT)},
-		"a file":                  {Kind: spawn.Read, Value: 10},
-		"a birth":                 {Kind: spawn.Born},
-		"another kind":            {Kind: 77},
-	} {
-		t.Run(name, func(t *testing.T) {
-			c, other := converse(t, -1)
-			defer c.close()
-			b := unsafe.Slice((*byte)(unsafe.Pointer(&f)), unsafe.Sizeof(f))
-			if _, err := unix.Write(other, b); err != nil {
-				t.Fatal(err)
-			}
-			unix.Shutdown(other, unix.SHUT_WR) // or a frame that is passed over would be waited behind
-			p := &Process{exited: make(chan struct{})}
-			close(p.exited)
-			err := c.run(t.Context(), p)
-			var e *StartError
-			if !errors.As(err, &e) || e.Step != "start" || e.Errno != unix.EBADMSG {
-				t.Errorf("error is %v", err)
-			}
-		})
-	}
 }
 
 // A start that fails closes its files once: their numbers may be another's by then.

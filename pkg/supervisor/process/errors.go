@@ -127,7 +127,7 @@ func (e *StartError) execHint() string {
 	case syscall.EAGAIN:
 		return "the user has too many processes (limit_nproc)"
 	case syscall.E2BIG:
-		return "arguments and environment are too long"
+		return "one argument or variable may have 128 KiB, all together a quarter of limit_stack (2 MiB by default)"
 	}
 	return ""
 }

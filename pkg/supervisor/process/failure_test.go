@@ -68,7 +68,7 @@ func TestWhatFailsIsNamedExactly(t *testing.T) {
 		{"another machine", in("mips"), "exec", 203, syscall.ENOEXEC, "cannot execute DIR/mips: exec format error", "another machine (EM_MIPS)"},
 		{"found nowhere", func(p *unit.Program) { p.Path, p.Search = "nothing", []string{"/bin", dir, "."} }, "exec", 203, syscall.ENOENT, "cannot execute nothing: no such file or directory", "none of /bin"},
 		{"no arguments", func(p *unit.Program) { p.Argv = nil }, "exec", 203, syscall.EINVAL, "cannot execute /bin/sh: invalid argument", "exec_start is empty"},
-		{"too long", func(p *unit.Program) { p.Argv = []string{"sh", strings.Repeat("x", 200_000)} }, "exec", 203, syscall.E2BIG, "cannot execute /bin/sh: argument list too long", "too long"},
+		{"too long", func(p *unit.Program) { p.Argv = []string{"sh", strings.Repeat("x", 200_000)} }, "exec", 203, syscall.E2BIG, "cannot execute /bin/sh: argument list too long", "128 KiB"},
 		{"far too long", func(p *unit.Program) { p.Argv = []string{"sh", strings.Repeat("x", 2_000_000)} }, "exec", 203, syscall.E2BIG, "cannot execute /bin/sh: argument list too long", "too long"},
 		{"a NUL", func(p *unit.Program) { p.Argv = []string{"sh", "a\x00b"} }, "exec", 203, syscall.EINVAL, "cannot execute /bin/sh: invalid argument", ""},
 		{"no directory", func(p *unit.Program) { p.Dir = "/no/such" }, "chdir", 200, syscall.ENOENT, "cannot change directory to /no/such: no such file or directory", ""},

@@ -64,7 +64,7 @@ func TestAnswersThatWereNotAskedFor(t *testing.T) {
 			defer unix.Close(pair[1])
 			p := &Process{exited: make(chan struct{})}
 			close(p.exited)
-			_, err = c.do(t.Context(), p, k, spawn.Exec)
+			_, err = c.do(t.Context(), p, k)
 			var e *StartError
 			if !errors.As(err, &e) || e.Errno != syscall.EBADMSG || e.Step != string(stepStart) {
 				t.Errorf("error is %v", err)
