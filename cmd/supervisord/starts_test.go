@@ -154,7 +154,7 @@ func (r *running) unitCgroup(service string) string {
 }
 
 // Sixty-four starts wait in the kernel, each in its own process, while the cgroup of a
-// unit is frozen: nobody else waits for any of them.
+// unit is frozen: nobody else waits for any of them, and they end when they are told to.
 func TestStartsThatWait(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: it mounts a file system, and starts programs as another user")
@@ -171,7 +171,7 @@ func TestStartsThatWait(t *testing.T) {
 	names := []string{}
 	for i := range waiting {
 		names = append(names, fmt.Sprintf("wait%d", i))
-		configuration += fmt.Sprintf("[service.wait%d]\nexec_start = [\"/bin/sleep\", \"1000\"]\nuser = \"65534\"\ngroup = \"65534\"\nstart = \"manual\"\nenvironment_file = [\"$DIR/theirs/fs/env\"]\n", i)
+		configuration += fmt.Sprintf("[service.wait%d]\nexec_start = [\"/bin/sleep\", \"1000\"]\nuser = \"65534\"\ngroup = \"65534\"\nstart = \"manual\"\ntimeout_stop_sec = \"1h\"\nenvironment_file = [\"$DIR/theirs/fs/env\"]\n", i)
 	}
 	r.write(configuration)
 	fs := mountSlow(t, r.path("theirs/fs"))

@@ -462,9 +462,6 @@ func (c *compiler) read(f envFile) {
 // execve is run in its stead; that is the file that a start just after it runs.
 func (c *compiler) execute(env []string) {
 	o := c.order
-	c.step(stepSignals, "")
-	const setMask = 2
-	c.Call(unix.SYS_RT_SIGPROCMASK, setMask, c.Space(8), 0, 8)
 	c.step(stepExec, o.path)
 	path, argv, envp := c.Text(o.path), c.Texts(o.argv), c.Texts(env)
 	if c.at.executable < 0 {

@@ -26,7 +26,6 @@ const (
 	stepCapabilities step = "capabilities"
 	stepChdir        step = "chdir"
 	stepEnvironment  step = "environment"
-	stepSignals      step = "signal-mask"
 	stepExec         step = "exec"
 )
 
@@ -51,7 +50,6 @@ var steps = map[step]struct {
 	stepCapabilities: {"drop capabilities", 218},
 	stepChdir:        {"change directory to", 200},
 	stepEnvironment:  {"read environment file", 255},
-	stepSignals:      {"reset signals", 207},
 	stepExec:         {"execute", 203},
 }
 

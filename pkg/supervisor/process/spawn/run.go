@@ -89,7 +89,7 @@ const (
 // run does programs until one of them executes another. It does not return. memory
 // is where they are put.
 //
-// It must be entered with all signals blocked: a handler would be Go's.
+// It must be entered with all signals blocked and no handler left: they were Go's.
 //
 //go:nosplit
 //go:norace
@@ -103,6 +103,8 @@ func run(b *board, memory unsafe.Pointer) {
 	b.round = 0
 	syscall.RawSyscall6(syscall.SYS_CLOSE, templateSocket, 0, 0, 0, 0, 0)
 	syscall.RawSyscall6(syscall.SYS_SETSID, 0, 0, 0, 0, 0, 0)
+	// Who hangs on its way to be a program can be ended like the program.
+	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, setMask, uintptr(unsafe.Pointer(&b.none)), 0, 8, 0, 0)
 	b.tell(Born, 0, 0, 0)
 
 next:

@@ -85,6 +85,7 @@ type board struct {
 	visible  uintptr        // 1: a child may be looked at by others of its user
 	files    uintptr        // the number above all that supervisord may have open
 	action   [8]uint64      // a struct sigaction of zeros: SIG_DFL
+	none     uint64         // a signal mask
 	stack    [2]uintptr     // what is left of the stack
 	unmapped uintptr        // how many of
 	unmap    [96][2]uintptr // the memory that a template does without

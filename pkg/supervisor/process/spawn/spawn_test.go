@@ -139,7 +139,6 @@ func (c *started) round(n int) *Builder { return NewBuilder(c.Base, n) }
 // become writes the end of a program: sh with a script.
 func become(b *Builder, script string, env ...string) *Builder {
 	b.Label(Label{Step: "exec", Detail: "/bin/sh", Status: 203})
-	b.Call(unix.SYS_RT_SIGPROCMASK, 2, b.Space(8), 0, 8)
 	path, argv, envp := b.Text("/bin/sh"), b.Texts([]string{"sh", "-c", script}), b.Texts(append(env, "PATH=/bin:/usr/bin"))
 	b.AnswerValue(Exec, 0)
 	b.Call(unix.SYS_EXECVE, path, argv, envp)
@@ -441,6 +440,17 @@ func TestNobodyOutlivesTheOwner(t *testing.T) {
 	if ws := c.ends(); ws.ExitStatus() != 0 {
 		t.Errorf("it ended with %x", ws)
 	}
+}
+
+// A child that waits can be ended by whatever ends a program.
+func TestSignalEndsWhoWaits(t *testing.T) {
+	r := newRig(t)
+	c := r.fork(-1)
+	unix.Kill(c.PID, unix.SIGTERM)
+	if ws := reap(t, c.PID); ws.Signal() != unix.SIGTERM {
+		t.Errorf("it ended with %x", ws)
+	}
+	unix.Close(c.Control)
 }
 
 var secret = []byte(strings.Join([]string{"what", "supervisord", "knows"}, "-"))
