@@ -111,8 +111,6 @@ func (s *spawner) program(r *spawn.Request) *spawn.Program {
 	s.rights(b)
 	b.Label(spawn.Label{Step: "change directory", Status: 200})
 	b.Call(unix.SYS_CHDIR, b.Text("/"))
-	b.Label(spawn.Label{Step: "reset signals", Status: 207})
-	const setMask = 2
 	b.Label(spawn.Label{Step: "execute", Status: 203})
 	env := append(s.env[:len(s.env):len(s.env)], "LISTEN_FDS=2", "LISTEN_PID="+strconv.Itoa(r.Child.PID))
 	path, argv, envp := b.Text(s.given.program), b.Texts([]string{s.given.program}), b.Texts(env)
