@@ -18,6 +18,7 @@ type door struct {
 	state sync.Mutex // guards what follows, held for moments
 	err   error      // why it is not what is wanted
 	has   map[Process]holder
+	wills map[string]will // by service
 }
 
 // A holder is what a process was given.
@@ -61,7 +62,7 @@ func (d *Doors) look(name string, f func(*door)) {
 // use takes a door in hand until [Doors.leave]. It needs d.mu.
 func (d *Doors) use(name string) *door {
 	if d.each[name] == nil {
-		d.each[name] = &door{turn: make(chan struct{}, 1), has: map[Process]holder{}}
+		d.each[name] = &door{turn: make(chan struct{}, 1), has: map[Process]holder{}, wills: map[string]will{}}
 	}
 	d.each[name].users++
 	return d.each[name]

@@ -20,26 +20,24 @@ import (
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
-// What outlives SIGKILL has its place at a steered socket until it is gone, which
-// can be long after its service has left the socket.
-func TestAPlaceIsFreeAlsoAfterItsServiceHasLeft(t *testing.T) {
+// What outlives SIGKILL has its part of a steered socket until it is gone, which can be
+// long after its service has left the socket.
+func TestAShardIsClosedAlsoAfterItsServiceHasLeft(t *testing.T) {
 	table := socket.NewTable(nil)
 	defer table.Close()
 	d := New(table, func(name string, err error) { t.Error(name, err) })
 	sockets := []*unit.Socket{{
 		Name: "http", Listen: []unit.Address{{Network: "tcp", Host: "127.0.0.1"}},
-		Backlog: 8, NonBlocking: true, WhenDown: unit.Refuse, Steer: true, Shards: 2,
+		Backlog: 8, NonBlocking: true, WhenDown: unit.Refuse, Steer: true,
 	}}
 	d.Set("api", []unit.Door{{Socket: sockets[0], Open: true}})
-	if _, err := d.Enter(t.Context(), Process{"api", 1}, true, sockets); err != nil {
+	if _, err := d.Enter(t.Context(), Process{"api", 1}, sockets); err != nil {
 		t.Fatal(err)
 	}
 	d.Set("api", []unit.Door{{Socket: sockets[0]}})
 	d.Free(Process{"api", 1}, sockets)
-	for _, seat := range table.Seats("http") {
-		if seat.Holder != 0 {
-			t.Errorf("seat %d is held by %d, which is gone", seat.Index, seat.Holder)
-		}
+	if all := table.Processes("http"); len(all) != 1 {
+		t.Errorf("the room and processes that are gone: %+v", all)
 	}
 }
 
@@ -84,7 +82,7 @@ func (h *house) answers(when string, files ...string) {
 }
 
 func (h *house) enter(id unit.Invocation, s *unit.Socket) error {
-	_, err := h.Enter(h.Context(), Process{"api", id}, true, []*unit.Socket{s})
+	_, err := h.Enter(h.Context(), Process{"api", id}, []*unit.Socket{s})
 	return err
 }
 
@@ -186,7 +184,7 @@ func TestWhatHangsGathersNobody(t *testing.T) {
 		for id := range unit.Invocation(50) {
 			d.Set("api", []unit.Door{{Socket: s, Open: id%2 == 0}})
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			if _, err := d.Enter(ctx, Process{"api", id + 1}, true, []*unit.Socket{s}); err == nil {
+			if _, err := d.Enter(ctx, Process{"api", id + 1}, []*unit.Socket{s}); err == nil {
 				t.Error("it entered")
 			}
 			cancel()
@@ -255,7 +253,7 @@ func TestDoorsThatComeAndGoLeaveNothing(t *testing.T) {
 		s := &unit.Socket{Name: fmt.Sprint("n", i), Listen: []unit.Address{{Network: "tcp", Host: "127.0.0.1"}}, Backlog: 8, NonBlocking: true, WhenDown: unit.Refuse}
 		d.Configure([]*unit.Socket{s})
 		d.Set("api", []unit.Door{{Socket: s, Open: true}})
-		if _, err := d.Enter(t.Context(), Process{"api", 1}, true, []*unit.Socket{s}); err != nil {
+		if _, err := d.Enter(t.Context(), Process{"api", 1}, []*unit.Socket{s}); err != nil {
 			t.Fatal(err)
 		}
 		d.Configure(nil)
@@ -275,7 +273,7 @@ func TestWhatIsLentStaysWhatItIs(t *testing.T) {
 	h := newHouse(t)
 	a := h.at("a")
 	h.Set("api", []unit.Door{{Socket: a, Open: true}})
-	files, err := h.Enter(t.Context(), Process{"api", 1}, true, []*unit.Socket{a})
+	files, err := h.Enter(t.Context(), Process{"api", 1}, []*unit.Socket{a})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,18 +297,20 @@ func TestSteeringWhatHangs(t *testing.T) {
 		d := New(table, func(string, error) {})
 		s := &unit.Socket{
 			Name: "http", Listen: []unit.Address{{Network: "tcp", Host: "127.0.0.1"}},
-			Backlog: 8, NonBlocking: true, WhenDown: unit.Refuse, Steer: true, Shards: 2,
+			Backlog: 8, NonBlocking: true, WhenDown: unit.Refuse, Steer: true,
 		}
 		d.Set("api", []unit.Door{{Socket: s, Open: true}})
-		files, err := d.Enter(t.Context(), Process{"api", 1}, true, []*unit.Socket{s})
-		if err != nil {
-			t.Fatal(err)
+		for id := range unit.Invocation(2) {
+			files, err := d.Enter(t.Context(), Process{"api", id + 1}, []*unit.Socket{s})
+			if err != nil {
+				t.Fatal(err)
+			}
+			socket.Close(files)
 		}
-		socket.Close(files)
 		release := stuck(t, d, s)
 		before := runtime.NumGoroutine()
-		for weight := range 20 {
-			if d.Steer("api", []unit.Share{{ID: 1, Weight: weight + 1}}) == nil {
+		for n := range unit.Invocation(20) {
+			if d.Steer("api", []unit.Share{{ID: 1 + n%2, Weight: 100}}, false) == nil {
 				t.Error("it is said to be done")
 			}
 		}
@@ -319,8 +319,8 @@ func TestSteeringWhatHangs(t *testing.T) {
 		}
 		release()
 		synctest.Wait()
-		if seats := table.Seats("http"); seats[0].Share != 20 && seats[1].Share != 20 && seats[2].Share != 20 {
-			t.Errorf("the seats are %+v", seats)
+		if all := table.Processes("http"); all[2].Share != 10_000 {
+			t.Errorf("they are %+v", all)
 		}
 	})
 }
@@ -332,7 +332,7 @@ func TestTwoSocketsSwapTheirAddresses(t *testing.T) {
 	of := func(name, file string) *unit.Socket { s := *h.at(file); s.Name = name; return &s }
 	start := func(service string, id unit.Invocation, s *unit.Socket) error {
 		h.Set(service, []unit.Door{{Socket: s, Open: true}})
-		_, err := h.Enter(t.Context(), Process{service, id}, true, []*unit.Socket{s})
+		_, err := h.Enter(t.Context(), Process{service, id}, []*unit.Socket{s})
 		return err
 	}
 	x, y := of("x", "a"), of("y", "b")
@@ -359,3 +359,71 @@ func TestTwoSocketsSwapTheirAddresses(t *testing.T) {
 
 // lose takes both names from the socket at a path, so that nothing can put it back.
 func lose(at string) error { return errors.Join(os.Remove(at+".spare"), os.Remove(at)) }
+
+// steeredHouse has a steered socket that api needs, and skips where nobody can steer.
+func steeredHouse(t *testing.T) (*Doors, *socket.Table, *unit.Socket) {
+	t.Helper()
+	if err := socket.Steerable(); err != nil {
+		t.Skipf("needs CAP_BPF and Linux 5.14: %v", err)
+	}
+	table := socket.NewTable(nil)
+	t.Cleanup(func() { table.Close() })
+	s := &unit.Socket{
+		Name: "http", Listen: []unit.Address{{Network: "tcp", Host: "127.0.0.1"}},
+		Backlog: 8, NonBlocking: true, WhenDown: unit.Refuse, Steer: true,
+	}
+	d := New(table, func(name string, err error) { t.Error(name, err) })
+	d.Set("api", []unit.Door{{Socket: s, Open: true}})
+	return d, table, s
+}
+
+func knock(t *testing.T, table *socket.Table) error {
+	t.Helper()
+	c, err := net.Dial("tcp", table.Status("http")[0].Address)
+	if err == nil {
+		t.Cleanup(func() { c.Close() })
+	}
+	return err
+}
+
+// Who is to get the clients has those who waited as soon as it has entered; and nobody
+// has them when it is gone, or they are refused.
+func TestSteeringBeforeTheStart(t *testing.T) {
+	d, table, s := steeredHouse(t)
+	if err := errors.Join(knock(t, table), d.Steer("api", []unit.Share{{ID: 7, Weight: 100}}, false)); err != nil {
+		t.Fatal(err)
+	}
+	files, err := d.Enter(t.Context(), Process{"api", 7}, []*unit.Socket{s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close(files)
+	if n, _ := d.Waiting(Process{"api", 7}); n != 1 {
+		t.Errorf("%d wait for it", n)
+	}
+	if err := errors.Join(d.Steer("api", nil, false), knock(t, table)); err != nil {
+		t.Error(err)
+	}
+	if err := d.Steer("api", nil, true); err != nil {
+		t.Error(err)
+	}
+	if err := knock(t, table); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("when nobody will serve a client gets %v", err)
+	}
+}
+
+// A service that needs the socket no more has no say in it.
+func TestSteeringOfAFormerService(t *testing.T) {
+	d, table, s := steeredHouse(t)
+	d.Set("other", []unit.Door{{Socket: s, Open: true}})
+	if err := d.Steer("other", nil, false); err != nil {
+		t.Fatal(err)
+	}
+	d.Set("other", nil)
+	if err := d.Steer("api", nil, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := knock(t, table); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("a client gets %v", err)
+	}
+}

@@ -1,9 +1,6 @@
 package doors
 
 import (
-	"errors"
-
-	"github.com/supervisord-go/supervisord/pkg/supervisor/socket"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
@@ -68,23 +65,10 @@ func (d *Doors) ticket(name string, who Process) (ticket unit.Invocation) {
 	return ticket
 }
 
-// Who returns the process that a ticket of the table stands for, in a seat or in a
-// finding.
+// Who returns the process that a ticket of the table stands for, with a socket of its own
+// or in a finding.
 func (d *Doors) Who(ticket unit.Invocation) Process {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.visits.of[ticket]
-}
-
-// named has an error say who holds the seats, by their own numbers.
-func (d *Doors) named(err error) error {
-	var full *socket.NoSeatError
-	if !errors.As(err, &full) {
-		return err
-	}
-	e := socket.NoSeatError{Socket: full.Socket}
-	for _, ticket := range full.Holders {
-		e.Holders = append(e.Holders, d.Who(ticket).ID)
-	}
-	return &e
 }

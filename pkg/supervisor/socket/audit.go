@@ -1,10 +1,9 @@
 package socket
 
 import (
-	"errors"
 	"fmt"
+	"maps"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -53,8 +52,8 @@ func (f Finding) String() string {
 }
 
 // Audit looks at every socket of a unit for what processes did to it, and mends
-// it: a socket that was shut down listens again (who waited in its queue was
-// reset), options and the length of the queue are set back, the program that
+// it: a shared socket that was shut down listens again (who waited in its queue was
+// reset), the clients of a shard that was shut down go to other processes, options and the length of the queue are set back, the program that
 // divides new connections is attached again, what nothing can mend is replaced. It
 // lists what it found; what cannot be mended, once. O_NONBLOCK is set back only when
 // no process has the socket.
@@ -64,31 +63,20 @@ func (f Finding) String() string {
 // not change anything: for that there are [Table.Status] and [Table.Look].
 func (t *Table) Audit(name string) []Finding {
 	g, end := t.begin(name)
-	found := g.audit(g.seats)
+	found := g.audit()
 	end()
 	t.watch.say(name, found)
 	return found
 }
 
-// audit needs op. seats are those whose holders are to blame.
-func (g *group) audit(seats []seat) (found []Finding) {
+// audit needs op.
+func (g *group) audit() (found []Finding) {
 	for _, e := range g.each() {
 		found = append(found, e.audit()...)
-		if r, ok := e.(*ring); ok {
-			found = append(found, g.auditShares(r)...)
-		}
 	}
-	blame(found, seats)
+	g.depart()
+	g.failed(g.redeal()) // who was found to be gone has no cards, and who strayed goes on
 	return found
-}
-
-// blame turns seats into who holds them. Until here Holder is 1 + the seat.
-func blame(found []Finding, seats []seat) {
-	for i, f := range found {
-		if f.Holder > 0 && int(f.Holder) <= len(seats) {
-			found[i].Holder = seats[f.Holder-1].holder
-		}
-	}
 }
 
 // audit mends what a look finds, and a path that leads elsewhere.
@@ -165,229 +153,103 @@ func foreignFilter(fd int) bool {
 	return n > 0 || err == unix.EACCES // not a classic one
 }
 
-// audit looks at each shard.
+// audit looks at each shard, and for clients in the room that should be elsewhere.
 func (r *ring) audit() (found []Finding) {
-	if !r.listening {
-		return r.auditSilent()
+	if r.room < 0 {
+		return nil
 	}
-	found, _ = r.mend()
-	for i, s := range r.shards {
-		for _, f := range r.auditShard(s) {
-			f.Holder = unit.Invocation(i + 1)
-			found = append(found, f)
-		}
+	r.watch.retry(r.room)
+	if err := r.attach(); err != nil {
+		r.strained(err)
+	}
+	ended := r.countEnded()
+	for _, key := range slices.Sorted(maps.Keys(r.shards)) {
+		found = append(found, r.auditShard(key, r.shards[key])...)
+	}
+	if f, ok := r.strays(); ok && r.countEnded() == ended {
+		found = append(found, f)
 	}
 	r.remember(found)
 	return found
 }
 
-func (r *ring) auditShard(s *shard) []Finding {
+func (r *ring) auditShard(key uint16, s *shard) (found []Finding) {
 	r.watch.retry(s.fd)
-	found := optionFindings(r.where(), s.base, s.fd)
+	if !accepts(s.fd) {
+		return r.lost(s)
+	}
+	found = optionFindings(r.where(), s.base, s.fd)
 	want := s.base.nonblocking(r.spec.NonBlocking)
 	if is, known := nonblocking(s.fd); known && is != want && !r.hands.have(s.cookie) {
 		found = append(found, Finding{Address: r.where().String(), What: "set O_NONBLOCK", Mended: "it is set back", Err: unix.SetNonblock(s.fd, want)})
 	}
-	if limit, low := lowered(s.fd, r.addr, backlog(r.spec)); low {
-		if err := unix.Listen(s.fd, backlog(r.spec)); err != nil {
-			found = append(found, Finding{Address: r.where().String(), What: fmt.Sprintf("set its backlog to %d", limit), Err: err})
-		}
+	if err := r.rejoin(key, s); err != nil {
+		found = append(found, Finding{Address: r.where().String(), What: "left the ring", Err: err})
+	}
+	for i := range found {
+		found[i].Holder = s.holder
 	}
 	return found
 }
 
-// auditSilent looks for a process that listens while its service is down.
-func (r *ring) auditSilent() (found []Finding) {
-	for i, s := range r.shards {
-		if accepts(s.fd) {
-			found = append(found, Finding{Address: r.where().String(), Holder: unit.Invocation(i + 1), What: "listened on it while the service is down", Mended: "it refuses again"})
-		}
+// lost is for a shard that was shut down. Its clients have moved. Who was not told to
+// end has no clients any more, and must be replaced; it is not opened again, since the
+// process has seen accept(2) fail.
+func (r *ring) lost(s *shard) []Finding {
+	if s.ended {
+		return nil
 	}
-	if len(found) > 0 {
-		found[0].Err = r.silence()
+	r.mu.Lock()
+	s.ended = true
+	r.mu.Unlock()
+	if !r.hands.bury(s.cookie) {
+		return nil
 	}
-	r.remember(found)
-	return found
+	return []Finding{{
+		Address: r.where().String(), Holder: s.holder,
+		What: "shut it down", Mended: "its clients go to other processes", Void: true, Dead: s.cookie,
+	}}
 }
 
-// mend makes shards that were shut down listen again, finds out which places
-// they have now, and attaches the program.
-func (r *ring) mend() (found []Finding, err error) {
-	gone := r.gone()
-	if len(gone) == 0 {
-		return nil, r.attach()
+// rejoin gives a shard its key again: who shuts one down and listens again is in the
+// kernel's group, but not in the map.
+func (r *ring) rejoin(key uint16, s *shard) error {
+	var cookie uint64
+	if get(r.sockets, uint32(key), &cookie) == nil && !s.ended {
+		return nil
 	}
-	for _, i := range gone {
-		found = append(found, Finding{
-			Address: r.where().String(), Holder: unit.Invocation(i + 1),
-			What: "shut it down", Mended: "it listens again",
-		})
+	if err := r.register(key, s.fd); err != nil {
+		return err
 	}
-	if err = r.rejoin(gone); err != nil {
-		err = r.failed(err)
-		found[0].Err = err
-	}
-	r.count()
-	return found, err
-}
-
-// gone lists the shards that do not listen.
-func (r *ring) gone() (gone []int) {
-	for i, s := range r.shards {
-		if !accepts(s.fd) {
-			gone = append(gone, i)
-		}
-	}
-	return gone
-}
-
-// rejoin takes shards into the group again. Their places follow from the rules if
-// it is one; else they are asked for, and if that cannot be, all join anew, in
-// order, and whoever waits in a queue is reset.
-func (r *ring) rejoin(gone []int) error {
-	for _, i := range gone {
-		if err := r.join(r.shards[i]); err != nil {
-			return err
-		}
-	}
-	if len(gone) == 1 && !r.unsure {
-		r.moved(r.shards[gone[0]])
-	} else if r.learn() != nil {
-		return errors.Join(r.silence(), r.listen())
-	}
-	return r.attach()
-}
-
-// moved says what became of the places when one shard left and came back: the
-// last one took its place, and it became the last.
-func (r *ring) moved(s *shard) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, other := range r.shards {
-		if other.place == len(r.shards) {
-			other.place = s.place
-		}
-	}
-	s.place = len(r.shards)
+	s.ended = false
+	return nil
 }
 
-// auditShares looks for connections where there should be none: somebody has
-// detached the program, or a shard has another place than we know. Which places
-// they have is found out, and the program attached again.
-func (g *group) auditShares(r *ring) []Finding {
-	if !r.listening {
-		return nil
-	}
-	turned := r.turnedAway()
-	strays := g.strays(r)
-	if strays+turned == 0 {
-		return nil
-	}
-	f := Finding{
-		Address: r.where().String(),
-		What:    fmt.Sprintf("steered clients itself: %s", astray(strays, turned)),
-		Mended:  "they are steered as they should be",
-	}
-	if r.filtered {
-		f.Err = r.learn()
-	}
-	f.Err = errors.Join(f.Err, r.attach())
-	r.count()
-	r.remember([]Finding{f})
-	return []Finding{f}
-}
-
-// astray counts in words.
-func astray(strays, turned int) string {
-	var words []string
-	if strays > 0 {
-		words = append(words, fmt.Sprintf("%d wait where nobody was to come", strays))
-	}
-	if turned > 0 {
-		words = append(words, fmt.Sprintf("%d were turned away", turned))
-	}
-	return strings.Join(words, ", ")
-}
-
-// strays counts connections that have come to seats without a share since the
-// last look, but for handshakes that began while they had one.
-func (g *group) strays(r *ring) (n int) {
-	var came []int
-	for i, s := range g.seats {
-		more := 0
-		if s.weight == 0 && !s.blind {
-			more = max(0, r.queued(i)-r.shards[i].seen)
-		}
-		came = append(came, more)
-	}
-	late := g.late()
-	r.count()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for i, more := range came {
-		if more = max(0, more-late[i]); more > 0 {
-			g.seats[i].strays += uint64(more)
-			n += more
-		}
-	}
-	return n
-}
-
-// late is how many of the handshakes that a seat waits for have ended since they
-// were last counted. It is asked after the queues: who is in one has ended.
-func (g *group) late() []int {
-	late := make([]int, len(g.seats))
-	if !slices.ContainsFunc(g.seats, func(s seat) bool { return len(s.wait) > 0 }) {
-		return late
-	}
-	now := g.handshakes()
-	if now == nil {
-		return late
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for i, s := range g.seats {
-		still := map[uint64]bool{}
-		for id := range s.wait {
-			if now[id] {
-				still[id] = true
-			}
-		}
-		late[i] = len(s.wait) - len(still)
-		g.seats[i].wait = still
-	}
-	return late
-}
-
-// count makes the queues as they are what later ones are compared with.
-func (r *ring) count() {
+// countEnded: who waited at a shard that has ended since the last look may be in the
+// room by right.
+func (r *ring) countEnded() (n int) {
 	for _, s := range r.shards {
-		s.seen = s.status().Queue
+		if s.ended {
+			n++
+		}
 	}
-	r.turnedAway()
+	return n
 }
 
-// turnedAway is how many clients came to the anchor since it was last asked. What
-// is in its queue could wait there for ever, and is reset.
-func (r *ring) turnedAway() (n int) {
-	if r.filtered {
-		now := drops(r.anchor.fd)
-		n = int(now - r.retried)
-		r.retried = now
-		return n
+// strays says that clients wait in the room although a process here should have them:
+// somebody has detached the program.
+func (r *ring) strays() (f Finding, is bool) {
+	queue, _ := tcpQueue(r.room)
+	if !r.served || queue <= 0 {
+		return f, false
 	}
-	for ; ; n++ {
-		fd, _, err := unix.Accept4(r.anchor.fd, unix.SOCK_CLOEXEC)
-		if err != nil {
-			break
-		}
-		unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-		closeFD(fd)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.lost += uint64(n)
-	return n
+	return Finding{
+		Address: r.where().String(),
+		What:    fmt.Sprintf("steered clients itself: %d wait where nobody was to come", queue),
+		Mended:  "they are steered as they should be",
+	}, true
 }
 
 func (r *ring) forget() {

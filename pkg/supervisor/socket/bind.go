@@ -17,8 +17,9 @@ import (
 // is made if it is missing (0755, as by DirectoryMode= of systemd.socket(5)). What
 // changes the socket under those that have it (non_blocking) is done when no process
 // has it, and what only a new one can have (free_bind, bind_ipv6_only) when it
-// refuses as well; until then [Status] says so. A steered address keeps its seats,
-// and one that is open stays shared or steered as it is until it is closed. With
+// refuses as well; until then [Status] says so. An address
+// that is open stays shared or steered as it is until no process has it and nobody
+// waits there; then it is closed, and bound anew as s says. With
 // [unit.Queue] clients queue from now on, otherwise they are refused until
 // [Table.Listen].
 //
@@ -28,12 +29,13 @@ import (
 func (t *Table) Bind(s *unit.Socket) error {
 	g, end := t.begin(s.Name)
 	defer end()
-	g.bury()
+	g.convert(s)
 	missing := g.missing(s.Listen)
 	given, err := t.claim(s, missing)
 	if err != nil {
 		return err
 	}
+	g.foresee(s)
 	fresh := map[unit.Address]endpoint{}
 	g.begins(missing)
 	defer g.begins(nil)
@@ -51,6 +53,7 @@ func (t *Table) Bind(s *unit.Socket) error {
 	}
 	if err != nil {
 		t.abandon(fresh, given)
+		g.furnish()
 		return one(err)
 	}
 	return t.commit(g, s, fresh)
@@ -58,13 +61,34 @@ func (t *Table) Bind(s *unit.Socket) error {
 
 // closed is what a unit should have at an address, before it is opened.
 func (t *Table) closed(g *group, s *unit.Socket, a unit.Address) endpoint {
-	if !s.Steer || a.Network == "unix" {
-		return t.newListener(g, s, a)
+	if steers(s, a) {
+		return t.newRing(g, s, a)
 	}
-	if len(g.seats) > 0 {
-		return t.newRing(g, s, a, g.weights())
+	return t.newListener(g, s, a)
+}
+
+func steers(s *unit.Socket, a unit.Address) bool { return s.Steer && a.Network == "tcp" }
+
+// convert closes what is shared and is to be steered, or the other way round.
+func (g *group) convert(s *unit.Socket) {
+	for _, a := range s.Listen {
+		e := g.all[a]
+		if e == nil || e.steered() == steers(s, a) || e.inUse() {
+			continue
+		}
+		g.mu.Lock()
+		delete(g.all, a)
+		g.order = slices.DeleteFunc(g.order, func(o endpoint) bool { return o == e })
+		g.mu.Unlock()
+		e.close()
 	}
-	return t.newRing(g, s, a, firstWeights(s))
+}
+
+// foresee sets what a first ring's clients are to be met with.
+func (g *group) foresee(s *unit.Socket) {
+	if g.deal.fd < 0 {
+		g.deal.now.Card = g.cards(s, nil)
+	}
 }
 
 // begins notes what a Bind is about to open, for whoever asks meanwhile.
@@ -72,17 +96,6 @@ func (g *group) begins(all []unit.Address) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.opening = all
-}
-
-// firstWeights lead to the first seat until somebody has one.
-func firstWeights(s *unit.Socket) []uint32 {
-	n := s.Shards
-	if n <= 0 {
-		n = defaultShards
-	}
-	w := make([]uint32, min(n, maxShards)+1)
-	w[0] = 1
-	return w
 }
 
 // ownOr names the unit if the address is taken by one of ours: a port that is
@@ -138,7 +151,7 @@ func (t *Table) commit(g *group, s *unit.Socket, fresh map[unit.Address]endpoint
 			err = errors.Join(err, l.listen())
 		}
 	}
-	return one(err)
+	return one(errors.Join(err, g.redeal()))
 }
 
 // mourn has what is bound anew wait for those that have a dead socket instead.
@@ -157,22 +170,16 @@ func void(e endpoint) bool {
 	return ok && l.gone != 0
 }
 
-// furnish makes the seats when the first ring is open, and removes them when the
-// last one is closed and nothing is left of any.
+// furnish lets go of the deal when the last ring is closed.
 func (g *group) furnish() {
-	rings, left := g.rings(), g.remnants()
+	if len(g.rings()) > 0 {
+		return
+	}
+	g.deal.close()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	switch {
-	case len(rings) == 0 && len(left) > 0:
-	case len(rings) == 0:
-		g.seats = nil
-	case len(g.seats) == 0:
-		g.seats = make([]seat, len(rings[0].weights))
-		for i, w := range rings[0].weights {
-			g.seats[i].weight = w
-		}
-	}
+	clear(g.members)
+	g.shares, g.closed, g.inForce = nil, false, nil
 }
 
 // abandon undoes a Bind that failed half way.

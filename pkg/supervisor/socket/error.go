@@ -46,11 +46,8 @@ func (e *BindError) Unwrap() error { return e.Err }
 // Hint is what to do about it; empty where there is nothing to say.
 func (e *BindError) Hint() string {
 	path := strings.HasPrefix(e.Address, "/")
-	var part *partError
 	var dir *directoryError
 	switch {
-	case errors.As(e.Err, &part):
-		return "its processes serve on; stop the service and start it, then all is new"
 	case errors.Is(e.Err, unix.EADDRINUSE) && e.PID == os.Getpid():
 		return "two sockets of the configuration want the same address, or a service still has it that must be restarted to take another"
 	case errors.Is(e.Err, unix.EADDRINUSE) && path && e.PID == 0:

@@ -18,17 +18,17 @@ type File struct {
 }
 
 // Files lists the descriptors for one process, in the order of the addresses of s,
-// which need not be those of the last Bind: those of the process's seat, and those
+// which need not be those of the last Bind: the process's own shards, and those
 // that all processes share. They are the Table's: to be duplicated into a child, and
 // neither closed nor changed. From now on the process has them, until [Table.Free]; 0
 // is a holder that is not counted. If the unit is in use, each of them listens.
 //
-// An error says which address has no socket at present, or that the unit is steered
-// and the process has no seat; then it has nothing.
+// An error says which address has no socket at present, or that it is steered and the
+// process has no shard there ([Table.Open]); then it has nothing.
 func (t *Table) Files(s *unit.Socket, holder unit.Invocation) ([]File, error) {
 	g, end := t.begin(s.Name)
 	defer end()
-	files, held, err := g.files(s, g.seatOf(holder))
+	files, held, err := g.files(s, g.keyOf(holder))
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +42,7 @@ func (t *Table) Files(s *unit.Socket, holder unit.Invocation) ([]File, error) {
 func (t *Table) Copies(s *unit.Socket, holder unit.Invocation) ([]File, error) {
 	g, end := t.begin(s.Name)
 	defer end()
-	files, held, err := g.files(s, g.seatOf(holder))
+	files, held, err := g.files(s, g.keyOf(holder))
 	if err == nil {
 		err = duplicate(files)
 	}
@@ -73,7 +73,15 @@ func Close(files []File) {
 	}
 }
 
-func (g *group) files(s *unit.Socket, seat int) (files []File, held []Held, err error) {
+// keyOf is the room's for who has none, of which no process gets the socket.
+func (g *group) keyOf(holder unit.Invocation) uint16 {
+	if m := g.members[holder]; m != nil {
+		return m.key
+	}
+	return roomKey
+}
+
+func (g *group) files(s *unit.Socket, key uint16) (files []File, held []Held, err error) {
 	var done []unit.Address
 	for _, a := range s.Listen {
 		if slices.Contains(done, a) {
@@ -89,7 +97,7 @@ func (g *group) files(s *unit.Socket, seat int) (files []File, held []Held, err 
 				return nil, nil, err
 			}
 		}
-		f, err := e.file(seat)
+		f, err := e.file(key)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -20,12 +20,14 @@ type endpoint interface {
 	serving() bool
 	refuse() error
 	close() error
+	steered() bool
+	inUse() bool // a process has it, or a client waits there
 	audit() []Finding
 	forget() // what was done to it and is over
 	look() []fault
 	where() unit.Address
 	status() Status
-	file(seat int) (File, error)
+	file(key uint16) (File, error)
 	record() (r SocketRecord, ok bool) // not ok: it has no socket at present
 }
 
@@ -38,13 +40,18 @@ type group struct {
 	lost  map[unit.Address]uint64 // dead sockets that a former supervisord left with processes; needs op
 	fresh bool                    // taken over, and not told yet to listen or refuse; needs op
 	gone  bool                    // it has nothing any more and is not in the table; needs op
+	deal  *deal                   // where new connections of its rings go; needs op
+	last  uint16                  // the key that was given last; needs op
 
 	mu      sync.Mutex // held for moments, to read and to commit
 	all     map[unit.Address]endpoint
 	order   []endpoint     // as the last Bind named them
 	opening []unit.Address // by a Bind in progress
-	seats   []seat         // while there is a ring: one for each of its shards
 	up      bool           // Listen was called last, not Refuse
+	members map[unit.Invocation]*member
+	shares  map[unit.Invocation]int // as Steer said, also of those that have no shards
+	closed  bool                    // nobody will have a share, said Steer
+	inForce map[uint16]int          // how many cards each key has
 
 	unsaved error // why saved is not what it should be
 }

@@ -20,7 +20,6 @@ type hands struct {
 	mu      sync.Mutex
 	of      map[unit.Invocation][]Held
 	leaving map[unit.Invocation]bool // of those: it was told to end
-	unknown map[uint64]bool          // cookies of a record that does not say who has them
 }
 
 // A Held is one socket that a process was given.
@@ -31,7 +30,7 @@ type Held struct {
 }
 
 func newHands() *hands {
-	return &hands{of: map[unit.Invocation][]Held{}, leaving: map[unit.Invocation]bool{}, unknown: map[uint64]bool{}}
+	return &hands{of: map[unit.Invocation][]Held{}, leaving: map[unit.Invocation]bool{}}
 }
 
 // give notes what a process gets. Holder 0 is not counted.
@@ -83,16 +82,13 @@ func (h *hands) needs(cookie uint64) bool {
 			return true
 		}
 	}
-	return h.unknown[cookie]
+	return false
 }
 
 // have says whether a process has a socket, alive or dead.
 func (h *hands) have(cookie uint64) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.unknown[cookie] {
-		return true
-	}
 	for _, sockets := range h.of {
 		if slices.ContainsFunc(sockets, func(s Held) bool { return s.Cookie == cookie }) {
 			return true
@@ -106,7 +102,6 @@ func (h *hands) bury(cookie uint64) (held bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	held = h.needs(cookie)
-	delete(h.unknown, cookie)
 	for id, sockets := range h.of {
 		sockets = slices.Clone(sockets) // a record may have the other
 		for i := range sockets {
@@ -134,17 +129,10 @@ func (h *hands) dead() []Held {
 	return slices.SortedFunc(maps.Values(each), func(a, b Held) int { return cmp.Compare(a.Cookie, b.Cookie) })
 }
 
-// forget is for a socket that is closed for good: who has it is not counted by it.
-func (h *hands) forget(cookie uint64) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.unknown, cookie)
-}
-
 func (h *hands) empty() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.of)+len(h.unknown) == 0
+	return len(h.of) == 0
 }
 
 // records lists them for a later supervisord.

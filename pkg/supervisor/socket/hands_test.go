@@ -49,8 +49,8 @@ func TestServerKeepsItsFlag(t *testing.T) {
 
 // TestShardKeepsItsFlag as well.
 func TestShardKeepsItsFlag(t *testing.T) {
-	table := steered(t, 2, tcp("127.0.0.1", 0))
-	sit(t, table, 1, 2)
+	table := steered(t, tcp("127.0.0.1", 0))
+	enter(t, table, 1, 2)
 	fd := shardOf(t, table, 1)
 	must(t, unix.SetNonblock(fd, false))
 	table.Audit("http")
@@ -58,40 +58,28 @@ func TestShardKeepsItsFlag(t *testing.T) {
 	if on, _ := nonblocking(fd); on {
 		t.Error("it was set under a process that has it")
 	}
-	table.Free("http", 1)
-	if on, _ := nonblocking(fd); !on {
-		t.Error("it was not set back")
-	}
 }
 
 // TestServerThatListens on what it is given, as nginx, gunicorn and Node.js do, is
 // normal: the queue is as long as it should be again, and nobody is told.
 func TestServerThatListens(t *testing.T) {
 	for kind, a := range everyKind(t) {
-		for _, steer := range []bool{false, true} {
-			if steer && a.Network == "unix" {
-				continue
-			}
-			s := spec("http", a)
-			s.Steer, s.Shards = steer, 2
-			table := NewTable(nil)
-			must(t, table.Bind(s))
-			must(t, table.Listen("http"))
-			sit(t, table, 1)
-			fd := shardOf(t, table, 1)
-			must(t, unix.Listen(fd, 1))
-			if st := table.Status("http")[0]; st.Note != "" || st.Last != nil {
-				t.Errorf("%s, steered %t: status %+v", kind, steer, st)
-			}
-			if found := append(table.Look("http"), table.Audit("http")...); len(found) > 0 {
-				t.Errorf("%s, steered %t: %v", kind, steer, found)
-			}
-			limit, low := lowered(fd, a, s.Backlog)
-			if low {
-				t.Errorf("%s, steered %t: the backlog is %d", kind, steer, limit)
-			}
-			must(t, table.Close())
+		s := spec("http", a)
+		table := NewTable(nil)
+		must(t, table.Bind(s))
+		must(t, table.Listen("http"))
+		fd := shardOf(t, table, 1)
+		must(t, unix.Listen(fd, 1))
+		if st := table.Status("http")[0]; st.Note != "" || st.Last != nil {
+			t.Errorf("%s: status %+v", kind, st)
 		}
+		if found := append(table.Look("http"), table.Audit("http")...); len(found) > 0 {
+			t.Errorf("%s: %v", kind, found)
+		}
+		if limit, low := lowered(fd, a, s.Backlog); low {
+			t.Errorf("%s: the backlog is %d", kind, limit)
+		}
+		must(t, table.Close())
 	}
 }
 
@@ -362,8 +350,8 @@ func TestNothingIsLeftOfAUnit(t *testing.T) {
 		name := fmt.Sprint("s", i)
 		table.Status(name)
 		table.Look(name)
-		table.Seats(name)
-		table.Settled(name, 1)
+		table.Processes(name)
+		table.Waiting(name, 1)
 		s := spec(name, tcp("127.0.0.1", 0))
 		must(t, table.Bind(s))
 		must(t, table.Listen(name))
@@ -425,28 +413,6 @@ func TestHoldersOutliveSupervisord(t *testing.T) {
 	must(t, next.Listen("http")) // a process starts
 	must2(t, next, 8)
 	served(t, next)
-}
-
-// TestRecordWithoutHolders, of an earlier version: somebody may have the sockets.
-func TestRecordWithoutHolders(t *testing.T) {
-	kept := newShelf(t)
-	s := spec("http", tcp("127.0.0.1", 0))
-	first := NewTable(nil)
-	first.Remember(kept, kept.save)
-	must(t, first.Bind(s))
-	must(t, first.Listen("http"))
-	record := reread(t, kept.records["http"])
-	record.Version, record.Holders = 1, nil
-	fd, err := unix.FcntlInt(uintptr(must2(t, first, 0).FD), unix.F_DUPFD_CLOEXEC, 3)
-	must(t, err)
-	next := NewTable(nil)
-	must(t, next.Restore("http", record, func(string) (int, bool) { return fd, true }))
-	must(t, unix.SetNonblock(fd, false))
-	next.Audit("http")
-	if on, _ := nonblocking(fd); on {
-		t.Error("it was set although a process may have it")
-	}
-	must(t, errors.Join(next.Close(), first.Close()))
 }
 
 // reread is a record as the next supervisord reads it.

@@ -58,7 +58,11 @@ func (c *custody) add(fd int) {
 	if err != nil {
 		return
 	}
-	key := keyOf(cookie)
+	c.hold(keyOf(cookie), fd)
+}
+
+// hold is add for what is no socket.
+func (c *custody) hold(key string, fd int) {
 	c.mu.Lock()
 	c.keys[fd] = key
 	to := c.to
@@ -92,8 +96,7 @@ func (c *custody) reject(key string) {
 
 // Remember makes the table have every socket kept by k from the moment it is bound
 // (before it listens) until it is closed, and calls save with a unit's record
-// whenever it has changed, before the change has consequences elsewhere: a seat is
-// saved before [Table.Seat] returns. save(name, nil) says that a unit has no
+// whenever it has changed, before the change has consequences elsewhere. save(name, nil) says that a unit has no
 // sockets left. A [Record] does not change after it was passed to save.
 //
 // An error of save closes no socket and fails nothing: it is the Err of the unit's
@@ -173,9 +176,6 @@ func (g *group) record() *Record {
 	slices.SortFunc(r.Sockets, func(a, b SocketRecord) int {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Address.String(), b.Address.String()))
 	})
-	for _, s := range g.seats {
-		r.Seats = append(r.Seats, SeatRecord{Holder: s.holder, Weight: s.weight, Strays: s.strays})
-	}
 	return r
 }
 
@@ -192,17 +192,6 @@ func (l *listener) record() (r SocketRecord, ok bool) {
 		l.atDisk("looking at its path", func() { r.Node = l.place.identity() })
 	}
 	return r, l.place == nil || r.Node != nil
-}
-
-func (r *ring) record() (SocketRecord, bool) {
-	ring := &RingRecord{Class: r.mark.class, Hops: r.mark.hops, UID: r.uid, Filtered: r.filtered, Lost: r.lost}
-	for _, s := range r.shards {
-		ring.Shards = append(ring.Shards, ShardRecord{Cookie: s.cookie, Place: s.place, Probes: s.probes})
-	}
-	return SocketRecord{
-		Bound: boundTo(r.anchor.fd), Cookie: r.anchor.cookie,
-		Listening: r.listening, Options: r.shards[0].base, Ring: ring,
-	}, true
 }
 
 // boundTo is the address as the kernel has it.

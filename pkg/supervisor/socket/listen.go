@@ -18,7 +18,7 @@ func (t *Table) Listen(name string) error {
 	for _, e := range g.each() {
 		e.forget() // a note of it ends with the next start
 	}
-	found := g.audit(g.seats)
+	found := g.audit()
 	err, late := g.listen()
 	end()
 	t.watch.say(name, found)
@@ -50,6 +50,7 @@ func (g *group) listen() (err error, late bool) {
 		}
 		g.turn(g.listens())
 	}
+	err = errors.Join(err, g.redeal())
 	return one(err), late
 }
 
@@ -67,7 +68,8 @@ func (g *group) listens() bool {
 }
 
 // Refuse makes clients be refused at once (ECONNREFUSED), if when_down says so, at
-// every address of the unit, also those that only an earlier Bind named.
+// every address of the unit, also those that only an earlier Bind named; where it is
+// steered, as long as no process has a share.
 // Nothing else can take the addresses meanwhile. A unix path is bound anew, so
 // descriptors from [Table.Files] are void: call Files again after Listen.
 // Sockets that systemd gave keep queueing, since systemd listens on them too; then
@@ -83,5 +85,5 @@ func (t *Table) Refuse(name string) error {
 			l.settle()
 		}
 	}
-	return one(err)
+	return one(errors.Join(err, g.redeal()))
 }

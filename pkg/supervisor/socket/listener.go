@@ -291,13 +291,17 @@ func (l *listener) shut() {
 	l.fd, l.listening = -1, false
 	l.mu.Unlock()
 	if fd >= 0 {
-		if cookie, err := cookieOf(fd); err == nil {
-			l.hands.forget(cookie)
-		}
 		l.watch.drop(fd)
 		l.kept.drop(fd)
 		closeFD(fd)
 	}
+}
+
+func (l *listener) steered() bool { return false }
+
+// inUse: what systemd owns always is.
+func (l *listener) inUse() bool {
+	return l.given || l.fd >= 0 && (l.held() || waits(l.fd))
 }
 
 func (l *listener) close() error {
@@ -325,7 +329,7 @@ func (l *listener) where() unit.Address {
 }
 
 // file is the same for every process.
-func (l *listener) file(int) (File, error) {
+func (l *listener) file(uint16) (File, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.fd < 0 {

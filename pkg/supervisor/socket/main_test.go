@@ -29,6 +29,7 @@ var roles = map[string]func(args []string){
 	"active":    serveActivated,
 	"say":       sayBind,
 	"meddle":    meddleWith3,
+	"hold":      hold,
 	"supervise": supervise,
 }
 

@@ -1,111 +1,107 @@
 package socket
 
-import (
-	"fmt"
+// cardCount is how many cards a deal has: shares are exact to a hundredth of a per cent.
+const cardCount = 10000
 
-	"golang.org/x/sys/unix"
-)
+// stride leads through the cards. It has no factor in common with their number, so each
+// comes once in so many connections; and it is close to their number times the golden
+// ratio, so those of one process are spread as evenly as can be.
+const stride = 6181
 
-// The programs are classic BPF, which needs no privilege. One chooses the shard
-// of a new connection, by its place in the kernel's group; the others are
-// filters, which see each packet of a socket.
-
+// roomKey is the key of the waiting room, refusal the card of nobody.
 const (
-	loadWord  = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
-	loadByte  = unix.BPF_LD | unix.BPF_B | unix.BPF_ABS
-	and       = unix.BPF_ALU | unix.BPF_AND | unix.BPF_K
-	ifEqual   = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
-	ifEqualX  = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_X
-	ifAtLeast = unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K
-	jump      = unix.BPF_JMP | unix.BPF_JA
-	toX       = unix.BPF_MISC | unix.BPF_TAX
-	answerK   = unix.BPF_RET | unix.BPF_K
-
-	random        = 0xfffff000 + 56 // SKF_AD_OFF + SKF_AD_RANDOM: 32 bits
-	networkHeader = 0xfff00000      // SKF_NET_OFF
-
-	drop, pass = 0, 1<<32 - 1 // what a filter returns: bytes to keep
+	roomKey = 0
+	refusal = 0xffff
 )
 
-// dropAll is the filter of the anchor.
-var dropAll = []unix.SockFilter{{Code: answerK, K: drop}}
-
-// weighted answers places[i] with probability weights[i] / sum(weights), exact
-// to 2^-32. At least one weight is positive.
-func weighted(places []int, weights []uint32) (program []unix.SockFilter) {
-	var total, sum uint64
-	last := 0
-	for i, w := range weights {
-		if total += uint64(w); w > 0 {
-			last = i
-		}
-	}
-	program = append(program, unix.SockFilter{Code: loadWord, K: random})
-	for i, w := range weights[:last] {
-		if w == 0 {
-			continue
-		}
-		sum += uint64(w)
-		program = append(program,
-			unix.SockFilter{Code: ifAtLeast, K: uint32(sum << 32 / total), Jt: 1},
-			unix.SockFilter{Code: answerK, K: uint32(places[i])})
-	}
-	return append(program, unix.SockFilter{Code: answerK, K: uint32(places[last])})
+// cards are the one value of the map that the program reads: the key of a process for
+// each card. They are not replaced at once, but whoever reads them half-way finds a key
+// of before or of after, and both have a socket: a shard is opened before it has a card,
+// and shut when it has none any more. So no lock is needed, nor a second table.
+type cards struct {
+	Dealt  uint64            // how many connections there were
+	Caller uint16            // the source port of a connection of ours, in the order of the network: whatever its card,
+	Callee uint16            // it goes to this key
+	Card   [cardCount]uint16 // see refusal
 }
 
-// A mark tells our probes from clients: a SYN that a machine sends to itself,
-// with a traffic class and a hop limit that nobody else uses.
-type mark struct{ class, hops uint8 }
-
-// matched goes to yes instructions after its end for a probe, else to no.
-func (m mark) matched(yes, no uint8) []unix.SockFilter {
-	const v4, v6 = 0x45000000, 0x60000000 // version, and length of the header for IPv4
-	class := uint32(m.class)
-	return []unix.SockFilter{
-		{Code: loadWord, K: networkHeader},
-		{Code: and, K: 0xffff0000},
-		{Code: ifEqual, K: v4 | class<<16, Jf: 6},
-		{Code: loadWord, K: networkHeader + 12}, // source
-		{Code: toX},
-		{Code: loadWord, K: networkHeader + 16}, // destination
-		{Code: ifEqualX, Jf: no + 11},
-		{Code: loadByte, K: networkHeader + 8}, // time to live
-		{Code: jump, K: 8},
-		{Code: loadWord, K: networkHeader},
-		{Code: and, K: 0xfff00000},
-		{Code: ifEqual, K: v6 | class<<20, Jf: no + 6},
-		{Code: loadWord, K: networkHeader + 20}, // low word of the source
-		{Code: toX},
-		{Code: loadWord, K: networkHeader + 36}, // and of the destination
-		{Code: ifEqualX, Jf: no + 2},
-		{Code: loadByte, K: networkHeader + 7}, // hop limit
-		{Code: ifEqual, K: uint32(m.hops), Jt: yes, Jf: no},
-	}
+// An instruction is struct bpf_insn of linux/bpf.h.
+type instruction struct {
+	op   uint8
+	regs uint8 // source << 4 | destination
+	off  int16
+	imm  int32
 }
 
-// dropMarked is the filter of a shard: it drops probes, and counts them thereby.
-func dropMarked(m mark) []unix.SockFilter {
-	const flags, syn = 13, 0x02 // of the TCP header, where a filter begins
-	program := []unix.SockFilter{
-		{Code: loadByte, K: flags},
-		{Code: and, K: 0x3f},
-		{Code: ifEqual, K: syn, Jf: uint8(len(m.matched(0, 0)) + 1)},
+// steering is the program. The kernel runs it for the first packet of each new
+// connection, and for each connection and handshake of a socket that ends:
+//
+//	if the packet is there and comes from Caller {
+//		key = Callee
+//	} else {
+//		Dealt++
+//		key = Card[Dealt * stride % cardCount]
+//	}
+//	if key == refusal { return SK_DROP }          // ECONNREFUSED
+//	if !select(sockets, key) {                    // its process has shut it down
+//		select(sockets, roomKey)
+//	}
+//	return SK_PASS                                // if nothing is selected: by hash
+//
+// It reads migrating_sk, which it does not need: a kernel before 5.14, which cannot
+// migrate, would otherwise take it and never call it for a socket that ends.
+func steering(deal, sockets int) []instruction {
+	const r0, r1, r2, r3, r4, r6, fp = 0, 1, 2, 3, 4, 6, 10
+	const key = -4 // where it lies from fp on
+	reg := func(dst, src uint8) uint8 { return src<<4 | dst }
+	mapOf := func(dst uint8, fd int) []instruction { // BPF_LD_IMM64 with BPF_PSEUDO_MAP_FD
+		return []instruction{{op: 0x18, regs: reg(dst, 1), imm: int32(fd)}, {}}
 	}
-	program = append(program, m.matched(0, 1)...)
-	return append(program, unix.SockFilter{Code: answerK, K: drop}, unix.SockFilter{Code: answerK, K: pass})
-}
-
-// probing sends probes to a place, and all others where the program says.
-func probing(m mark, place int, program []unix.SockFilter) []unix.SockFilter {
-	p := append(m.matched(0, 1), unix.SockFilter{Code: answerK, K: uint32(place)})
-	return append(p, program...)
-}
-
-// attach sets a program by a socket option. The kernel copies it.
-func attach(fd, option int, program []unix.SockFilter) error {
-	fprog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
-	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, option, &fprog); err != nil {
-		return fmt.Errorf("cannot attach a program of %d instructions: %w", len(program), err)
+	choose := append([]instruction{{op: 0xbf, regs: reg(r1, r6)}}, mapOf(r2, sockets)...)
+	choose = append(choose,
+		instruction{op: 0xbf, regs: reg(r3, fp)}, instruction{op: 0x07, regs: r3, imm: key},
+		instruction{op: 0xb7, regs: r4},
+		instruction{op: 0x85, imm: helperSelectSocket},
+	)
+	const caller, callee, card = 8, 10, 12 // offsets in cards
+	p := []instruction{
+		{op: 0xbf, regs: reg(r6, r1)},          // r6 = context
+		{op: 0x79, regs: reg(r1, r6), off: 48}, // r1 = context.migrating_sk
+		{op: 0x62, regs: fp, off: key},         // key = 0
 	}
-	return nil
+	p = append(p, mapOf(r1, deal)...)
+	p = append(p, []instruction{
+		{op: 0xbf, regs: reg(r2, fp)}, {op: 0x07, regs: r2, imm: key},
+		{op: 0x85, imm: helperLookup},            // r0 = the cards
+		{op: 0x55, regs: r0, off: 2},             // which are there, but the verifier cannot know
+		{op: 0xb7, regs: r0, imm: 1}, {op: 0x95}, // else return SK_PASS
+		{op: 0x79, regs: reg(r1, r6)},         // r1 = where the TCP header begins
+		{op: 0x79, regs: reg(r2, r6), off: 8}, // r2 = where the packet ends
+		{op: 0xbf, regs: reg(r3, r1)},         //
+		{op: 0x07, regs: r3, imm: 2},          //
+		{op: 0x2d, regs: reg(r3, r2), off: 5}, // no packet: a connection that moves
+		{op: 0x69, regs: reg(r1, r1)},         // r1 = source port
+		{op: 0x69, regs: reg(r2, r0), off: caller},
+		{op: 0x5d, regs: reg(r1, r2), off: 2}, // not from us
+		{op: 0x69, regs: reg(r1, r0), off: callee},
+		{op: 0x05, off: 11},                          // to key = r1
+		{op: 0xb7, regs: r1, imm: 1},                 //
+		{op: 0xdb, regs: reg(r0, r1)},                // Dealt += 1, in one. BPF_FETCH would tell it, but arm64 has that since 5.18 only;
+		{op: 0x79, regs: reg(r1, r0)},                // r1 = Dealt: two of the same instant may get one card
+		{op: 0x27, regs: r1, imm: stride},            //
+		{op: 0x97, regs: r1, imm: cardCount},         //
+		{op: 0xa5, regs: r1, off: 2, imm: cardCount}, // it is less, but the verifier does not know what % bounds
+		{op: 0xb7, regs: r0, imm: 1}, {op: 0x95},
+		{op: 0x67, regs: r1, imm: 1},             // cards have two bytes
+		{op: 0x0f, regs: reg(r0, r1)},            //
+		{op: 0x69, regs: reg(r1, r0), off: card}, //
+		{op: 0x55, regs: r1, off: 2, imm: refusal},
+		{op: 0xb7, regs: r0}, {op: 0x95}, // return SK_DROP
+		{op: 0x63, regs: reg(fp, r1), off: key}, // key = r1
+	}...)
+	p = append(p, choose...)
+	p = append(p, instruction{op: 0x15, regs: r0, off: int16(1 + len(choose))}) // selected
+	p = append(p, instruction{op: 0x62, regs: fp, off: key, imm: roomKey})
+	p = append(p, choose...)
+	return append(p, instruction{op: 0xb7, regs: r0, imm: 1}, instruction{op: 0x95})
 }

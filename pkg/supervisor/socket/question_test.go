@@ -14,9 +14,9 @@ import (
 
 // asked is everything that a question calls.
 func asked(table *Table) string {
-	settled, err := table.Settled("http", 1)
-	return fmt.Sprintf("%+v\n%v\n%+v\n%+v %v\n%v\n%v",
-		table.Status("http"), table.Look("http"), table.Seats("http"), settled, err, table.Names(), table.Unclaimed())
+	waiting, _ := table.Waiting("http", 1)
+	return fmt.Sprintf("%+v\n%v\n%+v\n%d\n%v\n%v",
+		table.Status("http"), table.Look("http"), table.Processes("http"), waiting, table.Names(), table.Unclaimed())
 }
 
 // state is what the kernel has of a socket and around its path.

@@ -46,7 +46,7 @@ func (t *Table) Restore(name string, r Record, take func(key string) (fd int, ok
 	var err error
 	for i := range r.Sockets {
 		s := &r.Sockets[i]
-		e, failed := t.resume(g, &r, s, take)
+		e, failed := t.resumeListener(g, r.Spec, s, take)
 		if failed != nil {
 			err = errors.Join(err, fmt.Errorf("cannot take over %s of socket %s: %w", s.Address, name, failed))
 		}
@@ -56,10 +56,9 @@ func (t *Table) Restore(name string, r Record, take func(key string) (fd int, ok
 			g.lost[s.Address] = s.Cookie
 		}
 	}
-	g.reseat(r.Seats)
 	g.turnAs(g.listens())
 	found := g.bereaved()
-	found = append(found, g.audit(g.seats)...)
+	found = append(found, g.audit()...)
 	end()
 	t.watch.say(name, found)
 	return err
@@ -70,13 +69,6 @@ func (g *group) take(r *Record) {
 	g.lost = map[unit.Address]uint64{}
 	for _, h := range r.Holders {
 		g.hands.give(h.Holder, h.Sockets)
-	}
-	for i := range r.Sockets {
-		if s := &r.Sockets[i]; r.Version == 1 {
-			for _, cookie := range s.cookies() {
-				g.hands.unknown[cookie] = true
-			}
-		}
 	}
 }
 
@@ -102,37 +94,6 @@ func (g *group) adopt(e endpoint, s *SocketRecord) {
 	if !s.Former {
 		g.order = append(g.order, e)
 	}
-}
-
-// reseat gives the seats back to who has them. Which handshakes were in flight when
-// a share was lowered is not known any more. Those that are now are all that can be
-// left of them, and more: so nobody is told too early that nothing more will come,
-// and what is waited for ends, as it would have.
-func (g *group) reseat(seats []SeatRecord) {
-	if len(g.rings())+len(g.remnants()) == 0 {
-		return
-	}
-	wait := g.handshakes()
-	for _, r := range g.rings() {
-		r.count()
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, s := range seats {
-		g.seats = append(g.seats, seat{holder: s.Holder, weight: s.Weight, strays: s.Strays, wait: wait, blind: wait == nil})
-	}
-}
-
-// resume makes of a record what it was.
-func (t *Table) resume(g *group, r *Record, s *SocketRecord, take take) (endpoint, error) {
-	if s.Ring != nil {
-		return t.resumeRing(g, r, s, take)
-	}
-	l, err := t.resumeListener(g, r.Spec, s, take)
-	if err != nil {
-		return nil, err // no endpoint(l): that would be one
-	}
-	return l, nil
 }
 
 // resumeListener takes what systemd has given anew before what was kept: it is one
@@ -248,62 +209,4 @@ func reoccupy(at string, node Node) (*place, error) {
 		return nil, errors.Join(err, p.leave())
 	}
 	return p, nil
-}
-
-// resumeRing makes a ring of its sockets, if all came.
-func (t *Table) resumeRing(g *group, rec *Record, s *SocketRecord, take take) (endpoint, error) {
-	fds, err := t.takeAll(s, take)
-	if err != nil {
-		return t.remain(rec, s, fds, err)
-	}
-	weights := make([]uint32, len(rec.Seats))
-	for i, seat := range rec.Seats {
-		weights[i] = seat.Weight
-	}
-	r := t.newRing(g, rec.Spec, s.Address, weights)
-	r.mark = mark{class: s.Ring.Class, hops: s.Ring.Hops}
-	r.uid, r.filtered, r.lost = s.Ring.UID, s.Ring.Filtered, s.Ring.Lost
-	r.anchor = &shard{fd: fds[0], cookie: s.Cookie, base: observe(fds[0], s.Bound)}
-	for i, shardRecord := range s.Ring.Shards {
-		r.shards = append(r.shards, &shard{
-			fd: fds[i+1], cookie: shardRecord.Cookie, place: shardRecord.Place,
-			probes: min(shardRecord.Probes, drops(fds[i+1])), base: s.baseline(fds[i+1]),
-		})
-	}
-	// Nobody but us has the anchor, which is the first to listen and to stop.
-	r.listening = accepts(r.anchor.fd)
-	r.unsure = r.filtered && r.listening
-	if r.listening {
-		r.listenIn()
-		return r, nil
-	}
-	return r, r.silence()
-}
-
-// takeAll lists the descriptors of a ring; -1 for those that did not come.
-func (t *Table) takeAll(s *SocketRecord, take take) (fds []int, err error) {
-	missing := 0
-	for _, cookie := range s.cookies() {
-		fd, ok := take(keyOf(cookie))
-		failed := errNotKept
-		if ok {
-			failed = inspect(fd, cookie, s.Bound)
-		}
-		switch {
-		case failed == nil:
-			t.custody.add(fd)
-		case ok:
-			t.custody.reject(keyOf(cookie))
-			closeFD(fd)
-		}
-		if failed != nil {
-			missing++
-			err, fd = failed, -1
-		}
-		fds = append(fds, fd)
-	}
-	if missing > 0 {
-		err = &partError{missing: missing, all: len(fds), err: err}
-	}
-	return fds, err
 }

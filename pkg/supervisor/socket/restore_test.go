@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"net"
 	"os"
 	"os/exec"
 	"slices"
@@ -67,18 +66,6 @@ func supervise([]string) {
 		},
 		"listen": func([]byte) error { return table.Listen("http") },
 		"refuse": func([]byte) error { return table.Refuse("http") },
-		"seat": func(arg []byte) error {
-			var id unit.Invocation
-			return errors.Join(json.Unmarshal(arg, &id), table.Seat("http", id, false))
-		},
-		"steer": func(arg []byte) error {
-			var shares map[unit.Invocation]int
-			return errors.Join(json.Unmarshal(arg, &shares), table.Steer("http", shares))
-		},
-		"ruin": func([]byte) error {
-			shard := table.units["http"].rings()[0].shards[0]
-			return errors.Join(unix.Shutdown(shard.fd, unix.SHUT_RD), unix.Listen(shard.fd, 64))
-		},
 	}
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		word, arg, _ := strings.Cut(in.Text(), " ")
@@ -329,9 +316,7 @@ func (s *shelf) check(table *Table) {
 	for name, r := range s.records {
 		must(s.t, r.check(name))
 		for _, at := range r.Sockets {
-			for _, cookie := range at.cookies() {
-				recorded = append(recorded, keyOf(cookie))
-			}
+			recorded = append(recorded, keyOf(at.Cookie))
 		}
 	}
 	slices.Sort(open)
@@ -343,15 +328,8 @@ func (s *shelf) check(table *Table) {
 }
 
 func fdsOf(e endpoint) (fds []int) {
-	switch e := e.(type) {
-	case *listener:
-		if e.fd >= 0 {
-			fds = append(fds, e.fd)
-		}
-	case *ring:
-		for _, s := range e.all() {
-			fds = append(fds, s.fd)
-		}
+	if l, ok := e.(*listener); ok && l.fd >= 0 {
+		fds = append(fds, l.fd)
 	}
 	return fds
 }
@@ -361,11 +339,6 @@ func everyUnit(t *testing.T) map[string]*unit.Socket {
 	all := map[string]*unit.Socket{}
 	for kind, a := range everyKind(t) {
 		all[kind] = spec("http", a)
-	}
-	for kind, a := range steerable(t) {
-		s := spec("http", a)
-		s.Steer, s.Shards = true, 3
-		all["steered "+kind] = s
 	}
 	return all
 }
@@ -386,7 +359,6 @@ func succeeded(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			f := begun(t, s)
 			f.do("listen", nil)
-			f.do("seat", 1)
 			f.kill()
 			address := f.records["http"].Sockets[0].Bound.String()
 			if s.Listen[0].Network == "unix" {
@@ -487,67 +459,14 @@ func TestPathThatIsAnothersIsLeft(t *testing.T) {
 	}
 }
 
-// steeredFormer is a steered unit of a supervisord: 1 has 3 of 4 clients, 2 has 1, and one
-// waits in a seat that is free.
-func steeredFormer(t *testing.T, last func(*former)) (f *former, address string) {
+// listeningFormer is a unit of a supervisord.
+func listeningFormer(t *testing.T) (f *former, address string) {
 	t.Helper()
-	s := spec("http", tcp("127.0.0.1", 0))
-	s.Steer, s.Shards, s.Backlog = true, 3, 4096
-	f = begun(t, s)
+	f = begun(t, spec("http", tcp("127.0.0.1", 0)))
 	f.do("listen", nil)
 	address = f.where()
-	f.do("seat", 1)
-	f.do("seat", 2)
-	f.do("steer", map[unit.Invocation]int{1: 3, 2: 1})
-	last(f)
+	f.kill()
 	return f, address
-}
-
-func nothing(*former) {}
-
-func at(t *testing.T, address string) unix.Sockaddr {
-	t.Helper()
-	a, err := net.ResolveTCPAddr("tcp", address)
-	must(t, err)
-	return &unix.SockaddrInet4{Port: a.Port, Addr: [4]byte(a.IP.To4())}
-}
-
-// TestSeatsAndSharesGoOn: before, between and after, clients go where they are
-// to go, and those who wait are still there.
-func TestSeatsAndSharesGoOn(t *testing.T) {
-	f, address := steeredFormer(t, (*former).kill)
-	const n = 400
-	connect(t, address, n) // nobody supervises
-	table, kept, err := f.next()
-	must(t, err)
-	shared(t, table, n)
-	connect(t, address, n)
-	shared(t, table, 2*n)
-	sit(t, table, 3)
-	if err := table.Seat("http", 4, false); err == nil {
-		t.Error("a fourth has a seat")
-	}
-	before := queues(table)
-	steer(t, table, map[unit.Invocation]int{3: 1})
-	connect(t, address, 5)
-	waitFor(t, func() bool { return queues(table)[3] == 5 })
-	if after := queues(table); after[1] != before[1] || after[2] != before[2] || after[3] != 5 {
-		t.Errorf("waiting were %v and are %v", before, after)
-	}
-	if s, err := table.Settled("http", 1); err != nil || s.Done() || s.Queue != before[1] {
-		t.Errorf("%+v, %v", s, err)
-	}
-	table.Free("http", 1)
-	must(t, table.Seat("http", 5, true))
-	if got := queues(table); got[5] != before[1] {
-		t.Errorf("the heir of %d has %v", before[1], got)
-	}
-	for _, s := range table.Seats("http") {
-		if s.Strays > 0 {
-			t.Errorf("%+v", s)
-		}
-	}
-	kept.check(table)
 }
 
 // shared compares 3 : 1 with chance, within six standard deviations.
@@ -561,77 +480,6 @@ func shared(t *testing.T, table *Table, n int) {
 	}
 }
 
-// TestPlacesThatMovedAreFound: one stopped listening and began again, and no
-// record says so.
-func TestPlacesThatMovedAreFound(t *testing.T) {
-	f, address := steeredFormer(t, func(f *former) { f.do("ruin", nil); f.kill() })
-	table, _, err := f.next()
-	must(t, err)
-	r := table.units["http"].rings()[0]
-	if !r.filtered {
-		t.Skip("this kernel lets us not filter, so places cannot be asked for")
-	}
-	if r.unsure {
-		t.Error("the places are not known")
-	}
-	for _, id := range []unit.Invocation{1, 2} {
-		steer(t, table, map[unit.Invocation]int{id: 1})
-		connect(t, address, 3)
-	}
-	await(t, table, map[unit.Invocation]int{1: 3, 2: 3})
-}
-
-// TestDetachedMeanwhile: a worker took the program off while nobody watched, and
-// shut its socket down. Restore mends both.
-func TestDetachedMeanwhile(t *testing.T) {
-	f, address := steeredFormer(t, (*former).kill)
-	r := f.records["http"].Sockets[0].Ring
-	first, second := f.kept[keyOf(r.Shards[0].Cookie)], f.kept[keyOf(r.Shards[1].Cookie)]
-	must(t, unix.SetsockoptInt(second, unix.SOL_SOCKET, unix.SO_DETACH_REUSEPORT_BPF, 0))
-	must(t, unix.SetsockoptInt(second, unix.IPPROTO_IP, unix.IP_TTL, 1))
-	must(t, unix.Shutdown(first, unix.SHUT_RD))
-	table, _, err := f.next()
-	must(t, err)
-	if st := table.Status("http")[0]; st.Last == nil {
-		t.Error("nobody is told what a process did")
-	}
-	if ttl, err := unix.GetsockoptInt(second, unix.IPPROTO_IP, unix.IP_TTL); err != nil || ttl == 1 {
-		t.Errorf("IP_TTL is %d: %v", ttl, err)
-	}
-	const n = 200
-	connect(t, address, n)
-	shared(t, table, n)
-}
-
-// TestHandshakesOfBefore: what is in flight when a supervisord is killed is waited
-// for by the next, and no longer than it lasts.
-func TestHandshakesOfBefore(t *testing.T) {
-	needRoot(t, "a client that does not hear the answer needs a filter")
-	f, address := steeredFormer(t, nothing)
-	to := at(t, address)
-	f.do("steer", map[unit.Invocation]int{1: 1})
-	early := []int{deaf(t, to), deaf(t, to)}
-	f.do("steer", map[unit.Invocation]int{2: 1})
-	f.kill()
-	table, _, err := f.next()
-	must(t, err)
-	steer(t, table, map[unit.Invocation]int{2: 1})
-	if s, err := table.Settled("http", 1); err != nil || s.Handshakes != 2 || s.Done() {
-		t.Errorf("it settles: %+v, %v", s, err)
-	}
-	for _, fd := range early {
-		must(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0))
-		connected(t, fd)
-	}
-	await(t, table, map[unit.Invocation]int{1: 2})
-	if s, err := table.Settled("http", 1); err != nil || s.Handshakes != 0 || s.Queue != 2 {
-		t.Errorf("it settles: %+v, %v", s, err)
-	}
-	if found := table.Audit("http"); len(found) > 0 {
-		t.Errorf("latecomers are taken for strays: %v", found)
-	}
-}
-
 // TestWatchedAgain: what a process does to a socket that was taken over is
 // noticed at once.
 func TestWatchedAgain(t *testing.T) {
@@ -639,7 +487,6 @@ func TestWatchedAgain(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			f := begun(t, s)
 			f.do("listen", nil)
-			f.do("seat", 1)
 			f.kill()
 			table, kept, err := f.next()
 			must(t, err)
@@ -729,65 +576,6 @@ func TestWhatIsNotTheSocket(t *testing.T) {
 	}
 }
 
-// TestIncompleteRing: processes that have its sockets are served on, the next start
-// says what is wrong, and when nobody has a seat all is new.
-func TestIncompleteRing(t *testing.T) {
-	for what, lost := range map[string][]int{"one that a process has": {1}, "the anchor": {0}, "a free one": {3}, "all": {0, 1, 2, 3, 4}} {
-		t.Run(what, func(t *testing.T) {
-			f, address := steeredFormer(t, (*former).kill)
-			cookies := f.records["http"].Sockets[0].cookies()
-			var workers []unix.PollFd
-			for _, i := range []int{1, 2} {
-				fd, err := unix.FcntlInt(uintptr(f.kept[keyOf(cookies[i])]), unix.F_DUPFD_CLOEXEC, 3)
-				must(t, err)
-				workers = append(workers, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
-			}
-			for _, i := range lost {
-				fd, _ := f.take(keyOf(cookies[i]))
-				unix.Close(fd)
-			}
-			table, kept := NewTable(nil), f.shelf()
-			defer table.Close()
-			table.Remember(kept, kept.save)
-			if err := table.Restore("http", *f.records["http"], f.take); err == nil || !strings.Contains(err.Error(), "sockets did not outlive") {
-				t.Errorf("it says %v", err)
-			}
-			if intact := what == "one that a process has"; intact != (len(kept.kept) > 0) {
-				t.Errorf("kept are %v", kept.kept)
-			}
-			for range 50 {
-				c, err := net.Dial("tcp", address)
-				must(t, err)
-				acceptAny(t, workers)
-				c.Close()
-			}
-			s := *f.records["http"].Spec
-			must(t, table.Bind(&s))
-			err := table.Listen("http")
-			if e := (*BindError)(nil); !errors.As(err, &e) || e.Hint() == "" {
-				t.Errorf("then Listen says %v", err)
-			}
-			if st := table.Status("http"); len(st) != 1 || st[0].Err == nil {
-				t.Errorf("%+v", st)
-			}
-			for i, id := range []unit.Invocation{1, 2} {
-				unix.Close(int(workers[i].Fd))
-				table.Free("http", id)
-			}
-			if len(kept.kept) > 0 {
-				t.Errorf("kept are %v", kept.kept)
-			}
-			must(t, table.Bind(&s))
-			must(t, table.Listen("http"))
-			sit(t, table, 5)
-			steer(t, table, map[unit.Invocation]int{5: 1})
-			connect(t, table.Status("http")[0].Address, 2)
-			await(t, table, map[unit.Invocation]int{5: 2})
-			kept.check(table)
-		})
-	}
-}
-
 // TestGivenAgain: what systemd has given to both is had once, and never bound.
 func TestGivenAgain(t *testing.T) {
 	files := give(t, "tcp 127.0.0.1:0", "tcp 127.0.0.1:0")
@@ -839,38 +627,27 @@ func TestGivenAgain(t *testing.T) {
 
 // TestRecordsThatAreNone are refused, and nothing is taken.
 func TestRecordsThatAreNone(t *testing.T) {
-	f, _ := steeredFormer(t, (*former).kill)
+	f, _ := listeningFormer(t)
 	good, err := json.Marshal(f.records["http"])
 	must(t, err)
 	for what, spoil := range map[string]func(r *Record){
-		"version":        func(r *Record) { r.Version++ },
-		"no spec":        func(r *Record) { r.Spec = nil },
-		"name":           func(r *Record) { r.Spec.Name = "other" },
-		"few seats":      func(r *Record) { r.Seats = r.Seats[1:] },
-		"no seats":       func(r *Record) { r.Seats = nil },
-		"many seats":     func(r *Record) { r.Seats = append(r.Seats, SeatRecord{}) },
-		"holder twice":   func(r *Record) { r.Seats[1].Holder = r.Seats[0].Holder },
-		"no free seat":   func(r *Record) { r.Seats[2].Holder, r.Seats[3].Holder = 8, 9 },
-		"weight":         func(r *Record) { r.Seats[0].Weight = maxWeight + 1 },
-		"no weight":      func(r *Record) { r.Seats[0].Weight, r.Seats[1].Weight = 0, 0 },
-		"place 0":        func(r *Record) { r.Sockets[0].Ring.Shards[0].Place = 0 },
-		"negative":       func(r *Record) { r.Sockets[0].Ring.Shards[0].Place = math.MinInt },
-		"far":            func(r *Record) { r.Sockets[0].Ring.Shards[0].Place = 5 },
-		"place twice":    func(r *Record) { r.Sockets[0].Ring.Shards[0].Place = 2 },
-		"no shards":      func(r *Record) { r.Sockets[0].Ring.Shards = nil },
-		"cookie twice":   func(r *Record) { r.Sockets[0].Ring.Shards[0].Cookie = r.Sockets[0].Cookie },
-		"address twice":  func(r *Record) { r.Sockets = append(r.Sockets, r.Sockets[0]) },
-		"unix ring":      func(r *Record) { r.Sockets[0].Address, r.Sockets[0].Bound = file("@x"), file("@x") },
-		"path, no node":  func(r *Record) { r.Sockets[0] = SocketRecord{Address: file("/x"), Bound: file("/x")} },
-		"other network":  func(r *Record) { r.Sockets[0].Bound = file("/x") },
-		"other port":     func(r *Record) { r.Sockets[0].Address.Port = 1 },
-		"other host":     func(r *Record) { r.Sockets[0].Bound.Host = "127.0.0.2" },
-		"udp":            func(r *Record) { r.Sockets[0].Address.Network, r.Sockets[0].Bound.Network = "udp", "udp" },
-		"given ring":     func(r *Record) { r.Sockets[0].Given = true },
-		"no hops":        func(r *Record) { r.Sockets[0].Ring.Hops = 0 },
-		"seats of none":  func(r *Record) { r.Sockets[0].Ring = nil },
-		"too many":       func(r *Record) { many(r) },
-		"shards in heap": func(r *Record) { r.Sockets[0].Ring.Shards = make([]ShardRecord, maxShards+2) },
+		"version":      func(r *Record) { r.Version++ },
+		"no spec":      func(r *Record) { r.Spec = nil },
+		"name":         func(r *Record) { r.Spec.Name = "other" },
+		"older":        func(r *Record) { r.Version-- }, // there may be rings in it
+		"holder twice": func(r *Record) { r.Holders = append(r.Holders, HolderRecord{Holder: 1}, HolderRecord{Holder: 1}) },
+		"cookie twice": func(r *Record) {
+			more := r.Sockets[0]
+			more.Address = tcp("127.0.0.1", more.Bound.Port)
+			r.Sockets = append(r.Sockets, more)
+		},
+		"address twice": func(r *Record) { r.Sockets = append(r.Sockets, r.Sockets[0]) },
+		"path, no node": func(r *Record) { r.Sockets[0] = SocketRecord{Address: file("/x"), Bound: file("/x")} },
+		"other network": func(r *Record) { r.Sockets[0].Bound = file("/x") },
+		"other port":    func(r *Record) { r.Sockets[0].Address.Port = 1 },
+		"other host":    func(r *Record) { r.Sockets[0].Bound.Host = "127.0.0.2" },
+		"udp":           func(r *Record) { r.Sockets[0].Address.Network, r.Sockets[0].Bound.Network = "udp", "udp" },
+		"too many":      func(r *Record) { many(r) },
 	} {
 		var r Record
 		must(t, json.Unmarshal(good, &r))
@@ -892,7 +669,6 @@ func TestRecordsThatAreNone(t *testing.T) {
 }
 
 func many(r *Record) {
-	r.Seats = nil
 	r.Sockets = nil
 	for i := range maxRecorded + 1 {
 		r.Sockets = append(r.Sockets, SocketRecord{Address: file(fmt.Sprint("@", i)), Bound: file(fmt.Sprint("@", i)), Cookie: uint64(i)})
@@ -901,20 +677,14 @@ func many(r *Record) {
 
 // TestOddRecord: what makes sense for check and is not true hurts nobody.
 func TestOddRecord(t *testing.T) {
-	f, address := steeredFormer(t, (*former).kill)
+	f, address := listeningFormer(t)
 	r := f.records["http"]
 	r.Sockets[0].Options = &Baseline{Flags: math.MinInt, Values: map[string]int{"IP_TTL": -7, "SO_NONE": 1}}
-	r.Sockets[0].Ring.Filtered = false
-	for i := range r.Sockets[0].Ring.Shards {
-		r.Sockets[0].Ring.Shards[i].Probes = math.MaxUint64
-	}
 	table, _, err := f.next()
 	must(t, err)
 	connect(t, address, 1)
-	for _, s := range table.Seats("http") {
-		if s.Shards[0].Drops > 1000 {
-			t.Errorf("%+v", s)
-		}
+	if st := table.Status("http")[0]; st.Queue != 1 {
+		t.Errorf("%+v", st)
 	}
 }
 
@@ -932,8 +702,6 @@ func TestKeptFromBindToClose(t *testing.T) {
 			for what, do := range []func() error{
 				func() error { return table.Bind(s) },
 				func() error { return table.Listen("http") },
-				func() error { return table.Seat("http", 1, false) },
-				func() error { return table.Steer("http", map[unit.Invocation]int{1: 1}) },
 				func() error { return table.Refuse("http") },
 				func() error { return table.Listen("http") },
 				func() error { return table.Bind(&more) },
@@ -987,21 +755,6 @@ func renewed(table *Table) error {
 		}
 	}
 	return nil
-}
-
-// TestSeatIsSavedBeforeItIsUsed: a process that is started has its seat on record.
-func TestSeatIsSavedBeforeItIsUsed(t *testing.T) {
-	table, kept := NewTable(nil), newShelf(t)
-	defer table.Close()
-	table.Remember(kept, kept.save)
-	s := spec("http", tcp("127.0.0.1", 0))
-	s.Steer, s.Shards = true, 2
-	must(t, table.Bind(s))
-	must(t, table.Listen("http"))
-	sit(t, table, 7)
-	if got := kept.records["http"].Seats[0].Holder; got != 7 {
-		t.Errorf("the seat is recorded for %d", got)
-	}
 }
 
 // TestSaveThatFails loses nothing, is shown, and is made good.

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -13,137 +15,181 @@ import (
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
-// A ring is the sockets of one steered address: shards that are joined by
-// SO_REUSEPORT, and the program by which the kernel chooses one for each new
-// connection. The kernel knows a member by its place in the group. Places go by
-// the order of listen(2), and when a member stops listening the last one moves
-// into the hole. Hence the rules:
+// A ring is the sockets of one steered address: the shards of processes and a waiting
+// room, joined by SO_REUSEPORT, and the program by which the kernel chooses one of them
+// for each new connection. The rules:
 //
-//   - No shard is closed and none is added while the ring is open: the queue and
-//     the handshakes of one that closes are reset (with net.ipv4.tcp_migrate_req
-//     = 0, the default), and a place would come to mean another process.
-//   - The first place is the anchor's. No worker has it and it never stops
-//     listening, so it never moves. Programs are attached through it, since the
-//     shards are locked against that (SO_LOCK_FILTER). Its filter drops all that
-//     comes: a client that gets there, because a worker detached the program
-//     (which no lock forbids), tries again one second later and finds a seat.
-//     Where we may not filter TCP (EPERM for ordinary users, on some kernels) such
-//     a client is reset, and counted as lost.
-//   - Before any bind(2) the sockets are given to a user id that no process has,
-//     if we may. Only sockets of one user can share a port, so nobody joins.
-//   - Refusing takes all of them out of the group, the anchor first; listening
-//     puts them back in order.
+//   - The room is there from the first to the last moment, and only supervisord has it. It
+//     keeps the address, programs are attached through it (shards are locked against
+//     that, SO_LOCK_FILTER), and nobody accepts from it.
+//   - The program is attached before anybody can come, and again before each socket is
+//     shut: no lock forbids SO_DETACH_REUSEPORT_BPF, and without the program those who
+//     wait in a socket that ends are reset.
+//   - A shard ends by shutdown(2), then close(2). That moves its queue at once, whoever
+//     else has a copy of its descriptor; close(2) alone would do so with the last copy.
+//   - A shard that its process shut down is not opened again: that process has seen
+//     accept(2) fail, and accepts no more.
+//   - Who waits in the room is moved to processes by shutting the room, after a new one
+//     has taken its place. So a process never gets the room itself.
+//   - Before any bind(2) the sockets are given to a user id that no process has, if we
+//     may. Only sockets of one user can share a port, so nobody joins.
 type ring struct {
 	addr  unit.Address
-	mark  mark
+	deal  *deal
 	watch *watch
 	kept  *custody
 	hands *hands
 
-	mu        sync.Mutex // as in listener
-	spec      *unit.Socket
-	shards    []*shard
-	anchor    *shard
-	uid       int // that owns the sockets; -1: our own
-	listening bool
-	filtered  bool     // the sockets have their filters
-	unsure    bool     // taken over: the places may be others by now
-	weights   []uint32 // by shard: shares of new connections
-	retried   uint64   // clients that the anchor's filter sent away, at the last look
-	lost      uint64   // clients that the anchor had to reset
-	err       error
-	warning   error
-	last      *Finding
+	mu       sync.Mutex // as in listener
+	spec     *unit.Socket
+	to       unix.Sockaddr // where it is bound, with the port that the kernel chose
+	uid      int           // that owns the sockets; -1: our own
+	room     int           // -1: the ring is not open
+	sockets  int           // BPF_MAP_TYPE_REUSEPORT_SOCKARRAY: sockets by key
+	program  int
+	shards   map[uint16]*shard
+	past     uint64 // drops of sockets that are closed
+	refusing bool
+	served   bool // a shard has cards
+	err      error
+	warning  error
+	last     *Finding
 }
 
-// A shard is one socket of a ring.
+// A shard is the socket of one process.
 type shard struct {
 	fd     int
 	cookie uint64
-	place  int    // in the kernel's group
-	probes uint64 // of its drops
-	seen   int    // its queue at the last look
+	holder unit.Invocation
 	base   *Baseline
+	ended  bool // it does not listen any more: its process has shut it down, or we have
 }
 
-func (t *Table) newRing(g *group, s *unit.Socket, a unit.Address, weights []uint32) *ring {
-	// Class 0 is what ordinary clients have, which may be of this machine too.
-	const classes, hops = 64, 256
-	m := mark{class: uint8(1+rand.IntN(classes-1)) << 2, hops: uint8(1 + rand.IntN(hops-1))}
-	return &ring{addr: a, spec: s, mark: m, watch: t.watch, kept: t.custody, hands: g.hands, weights: weights}
+func (t *Table) newRing(g *group, s *unit.Socket, a unit.Address) *ring {
+	return &ring{
+		addr: a, spec: s, deal: g.deal, watch: t.watch, kept: t.custody, hands: g.hands,
+		uid: -1, room: -1, sockets: -1, program: -1, shards: map[uint16]*shard{},
+	}
 }
 
-// open binds all sockets of the ring. None listens yet.
+// open binds the address. Who comes from then on is met by the deal as it is.
 func (r *ring) open() error {
-	all, uid, err := bindRing(r.spec, r.addr, len(r.weights)+1)
+	err := r.build()
 	if err == nil {
-		err = r.equip(all)
+		err = r.occupy()
 	}
 	if err != nil {
-		for _, fd := range all {
-			closeFD(fd)
-		}
+		r.close()
 		return r.failed(err)
 	}
 	r.mu.Lock()
-	r.uid, r.err = uid, nil
-	for i, fd := range all {
-		r.kept.add(fd)
-		cookie, _ := cookieOf(fd)
-		r.shards = append(r.shards, &shard{fd: fd, cookie: cookie, place: i, base: observe(fd, r.addr)})
-	}
-	r.anchor, r.shards = r.shards[0], r.shards[1:]
+	r.err, r.refusing = nil, r.deal.refuses()
 	r.mu.Unlock()
-	r.tune()
 	return nil
 }
 
-// equip gives the sockets their filters, if we may, and locks those of shards for
-// good. The anchor is ours alone, so O_NONBLOCK is not the configuration's.
-func (r *ring) equip(all []int) error {
-	err := unix.SetNonblock(all[0], true)
-	r.filtered = attach(all[0], unix.SO_ATTACH_FILTER, dropAll) == nil
-	for _, fd := range all[1:] {
-		if r.filtered {
-			err = errors.Join(err, attach(fd, unix.SO_ATTACH_FILTER, dropMarked(r.mark)))
-		}
-		err = errors.Join(err, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_LOCK_FILTER, 1))
+// build makes what bpf(2) makes.
+func (r *ring) build() (err error) {
+	defer func() { err = unsteerable(err) }()
+	if err = r.deal.open(); err != nil {
+		return err
 	}
-	return err
+	if r.sockets, err = newMap(mapSockets, 8, keyCount); err != nil {
+		return err
+	}
+	r.kept.hold(r.key("sockets"), r.sockets)
+	if r.program, err = load(steering(r.deal.fd, r.sockets)); err != nil {
+		return err
+	}
+	r.kept.hold(r.key("program"), r.program)
+	return nil
 }
 
-// bindRing binds n sockets to one address. The first bind is exclusive, so that
-// it fails where anybody has the port; only then is the port opened to its own.
-// What it returns is open also if there is an error.
-func bindRing(s *unit.Socket, a unit.Address, n int) (all []int, uid int, err error) {
-	to, err := sockaddr(a)
+// key names what belongs to the ring and has no cookie.
+func (r *ring) key(of string) string { return fmt.Sprintf("%s/%s/%s", of, r.spec.Name, r.addr) }
+
+// occupy binds the room. The first bind(2) is exclusive, so that it fails where anybody
+// has the port; only then is the port opened to its own.
+func (r *ring) occupy() error {
+	to, err := sockaddr(r.addr)
 	if err != nil {
-		return nil, -1, err
+		return err
 	}
-	uid = strangerID()
-	first, err := bindOwned(s, to, &uid, false)
-	if err == unix.EAFNOSUPPORT && a.Host == "" { // as in bindTCP
-		to = &unix.SockaddrInet4{Port: a.Port}
-		first, err = bindOwned(s, to, &uid, false)
+	uid := strangerID()
+	first, err := bindOwned(r.spec, to, &uid, false)
+	if err == unix.EAFNOSUPPORT && r.addr.Host == "" { // as in bindTCP
+		to = &unix.SockaddrInet4{Port: r.addr.Port}
+		first, err = bindOwned(r.spec, to, &uid, false)
 	}
 	if err != nil {
-		return nil, -1, err
+		return err
 	}
-	defer closeFD(first)
 	if err = reusePort(first); err == nil {
 		to, err = unix.Getsockname(first)
 	}
-	for len(all) < n && err == nil {
-		var fd int
-		if fd, err = bindOwned(s, to, &uid, true); err == nil {
-			all = append(all, fd)
-		}
+	if err != nil {
+		closeFD(first)
+		return err
 	}
-	return all, uid, err
+	r.mu.Lock()
+	r.to, r.uid = to, uid
+	r.mu.Unlock()
+	return r.newRoom(func(room int) error {
+		closeFD(first) // a socket with a program can listen only where no other is bound
+		if room < 0 {
+			return nil
+		}
+		return r.attachBy(room)
+	})
 }
 
-// bindOwned is bindTo for a socket of another user. Where we may not give it
-// away, uid becomes -1 and it is our own.
+// listenBeside is for a room beside others: the program is theirs.
+func listenBeside(int) error { return nil }
+
+// newRoom opens a room in the place of the one that is there. bound is called when it has
+// the address and does not listen yet, or with -1 if it has not.
+func (r *ring) newRoom(bound func(fd int) error) error {
+	uid := r.uid
+	fd, err := bindOwned(r.spec, r.to, &uid, true)
+	if err != nil {
+		return errors.Join(err, bound(-1))
+	}
+	err = errors.Join(unix.SetNonblock(fd, true), bound(fd))
+	r.kept.add(fd)
+	if err == nil {
+		err = r.enter(roomKey, fd)
+	}
+	if err != nil {
+		r.discard(fd)
+		return err
+	}
+	r.mu.Lock()
+	r.room = fd
+	r.mu.Unlock()
+	return nil
+}
+
+// enter has a socket listen, and gives it its key: the map takes none that does not.
+// Whoever had the key has it no more.
+func (r *ring) enter(key uint16, fd int) error {
+	if err := unix.Listen(fd, backlog(r.spec)); err != nil {
+		return err
+	}
+	return r.register(key, fd)
+}
+
+func (r *ring) register(key uint16, fd int) error {
+	v := uint64(fd)
+	if err := put(r.sockets, uint32(key), &v); err != nil {
+		return fmt.Errorf("cannot register a socket with the steering program: %w", err)
+	}
+	return nil
+}
+
+// bindOwned is bindTo for a socket of another user. Where we may not give it away, uid
+// becomes -1 and it is our own. What shares the port may do so beside connections of an
+// earlier process: as it listens for as long as it is there, SO_REUSEADDR opens the port
+// to nobody else.
 func bindOwned(s *unit.Socket, to unix.Sockaddr, uid *int, shared bool) (int, error) {
 	fd, err := prepared(s, to)
 	if err != nil {
@@ -153,7 +199,7 @@ func bindOwned(s *unit.Socket, to unix.Sockaddr, uid *int, shared bool) (int, er
 		*uid = -1
 	}
 	if shared {
-		err = reusePort(fd)
+		err = errors.Join(reusePort(fd), reuse(fd, true))
 	}
 	if err == nil {
 		err = occupyPort(fd, to)
@@ -180,8 +226,151 @@ func reusePort(fd int) error {
 	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
 }
 
-// all lists the sockets in the order of listen(2).
-func (r *ring) all() []*shard { return append([]*shard{r.anchor}, r.shards...) }
+func (r *ring) attach() error { return r.attachBy(r.room) }
+
+func (r *ring) attachBy(fd int) error {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_EBPF, r.program); err != nil {
+		return fmt.Errorf("cannot attach the steering program: %w", err)
+	}
+	return nil
+}
+
+// admit opens a shard. It has no cards yet.
+func (r *ring) admit(key uint16, holder unit.Invocation) error {
+	if r.room < 0 {
+		return cmp.Or(r.err, error(bindError(r.spec.Name, r.addr, errNone)))
+	}
+	uid := r.uid
+	fd, err := bindOwned(r.spec, r.to, &uid, true)
+	if err != nil {
+		return r.failed(err)
+	}
+	warning := tune(fd, r.spec, r.addr)
+	s := &shard{fd: fd, holder: holder, base: observe(fd, r.addr)}
+	s.cookie, _ = cookieOf(fd)
+	// Its process may neither filter nor attach a program.
+	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_LOCK_FILTER, 1)
+	r.kept.add(fd)
+	if err == nil {
+		err = r.enter(key, fd)
+	}
+	if err != nil {
+		r.discard(fd)
+		return r.failed(err)
+	}
+	r.mu.Lock()
+	r.shards[key], r.warning, r.err = s, warning, nil
+	r.mu.Unlock()
+	return nil
+}
+
+// discard closes what nobody waits in.
+func (r *ring) discard(fd int) {
+	r.watch.drop(fd)
+	r.kept.drop(fd)
+	closeFD(fd)
+}
+
+// shut ends a socket. Who waits there goes where the deal says.
+func (r *ring) shut(fd int) error {
+	err := r.attach()
+	if e := unix.Shutdown(fd, unix.SHUT_RD); e != unix.ENOTCONN { // it has ended before
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
+// remove closes the shard of a process that is gone.
+func (r *ring) remove(key uint16) {
+	s := r.shards[key]
+	if s == nil {
+		return
+	}
+	if err := r.shut(s.fd); err != nil {
+		r.strained(err)
+	}
+	r.mu.Lock()
+	delete(r.shards, key)
+	r.past += drops(s.fd)
+	r.mu.Unlock()
+	r.discard(s.fd)
+	r.wake()
+}
+
+// leave shuts the shard of a process that takes nobody any more, and lives.
+func (r *ring) leave(key uint16) error {
+	s := r.shards[key]
+	if s == nil || s.ended {
+		return nil
+	}
+	r.mu.Lock()
+	s.ended = true
+	r.mu.Unlock()
+	err := r.shut(s.fd)
+	r.wake()
+	return err
+}
+
+// ended says that a process has a shard that does not listen any more.
+func (r *ring) ended(key uint16) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.shards[key]
+	return s != nil && s.ended
+}
+
+// release moves those who wait in the room to where the deal says: a new room takes its
+// place, then it is shut.
+func (r *ring) release() error {
+	if r.room < 0 || !waits(r.room) {
+		return nil
+	}
+	return r.vacate()
+}
+
+func (r *ring) vacate() error {
+	old := r.room
+	if err := r.newRoom(listenBeside); err != nil {
+		return r.strained(err)
+	}
+	r.watch.add(r.spec.Name, r.room, r.roomEvents())
+	err := r.shut(old)
+	r.mu.Lock()
+	r.past += drops(old)
+	r.mu.Unlock()
+	r.discard(old)
+	r.wake()
+	return err
+}
+
+func waits(fd int) bool {
+	n, _ := tcpQueue(fd)
+	return n > 0
+}
+
+// watchFor has the kernel tell of clients where none is to come: at shards without cards,
+// and in the room while there are cards here.
+func (r *ring) watchFor(weights map[uint16]int) {
+	served := false
+	for key, s := range r.shards {
+		events := uint32(unix.EPOLLIN)
+		if weights[key] > 0 {
+			events, served = 0, true
+		}
+		r.watch.add(r.spec.Name, s.fd, events)
+	}
+	r.mu.Lock()
+	r.served, r.refusing, r.err = served, r.deal.refuses(), nil
+	r.mu.Unlock()
+	r.watch.add(r.spec.Name, r.room, r.roomEvents())
+}
+
+func (r *ring) roomEvents() uint32 {
+	if r.served {
+		return unix.EPOLLIN
+	}
+	return 0
+}
 
 func (r *ring) tune() {
 	var warning error
@@ -193,22 +382,18 @@ func (r *ring) tune() {
 	r.warning = one(warning)
 }
 
-// configure is [listener.configure].
+// configure is [listener.configure]. Shards that are open keep their backlog: a process
+// may have chosen another.
 func (r *ring) configure(s *unit.Socket) {
 	if r.spec == s {
 		return
 	}
-	relisten := r.listening && r.spec.Backlog != s.Backlog
 	r.mu.Lock()
 	r.spec = s
 	r.mu.Unlock()
 	r.tune()
-	for _, s := range r.shards {
-		if relisten {
-			if err := unix.Listen(s.fd, backlog(r.spec)); err != nil {
-				r.failed(err)
-			}
-		}
+	if err := unix.Listen(r.room, backlog(s)); err != nil {
+		r.strained(err)
 	}
 }
 
@@ -220,153 +405,54 @@ func (r *ring) failed(err error) error {
 	return e
 }
 
-func (r *ring) became(listening bool) {
+// strained notes what did not work at an address that is bound.
+func (r *ring) strained(err error) error {
+	e := fmt.Errorf("cannot steer %s: %w", r.where(), err)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.listening, r.err = listening, nil
+	r.err = e
+	return e
 }
 
 // look tells nothing: its status does.
 func (r *ring) look() []fault { return nil }
 
-// serving says that every shard can be reached, in fact.
-func (r *ring) serving() bool {
-	for _, s := range r.shards {
-		if !accepts(s.fd) {
-			return false
-		}
-	}
-	return r.listening
-}
+// serving says that clients reach it. Who is met how is the deal's affair.
+func (r *ring) serving() bool { return r.room >= 0 && accepts(r.room) }
 
-// listen puts the sockets into the group, in order, and the program before the
-// first of them that clients can reach. On a ring that listens it mends.
+// listen has nothing to open, as a ring is never closed to clients but by its deal. It
+// puts the program back if somebody took it off.
 func (r *ring) listen() error {
-	if r.listening {
-		_, err := r.mend()
-		return err
-	}
-	if err := r.silence(); err != nil { // a worker that outlived its service may have called listen(2)
-		return err
-	}
-	r.unsure = false // the order makes the places
-	for i, s := range r.all() {
-		if err := r.join(s); err != nil {
-			r.silence()
-			return r.failed(err)
-		}
-		if i == 0 {
-			if err := r.attach(); err != nil {
-				r.silence()
-				return r.failed(err)
-			}
-		}
-		r.mu.Lock()
-		s.place = i
-		r.mu.Unlock()
-	}
-	r.count()
-	r.became(true)
-	r.listenIn()
-	return nil
-}
-
-// listenIn watches the shards, and those that should have no client for clients.
-func (r *ring) listenIn() {
-	for i, s := range r.shards {
-		events := uint32(0)
-		if r.weights[i] == 0 {
-			events = unix.EPOLLIN
-		}
-		r.watch.add(r.spec.Name, s.fd, events)
-	}
-}
-
-// join makes one socket listen. SO_REUSEADDR is as in [listener.serve].
-func (r *ring) join(s *shard) error {
-	if err := errors.Join(hush(s.fd), reuse(s.fd, true)); err != nil {
-		return err
-	}
-	return unix.Listen(s.fd, backlog(r.spec))
-}
-
-// refuse is [listener.refuse].
-func (r *ring) refuse() error {
-	if !r.listening || r.spec.WhenDown == unit.Queue {
-		return nil
-	}
-	return r.silence()
-}
-
-// silence ends listening without losing the port. The anchor goes first: it
-// would keep clients waiting that could be refused.
-func (r *ring) silence() error {
-	for _, s := range r.all() {
-		err := hush(s.fd)
-		if err == nil {
-			err = reuse(s.fd, false)
-		}
-		if err != nil {
-			return r.failed(err)
-		}
-	}
-	r.became(false)
-	return nil
-}
-
-// steer makes the weights those of new connections from now on. If that fails
-// they are what they were.
-func (r *ring) steer(weights []uint32) error {
-	before := r.weights
-	r.mu.Lock()
-	r.weights = weights
-	r.mu.Unlock()
-	if !r.listening {
-		return nil
+	if r.room < 0 {
+		return r.open()
 	}
 	if err := r.attach(); err != nil {
-		r.mu.Lock()
-		r.weights = before
-		r.mu.Unlock()
-		return err
-	}
-	r.listenIn()
-	return nil
-}
-
-// attach puts the program in force. In a ring that was taken over the places are
-// asked for first, until that has worked; meanwhile those of the record count.
-func (r *ring) attach() error {
-	if r.unsure {
-		r.unsure = r.learn() != nil
-	}
-	return r.attachProgram(r.program())
-}
-
-func (r *ring) attachProgram(program []unix.SockFilter) error {
-	if err := attach(r.anchor.fd, unix.SO_ATTACH_REUSEPORT_CBPF, program); err != nil {
-		return fmt.Errorf("cannot steer %s: %w", r.where(), err)
+		return r.strained(err)
 	}
 	return nil
 }
 
-func (r *ring) program() []unix.SockFilter {
-	places := make([]int, len(r.shards))
-	for i, s := range r.shards {
-		places[i] = s.place
-	}
-	return weighted(places, r.weights)
-}
+func (r *ring) refuse() error { return nil }
 
+func (r *ring) steered() bool { return true }
+
+func (r *ring) inUse() bool { return len(r.shards) > 0 || r.room >= 0 && waits(r.room) }
+
+// close closes everything. Processes that have shards keep them, with who waits there:
+// the program lives for as long as one of them does.
 func (r *ring) close() error {
 	r.mu.Lock()
-	all := r.all()
-	r.anchor, r.shards, r.listening = &shard{fd: -1}, nil, false
+	fds := []int{}
+	for _, s := range r.shards {
+		fds = append(fds, s.fd)
+	}
+	fds = append(fds, r.room, r.program, r.sockets) // the room last of the sockets: it resets who waits there
+	r.room, r.program, r.sockets, r.shards, r.served = -1, -1, -1, map[uint16]*shard{}, false
 	r.mu.Unlock()
-	for _, s := range all {
-		r.watch.drop(s.fd)
-		r.kept.drop(s.fd)
-		closeFD(s.fd)
+	for _, fd := range fds {
+		if fd >= 0 {
+			r.discard(fd)
+		}
 	}
 	return nil
 }
@@ -379,65 +465,91 @@ func (r *ring) where() unit.Address {
 
 // at needs mu.
 func (r *ring) at() unit.Address {
-	if r.anchor != nil && r.anchor.fd >= 0 {
-		if sa, err := unix.Getsockname(r.anchor.fd); err == nil {
-			return address(sa)
-		}
+	if r.to != nil {
+		return address(r.to)
 	}
 	return r.addr
 }
 
-// file is the shard of a seat.
-func (r *ring) file(seat int) (File, error) {
+// file is the shard of a process.
+func (r *ring) file(key uint16) (File, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if seat >= len(r.shards) {
-		return File{}, cmp.Or(r.err, error(bindError(r.spec.Name, r.addr, errNone)))
+	s := r.shards[key]
+	if s == nil {
+		return File{}, cmp.Or(r.err, fmt.Errorf("cannot pass %s on: the process has no socket there", r.at()))
 	}
-	if seat < 0 {
-		return File{}, fmt.Errorf("cannot pass %s on: the process has no seat", r.at())
-	}
-	return passed(r.shards[seat].fd, r.spec), nil
+	return passed(s.fd, r.spec), nil
 }
 
-// status sums up over the shards. Room is where new connections come.
+// record: a later supervisord does not take rings over.
+func (r *ring) record() (SocketRecord, bool) { return SocketRecord{}, false }
+
+// queued is how many wait at a process's shard, or in the room.
+func (r *ring) queued(key uint16) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s := r.shards[key]; s != nil {
+		n, _ := tcpQueue(s.fd)
+		return max(0, n)
+	}
+	return 0
+}
+
+// describe is what the socket with a key is like; empty if there is none.
+func (r *ring) describe(key uint16) []Shard {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	fd := r.room
+	if key != roomKey {
+		s := r.shards[key]
+		if s == nil {
+			return nil
+		}
+		fd = s.fd
+	}
+	if fd < 0 {
+		return nil
+	}
+	x := Shard{Address: r.at().String(), Drops: drops(fd)}
+	x.Cookie, _ = cookieOf(fd)
+	if queue, limit := tcpQueue(fd); queue >= 0 { // else it does not listen, and nobody waits
+		x.Queue, x.Limit = queue, limit
+	}
+	return []Shard{x}
+}
+
+// status sums up over all sockets.
 func (r *ring) status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := Status{
-		Address: r.at().String(), Listening: r.listening, Steered: true,
-		Err: one(errors.Join(r.err, r.warning)), Last: r.last,
+		Address: r.at().String(), Listening: r.room >= 0 && !r.refusing, Steered: true,
+		Drops: r.past, Err: one(errors.Join(r.err, r.warning)), Last: r.last,
+	}
+	for _, fd := range r.all() {
+		s.Drops += drops(fd)
+		if queue, limit := tcpQueue(fd); queue >= 0 {
+			s.Queue += queue
+			s.Limit = max(s.Limit, limit)
+		}
 	}
 	switch {
-	case !r.spec.Steer || len(firstWeights(r.spec)) != len(r.weights):
-		s.Note = fmt.Sprintf("steered, with places for %d processes, until supervisord binds it anew", len(r.weights)-1)
+	case !r.spec.Steer:
+		s.Note = "steered until no process has it"
 	case r.uid < 0:
 		s.Note = "another process of this user could join the port"
-	}
-	for i, shard := range r.shards {
-		at := shard.status()
-		s.Queue += at.Queue
-		s.Drops += at.Drops
-		if r.weights[i] > 0 {
-			s.Limit += at.Limit
-		}
-		if r.listening && !accepts(shard.fd) {
-			s.Note = "a process has shut its socket down; the next start mends it"
-		}
-	}
-	if s.Lost = r.lost; r.anchor.fd >= 0 && r.filtered {
-		s.Retried = drops(r.anchor.fd)
-	} else if waiting, _ := tcpQueue(r.anchor.fd); waiting > 0 {
-		s.Lost += uint64(waiting)
 	}
 	return s
 }
 
-// status is what one shard reports. A queue that does not listen is empty.
-func (s *shard) status() ShardStatus {
-	st := ShardStatus{Cookie: s.cookie, Place: s.place, Drops: drops(s.fd) - s.probes}
-	if queue, limit := tcpQueue(s.fd); queue >= 0 {
-		st.Queue, st.Limit = queue, limit
+// all lists the sockets that are open. It needs mu.
+func (r *ring) all() (fds []int) {
+	for _, key := range slices.Sorted(maps.Keys(r.shards)) {
+		fds = append(fds, r.shards[key].fd)
 	}
-	return st
+	if r.room >= 0 {
+		fds = append(fds, r.room)
+	}
+	return fds
 }

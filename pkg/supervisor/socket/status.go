@@ -15,12 +15,10 @@ type Status struct {
 	Listening bool
 	Queues    bool   // no service is up, and yet clients that come now are not refused: they wait for the next start
 	Given     bool   // by systemd, which holds it too
-	Steered   bool   // one socket for each seat: the figures are their sums, the limit's of those that get new connections; see Table.Seats
+	Steered   bool   // one socket for each process, and a room: the figures are their sums, the limit is of one; see Table.Processes
 	Queue     int    // connections that wait for accept(2); -1: not known
 	Limit     int    // how many may; -1: not known
 	Drops     uint64 // packets dropped since it was made: handshakes that found no room, and what belongs to no connection; unix: always 0, clients wait or get EAGAIN
-	Retried   uint64 // steered: clients that found no seat and had to try again, which the kernel does after 1 s
-	Lost      uint64 // steered: clients that found no seat and were reset, where the kernel lets us filter nothing
 	Note      string // what a reader would not expect, as long as it is so; may be empty
 	Err       error  // why it is not what it should be
 
@@ -35,15 +33,16 @@ func (t *Table) Status(name string) (all []Status) {
 		return nil
 	}
 	g.mu.Lock()
-	seats, unsaved, up, opening := len(g.seats), g.unsaved, g.up, g.opening
+	unsaved, up, opening := g.unsaved, g.up, g.opening
 	g.mu.Unlock()
+	steered := len(g.rings()) > 0
 	for _, e := range g.snapshot() {
 		s := e.status()
 		s.Queues = s.Listening && !up
 		if s.Given && s.Queues {
 			s.note("systemd owns it: clients wait until the next start")
 		}
-		if seats > 0 && !s.Steered && s.Note == "" {
+		if steered && !s.Steered && s.Note == "" {
 			s.note("not steered: all processes share it")
 		}
 		s.Err = one(errors.Join(s.Err, unsaved))
@@ -119,7 +118,7 @@ func (l *listener) notes() (all []string) {
 		all = append(all, "nobody notices at once if a process shuts it down: "+err.Error())
 	}
 	if l.spec.Steer && l.addr.Network != "unix" && !l.given {
-		all = append(all, "shared by all processes until supervisord binds it anew; only then is it steered")
+		all = append(all, "shared until no process has it and nobody waits there; then it is steered")
 	}
 	return all
 }

@@ -17,7 +17,7 @@
 //     must be replaced as well, so they are told ([Finding.Dead]), and until then
 //     clients are refused: nobody would accept from the new one.
 //   - Where a unit is steered, each process has a socket of its own at each TCP
-//     address, and the kernel is told how to divide the clients ([Table.Seat]).
+//     address, and the kernel is told how to divide the clients ([Table.Open]).
 //   - While every service of a socket is down, its clients are refused or wait,
 //     as when_down says. Refusing keeps the address: nobody else can have it.
 //   - What systemd gave (LISTEN_FDS) is taken by name, then by address, and is
@@ -65,7 +65,10 @@ func (t *Table) group(name string) *group {
 	defer t.mu.Unlock()
 	g := t.units[name]
 	if g == nil {
-		g = &group{all: map[unit.Address]endpoint{}, hands: newHands()}
+		g = &group{
+			all: map[unit.Address]endpoint{}, hands: newHands(),
+			deal: newDeal(name, t.custody), members: map[unit.Invocation]*member{},
+		}
 		t.units[name] = g
 	}
 	return g

@@ -489,30 +489,25 @@ func answer(t *testing.T, table *Table, i int) {
 // TestShutWhileItRefuses: who shuts down a copy of a TCP socket that does not
 // listen leaves nothing to the clients of the next start.
 func TestShutWhileItRefuses(t *testing.T) {
-	for _, steer := range []bool{false, true} {
-		s := spec("http", tcp("127.0.0.1", 0))
-		s.Steer, s.Shards = steer, 2
-		table := NewTable(nil)
-		defer table.Close()
-		must(t, table.Bind(s))
-		must(t, table.Seat("http", 1, false))
-		files, err := filesOf(table, "http", 1)
-		must(t, err)
-		if err := unix.Shutdown(files[0].FD, unix.SHUT_RD); err != unix.ENOTCONN {
-			t.Fatalf("shutdown: %v", err)
-		}
-		must(t, table.Listen("http"))
-		c, err := dial(table.Status("http")[0].Address)
-		must(t, err)
-		defer c.Close()
-		fd, err := accept(files[0].FD)
-		must(t, err)
-		defer unix.Close(fd)
-		_, err = c.Write([]byte("x"))
-		must(t, err)
-		if n, err := unix.Read(fd, make([]byte, 1)); n != 1 {
-			t.Errorf("steered %v: the server read %d bytes, %v", steer, n, err)
-		}
+	table := NewTable(nil)
+	defer table.Close()
+	must(t, table.Bind(spec("http", tcp("127.0.0.1", 0))))
+	files, err := filesOf(table, "http", 1)
+	must(t, err)
+	if err := unix.Shutdown(files[0].FD, unix.SHUT_RD); err != unix.ENOTCONN {
+		t.Fatalf("shutdown: %v", err)
+	}
+	must(t, table.Listen("http"))
+	c, err := dial(table.Status("http")[0].Address)
+	must(t, err)
+	defer c.Close()
+	fd, err := accept(files[0].FD)
+	must(t, err)
+	defer unix.Close(fd)
+	_, err = c.Write([]byte("x"))
+	must(t, err)
+	if n, err := unix.Read(fd, make([]byte, 1)); n != 1 {
+		t.Errorf("the server read %d bytes, %v", n, err)
 	}
 }
 

@@ -234,10 +234,12 @@ func (w *watch) look(name string, a *audit) {
 }
 
 // later has a unit audited after a while.
-func (w *watch) later(name string) {
+func (w *watch) later(name string) { w.after(name, pause) }
+
+func (w *watch) after(name string, wait time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.soon(name, pause)
+	w.soon(name, wait)
 }
 
 // forget is for units of which nothing was heard lately. It needs mu.
