@@ -127,17 +127,3 @@ func (d *Doors) Waiting(who Process) (n int, still time.Duration) {
 	}
 	return n, still
 }
-
-// Dial connects to one process through the first steered address that it has, or the one
-// that is named, whatever its share; see [socket.Table.Dial].
-func (d *Doors) Dial(who Process, address string) (fd int, err error) {
-	err = fmt.Errorf("cannot call a process of %s: it has no steered socket", who.Service)
-	for _, name := range d.Of(who.Service) {
-		if ticket := d.ticket(name, who); ticket != 0 && len(d.table.Processes(name)) > 0 {
-			if fd, err = d.table.Dial(name, address, ticket); err == nil {
-				return fd, nil
-			}
-		}
-	}
-	return -1, err
-}
