@@ -171,6 +171,7 @@ func (f *fake) Job(id string) (ipc.Job, error) {
 		j.State = p.Job.State
 	}
 	j.Generation, j.From, j.Error = p.Job.Generation, p.Job.From, p.Job.Error
+	j.Notes, j.Hints, j.Sockets = p.Job.Notes, p.Job.Hints, p.Job.Sockets
 	return j, err
 }
 

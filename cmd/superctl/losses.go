@@ -28,6 +28,9 @@ func (s *session) tellAccount(p *progress, t *task) {
 	for _, n := range t.job.Notes {
 		s.note(n)
 	}
+	for _, h := range t.job.Hints {
+		s.hint(h)
+	}
 }
 
 func accountText(a ipc.SocketAccount) string {

@@ -23,6 +23,15 @@ func Explain(v *service.View, verb unit.Verb, f unit.Finish) *ipc.Error {
 	return x
 }
 
+// Scaled is what to know of a new number of instances that does not count yet, and
+// what to do about it. There is nothing to say if it does.
+func Scaled(v *service.View) (notes, hints []string) {
+	if !v.State.Dormant() {
+		return nil, nil
+	}
+	return []string{v.Name + " is down and stays down: the number counts from its next start"}, []string{"superctl start " + v.Name}
+}
+
 func code(v *service.View, f unit.Finish) ipc.Code {
 	switch {
 	case f.Why == unit.WhyEnding:
