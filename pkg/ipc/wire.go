@@ -249,9 +249,13 @@ type LogRequest struct {
 	Until      time.Time // not lines from after that; zero: all
 }
 
-// LogLine is one line of output, or how many were lost.
+// LineNone is the type of a [LogLine] that says that there is no line.
+const LineNone = "none"
+
+// LogLine is one line of output, how many were lost, or that there is none. Clients must
+// ignore types that they do not know.
 type LogLine struct {
-	Type       string     `json:"type"` // "line"; "lost"; "error": Text says which part of the past cannot be read; the stream's own: "heartbeat", "end"
+	Type       string     `json:"type"` // "line"; "lost"; "error": Text says which part of the past cannot be read; "none": no past line is what was asked for, of this unit, or, without one, of any; the stream's own: "heartbeat", "end"
 	Time       *time.Time `json:"time,omitempty"`
 	Unit       string     `json:"unit,omitempty"`
 	Instance   int        `json:"instance,omitempty"`
