@@ -62,6 +62,10 @@ var tales = []tale{
 	},
 	{name: "reload", acts: after(up, reload, runs(2), isReady(2), passes(time.Second), exits(1, 0), isGone(1))},
 	{name: "reload of a build that exits", acts: after(up, reload, runs(2), exits(2, 1), isGone(2))},
+	{
+		name: "reload without overlap of a build that exits", life: func(l *unit.Life) { l.Overlap = false },
+		acts: after(up, reload, exits(1, 0), isGone(1), runs(2), exits(2, 1), isGone(2), runs(3), isReady(3), passes(time.Second)),
+	},
 	{name: "reload of a build that dies in bake", acts: after(up, reload, runs(2), isReady(2), killed(2, syscall.SIGSEGV), isGone(2))},
 	{name: "reload of a build that hangs", acts: after(up, reload, runs(2), passes(90*time.Second), passes(10*time.Second), killed(2, syscall.SIGKILL), isGone(2))},
 	{name: "reload of a build that cannot be started", acts: after(up, reload, unit.NotStarted{ID: 2, Exit: unit.Exit{Kind: unit.NotRun, Step: "exec", Errno: syscall.ENOENT, Detail: "/srv/api", Code: 203}})},
