@@ -448,7 +448,7 @@ func TestInodeOfTheSocket(t *testing.T) {
 	dir := shortDir(t)
 	p, err := occupy(dir + "/x.sock")
 	must(t, err)
-	fd, err := p.bind(&unit.Socket{Name: "http", Mode: 0o666, Listen: []unit.Address{file(p.path)}})
+	fd, err := p.bind(&unit.Socket{Name: "http", Mode: 0o666, Listen: []unit.Address{file(p.path)}}, owner{-1, -1})
 	must(t, err)
 	defer unix.Close(fd)
 	must(t, os.Remove(dir+"/x.sock.spare"))
