@@ -191,7 +191,7 @@ type Job struct {
 	Error      *Error     `json:"error,omitempty"`
 	Waiting    []string   `json:"waiting,omitempty"` // what it waits for, and how long yet
 	Notes      []string   `json:"notes,omitempty"`   // of a job that is done: what its asker may not expect
-	Hints      []string   `json:"hints,omitempty"`   // and what to do about it
+	Hints      []string   `json:"hints,omitempty"`   // of a job that is done: what to do about that
 
 	Sockets []SocketAccount `json:"sockets,omitempty"` // of a reload or restart that has ended
 }
