@@ -48,7 +48,13 @@ func (e *BindError) Hint() string {
 	path := strings.HasPrefix(e.Address, "/")
 	var part *partError
 	var dir *directoryError
+	var knows interface { // the error of an OwnerFunc
+		error
+		Hint() string
+	}
 	switch {
+	case errors.As(e.Err, &knows):
+		return knows.Hint()
 	case errors.As(e.Err, &part):
 		return "its processes serve on; stop the service and start it, then all is new"
 	case errors.Is(e.Err, unix.EADDRINUSE) && e.PID == os.Getpid():
