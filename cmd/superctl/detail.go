@@ -214,10 +214,10 @@ func socketFacts(y ipc.Socket) string {
 	case !y.Listening:
 		facts = append(facts, "refuses clients")
 	case y.Queue >= 0 && y.Limit >= 0:
-		facts = append(facts, fmt.Sprintf("%d of %d in the queue", y.Queue, y.Limit))
+		facts = append(facts, inQueue(y.Queue, y.Limit))
 	}
 	if y.Listening {
-		facts = append(facts, fmt.Sprintf("%d dropped", y.Drops))
+		facts = append(facts, fmt.Sprintf("%d dropped", y.Drops+y.Lost))
 	}
 	if y.Steered {
 		facts = append(facts, "steered")

@@ -171,6 +171,7 @@ func (f *fake) Job(id string) (ipc.Job, error) {
 		j.State = p.Job.State
 	}
 	j.Generation, j.From, j.Error = p.Job.Generation, p.Job.From, p.Job.Error
+	j.Notes, j.Hints, j.Sockets = p.Job.Notes, p.Job.Hints, p.Job.Sockets
 	return j, err
 }
 
@@ -244,9 +245,23 @@ func (f *fake) Logs(ctx context.Context, r ipc.LogRequest) (iter.Seq[ipc.LogLine
 			return nil, err
 		}
 		late := l.Time == nil || !l.Time.Before(r.Since) && (r.Until.IsZero() || !l.Time.After(r.Until))
-		if late && (len(r.Units) == 0 || slices.Contains(r.Units, l.Unit)) {
+		if late && (len(r.Units) == 0 || slices.Contains(r.Units, l.Unit)) && (r.Generation == 0 || l.Generation == r.Generation) {
 			lines = append(lines, l)
 		}
 	}
-	return slices.Values(lines[max(0, len(lines)-r.N):]), nil
+	none := f.none(r, lines)
+	return slices.Values(append(lines[max(0, len(lines)-r.N):], none...)), nil
+}
+
+// none says of what there is no line, as supervisord does.
+func (f *fake) none(r ipc.LogRequest, lines []ipc.LogLine) (none []ipc.LogLine) {
+	if len(r.Units) == 0 && len(lines) == 0 {
+		return []ipc.LogLine{{Type: ipc.LineNone}}
+	}
+	for _, name := range r.Units {
+		if !slices.ContainsFunc(lines, func(l ipc.LogLine) bool { return l.Unit == name }) {
+			none = append(none, ipc.LogLine{Type: ipc.LineNone, Unit: name})
+		}
+	}
+	return none
 }

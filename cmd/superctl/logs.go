@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"hash/fnv"
@@ -30,6 +31,9 @@ bytes as they are.
 --time prints) or how long ago ("1h", "90s", "2d"). With --since, all lines since
 then are shown unless --lines says how many.
 
+If there is no such line, logs says so on stderr and exits with 0, or keeps waiting
+for new lines with --follow.
+
 The INVOCATION_ID of a running process is in superctl status -o json.`,
 		Args:              checkUnits,
 		ValidArgsFunction: s.completeUnits,
@@ -47,6 +51,7 @@ The INVOCATION_ID of a running process is in superctl status -o json.`,
 	c.MarkFlagsMutuallyExclusive("follow", "until")
 	c.MarkFlagsMutuallyExclusive("raw", "time")
 	c.RunE = func(c *cobra.Command, names []string) error {
+		names = unique(names)
 		q.Units, q.Since, q.Until = names, since.Time, until.Time
 		if !q.Since.IsZero() && !c.Flags().Changed("lines") {
 			q.N = ipc.MaxLines
@@ -65,6 +70,9 @@ func (s *session) showLogs(ctx context.Context, q ipc.LogRequest, w *lineWriter)
 			return nil
 		case err != nil:
 			return err
+		case l.Type == ipc.LineNone:
+			w.end()
+			s.note(noLines(q, l.Unit))
 		case s.json:
 			if err := s.out.jsonLine(l); err != nil {
 				return err
@@ -86,6 +94,27 @@ func (s *session) showLogs(ctx context.Context, q ipc.LogRequest, w *lineWriter)
 		w.end()
 	}
 	return nil
+}
+
+// noLines says which lines there are none of.
+func noLines(q ipc.LogRequest, name string) string {
+	text := "no lines of " + cmp.Or(name, "any service")
+	if q.Generation != 0 {
+		text += fmt.Sprintf(" of generation %d", q.Generation)
+	}
+	if q.Invocation != "" {
+		text += " of invocation " + q.Invocation
+	}
+	if !q.Since.IsZero() {
+		text += " since " + q.Since.Local().Format(time.DateTime)
+	}
+	if !q.Until.IsZero() {
+		text += " until " + q.Until.Local().Format(time.DateTime)
+	}
+	if q.Follow {
+		text += " yet"
+	}
+	return text
 }
 
 // A lineWriter prints lines of services. One may come in pieces, with those of others

@@ -28,15 +28,21 @@ func (s *session) tellAccount(p *progress, t *task) {
 	for _, n := range t.job.Notes {
 		s.note(n)
 	}
+	for _, h := range t.job.Hints {
+		s.hint(h)
+	}
 }
 
 func accountText(a ipc.SocketAccount) string {
-	queue := fmt.Sprintf("%d waiting", a.Queue)
+	queue := inQueue(a.Queue, a.Limit)
 	if a.QueueBefore >= 0 && a.QueueBefore != a.Queue {
-		queue = fmt.Sprintf("%d waiting, %d before", a.Queue, a.QueueBefore)
+		queue += fmt.Sprintf(" (was %d)", a.QueueBefore)
 	}
-	return fmt.Sprintf("%s: %s (at most %d), %d dropped", a.Address, queue, a.Limit, dropped(a))
+	return fmt.Sprintf("%s: %s, %d dropped", a.Address, queue, dropped(a))
 }
+
+// inQueue is how many connections wait to be accepted, and how many can.
+func inQueue(n, limit int) string { return fmt.Sprintf("%d of %d in the queue", n, limit) }
 
 // dropped is what clients have noticed at sockets.
 func dropped(all ...ipc.SocketAccount) (n uint64) {

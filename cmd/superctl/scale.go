@@ -15,7 +15,10 @@ func scaleCommand(s *session) *cobra.Command {
 		Short: "run more or fewer instances of a service",
 		Long: `scale starts more instances, or stops the last ones the way a reload stops old
 processes: they get no new connections and finish what they have. The number holds
-until instances changes in the configuration.`,
+until instances changes in the configuration.
+
+A service that is stopped or has failed is not started: the number counts from its
+next start.`,
 		Args: cobra.MatchAll(func(c *cobra.Command, args []string) error {
 			if len(args) != 2 {
 				return misuse(c, "scale needs a service and a number of instances: superctl scale api 4")

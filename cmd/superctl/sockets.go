@@ -39,7 +39,7 @@ UNIT is a socket, or a service, which stands for all its sockets.`,
 		if s.json {
 			return s.out.json(units)
 		}
-		s.showSockets(units)
+		s.showSockets(units, names)
 		return nil
 	}
 	return c
@@ -55,8 +55,7 @@ func socketUnits(st ipc.Status, names []string) (units []ipc.SocketUnit, err err
 	}
 	for _, x := range st.Sockets {
 		known[x.Name] = true
-		wanted := func(name string) bool { return name == x.Name || slices.Contains(x.Services, name) }
-		if len(names) == 0 || slices.ContainsFunc(names, wanted) {
+		if len(names) == 0 || slices.ContainsFunc(names, func(name string) bool { return means(name, x) }) {
 			units = append(units, x)
 		}
 	}
@@ -66,6 +65,11 @@ func socketUnits(st ipc.Status, names []string) (units []ipc.SocketUnit, err err
 		}
 	}
 	return units, nil
+}
+
+// means: name is that of a socket unit, or of a service that has it.
+func means(name string, x ipc.SocketUnit) bool {
+	return name == x.Name || slices.Contains(x.Services, name)
 }
 
 func noSuchSocket(name string, known []string) error {
@@ -93,16 +97,23 @@ var socketColumns = []column[socketLine]{
 	{title: "NOTE", of: func(l socketLine) string { return l.note }, least: 26},
 }
 
-func (s *session) showSockets(units []ipc.SocketUnit) {
+// showSockets also says which of the services that were named have none.
+func (s *session) showSockets(units []ipc.SocketUnit, names []string) {
 	var lines []socketLine
 	for _, x := range units {
 		lines = append(lines, socketLines(x)...)
 	}
-	if len(lines) == 0 {
+	switch {
+	case len(lines) > 0:
+		table(s, socketColumns, func(brevity) []socketLine { return lines })
+	case len(names) == 0:
 		s.out.print("no socket is configured\n")
-		return
 	}
-	table(s, socketColumns, func(brevity) []socketLine { return lines })
+	for _, name := range unique(names) {
+		if !slices.ContainsFunc(units, func(x ipc.SocketUnit) bool { return means(name, x) }) {
+			s.note(name + " has no socket")
+		}
+	}
 }
 
 func socketLines(x ipc.SocketUnit) (lines []socketLine) {

@@ -116,8 +116,11 @@ func TestOutputOfThePast(t *testing.T) {
 		}
 	}
 	r.has(r.ctl(2, "logs", "api", "--invocation", strings.Repeat("0", 32)), "there is no output of invocation 0000")
-	if got := r.ctl(0, "logs", "api", "--until", "2020-01-01"); got != "" {
+	if got := r.ctl(0, "logs", "api", "--until", "2020-01-01"); got != "note: no lines of api until 2020-01-01 00:00:00\n" {
 		t.Errorf("there is output of another time: %q", got)
+	}
+	if got := r.ctl(0, "logs", "api", "--generation", "99", "-o", "json"); got != "note: no lines of api of generation 99\n" {
+		t.Errorf("there is output of another generation: %q", got)
 	}
 	if got := r.ctl(0, "logs", "api", "-t"); !strings.Contains(got, time.Now().Format("2006-01-02T")) {
 		t.Errorf("no times: %q", got)

@@ -29,7 +29,7 @@ var Routes = []Route{
 	{Method: "GET", Path: "/v1/info", Role: Read, About: "what supervisord says of itself", answer: getInfo},
 	{Method: "GET", Path: "/v1/status", Role: Read, About: "a snapshot of all units, or of those given as `unit`", answer: getStatus},
 	{Method: "GET", Path: "/v1/events", Role: Read, About: "what happens from now on, or after the event `since`", stream: getEvents},
-	{Method: "GET", Path: "/v1/logs", Role: Read, About: "output of services: `unit`, `n`, `follow`, `generation`, `invocation`", stream: getLogs, endless: true},
+	{Method: "GET", Path: "/v1/logs", Role: Read, About: "output of services: `unit`, `n`, `follow`, `generation`, `invocation`, `since`, `until`", stream: getLogs, endless: true},
 	{Method: "GET", Path: "/v1/history", Role: Read, About: "the last `n` things that happened to all units, or to those given as `unit`, also before supervisord was started", answer: getHistory},
 	{Method: "POST", Path: "/v1/jobs", Role: Act, About: "begin a job: `verb` is start, stop, restart, reload or scale (to `size` instances), for one `unit`", answer: postJob},
 	{Method: "GET", Path: "/v1/jobs/{id}", Role: Read, About: "a job and what became of it", answer: getJob},

@@ -191,6 +191,7 @@ type Job struct {
 	Error      *Error     `json:"error,omitempty"`
 	Waiting    []string   `json:"waiting,omitempty"` // what it waits for, and how long yet
 	Notes      []string   `json:"notes,omitempty"`   // of a job that is done: what its asker may not expect
+	Hints      []string   `json:"hints,omitempty"`   // of a job that is done: what to do about that
 
 	Sockets []SocketAccount `json:"sockets,omitempty"` // of a reload or restart that has ended
 }
@@ -248,9 +249,13 @@ type LogRequest struct {
 	Until      time.Time // not lines from after that; zero: all
 }
 
-// LogLine is one line of output, or how many were lost.
+// LineNone is the type of a [LogLine] that says that there is no line.
+const LineNone = "none"
+
+// LogLine is one line of output, how many were lost, or that there is none. Clients must
+// ignore types that they do not know.
 type LogLine struct {
-	Type       string     `json:"type"` // "line"; "lost"; "error": Text says which part of the past cannot be read; the stream's own: "heartbeat", "end"
+	Type       string     `json:"type"` // "line"; "lost"; "error": Text says which part of the past cannot be read; "none": no past line is what was asked for, of this unit, or, without one, of any; the stream's own: "heartbeat", "end"
 	Time       *time.Time `json:"time,omitempty"`
 	Unit       string     `json:"unit,omitempty"`
 	Instance   int        `json:"instance,omitempty"`

@@ -47,7 +47,7 @@ func (m *Manager) Logs(ctx context.Context, r ipc.LogRequest) (iter.Seq[ipc.LogL
 			Notes: []string{"what is older than log.max_files allows is gone"},
 		}
 	}
-	return merge(ctx, sources, r.N), nil
+	return merge(ctx, sources, r.N, len(r.Units) > 0), nil
 }
 
 // logSpec is how a service's output is kept: as its processes were started, or
@@ -72,14 +72,15 @@ type source struct {
 
 // merge yields the lines of several services: the last n of the past in the order of
 // their times, and then those that come as they come. Each service is read in one go, so
-// nothing that comes meanwhile is missing or comes twice.
-func merge(ctx context.Context, sources []source, n int) iter.Seq[ipc.LogLine] {
+// nothing that comes meanwhile is missing or comes twice. Of services that were named
+// it is said which have nothing.
+func merge(ctx context.Context, sources []source, n int, named bool) iter.Seq[ipc.LogLine] {
 	if len(sources) == 1 {
 		return sources[0].lines(ctx)
 	}
 	return func(yield func(ipc.LogLine) bool) {
 		ctx, cancel := context.WithCancel(ctx)
-		pasts, coming := make(chan []ipc.LogLine, len(sources)), make(chan ipc.LogLine)
+		pasts, coming := make(chan past, len(sources)), make(chan ipc.LogLine)
 		var all sync.WaitGroup
 		for _, s := range sources {
 			all.Go(func() { s.feed(ctx, pasts, coming) })
@@ -90,11 +91,19 @@ func merge(ctx context.Context, sources []source, n int) iter.Seq[ipc.LogLine] {
 			for range coming { // until all have noticed
 			}
 		}()
-		var past []ipc.LogLine
+		var lines []ipc.LogLine
+		var without []string
 		for range sources {
-			past = append(past, <-pasts...)
+			p := <-pasts
+			if lines = append(lines, p.lines...); len(p.lines) == 0 {
+				without = append(without, p.unit)
+			}
 		}
-		for _, l := range lastOf(past, n) {
+		lines = lastOf(lines, n)
+		if n != 0 {
+			lines = append(lines, nothing(without, len(lines) == 0, named)...)
+		}
+		for _, l := range lines {
 			if !yield(l) {
 				return
 			}
@@ -105,6 +114,21 @@ func merge(ctx context.Context, sources []source, n int) iter.Seq[ipc.LogLine] {
 			}
 		}
 	}
+}
+
+// nothing says of which services there is no line. Of those that nobody has named it
+// matters only if there is no line at all.
+func nothing(without []string, atAll, named bool) (lines []ipc.LogLine) {
+	if !named && atAll {
+		return []ipc.LogLine{{Type: ipc.LineNone}}
+	}
+	if named {
+		slices.Sort(without)
+		for _, name := range without {
+			lines = append(lines, ipc.LogLine{Type: ipc.LineNone, Unit: name})
+		}
+	}
+	return lines
 }
 
 // lastOf are the last n of lines that come from several services, in order.
@@ -121,18 +145,24 @@ func lastOf(past []ipc.LogLine, n int) []ipc.LogLine {
 	return past
 }
 
+// A past is what a service has written before it was asked for.
+type past struct {
+	unit  string
+	lines []ipc.LogLine
+}
+
 // feed hands over the past as a whole, once, and then what comes.
-func (s source) feed(ctx context.Context, pasts chan<- []ipc.LogLine, coming chan<- ipc.LogLine) {
-	var past []ipc.LogLine
+func (s source) feed(ctx context.Context, pasts chan<- past, coming chan<- ipc.LogLine) {
+	was := past{unit: s.name}
 	q, live := s.query, false
 	q.Seam = true
 	for l, err := range s.sink.Read(ctx, q) {
 		switch {
 		case l.Seam:
-			pasts <- past
+			pasts <- was
 			live = true
 		case !live:
-			past = append(past, s.line(l, err))
+			was.lines = append(was.lines, s.line(l, err))
 		default:
 			select {
 			case coming <- s.line(l, err):
@@ -142,14 +172,23 @@ func (s source) feed(ctx context.Context, pasts chan<- []ipc.LogLine, coming cha
 		}
 	}
 	if !live {
-		pasts <- past
+		pasts <- was
 	}
 }
 
 func (s source) lines(ctx context.Context) iter.Seq[ipc.LogLine] {
+	q := s.query
+	q.Seam = true
 	return func(yield func(ipc.LogLine) bool) {
-		for l, err := range s.sink.Read(ctx, s.query) {
-			if !yield(s.line(l, err)) {
+		found := q.N == 0 // nothing of the past is wanted
+		for l, err := range s.sink.Read(ctx, q) {
+			switch {
+			case !l.Seam:
+				found = true
+				if !yield(s.line(l, err)) {
+					return
+				}
+			case !found && !yield(ipc.LogLine{Type: ipc.LineNone, Unit: s.name}):
 				return
 			}
 		}

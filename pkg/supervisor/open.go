@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -31,6 +32,9 @@ import (
 // runs yet, and no socket is bound. Processes that a former supervisord left
 // running are an [*AliveError].
 func New(o Options) (*Manager, error) {
+	o.Table.Owners(func(user, group string) (uid, gid int, err error) {
+		return process.ResolveOwner(context.Background(), user, group)
+	})
 	r := newRoster(o.Config)
 	m := &Manager{
 		o: o, log: o.Log, epoch: newEpoch(), began: time.Now(),

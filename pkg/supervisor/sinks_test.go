@@ -83,6 +83,51 @@ func TestFollowingSeveralServices(t *testing.T) {
 	}
 }
 
+// What there is nothing of is said, of each service that was named, before what comes:
+// nobody waits for lines that there never were.
+func TestNoLinesAreSaid(t *testing.T) {
+	h := keepHouse(t, t.TempDir(), "[service.a]\nexec_start = '/bin/sleep 1'\nstart = 'manual'\n[service.b]\nexec_start = '/bin/sleep 1'\nstart = 'manual'\n")
+	s, err := h.sinks.of(&unit.Spec{Name: "a"}).Stream(logs.Meta{Generation: 1}, os.Getuid(), os.Getgid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Finish()
+	h.print(t, s, "one\n")
+	a, b := []string{"a"}, []string{"b"}
+	for _, c := range []struct {
+		ask  ipc.LogRequest
+		want string
+	}{
+		{ipc.LogRequest{Units: a, N: 9}, "[line a]"},
+		{ipc.LogRequest{Units: a, N: 9, Generation: 99}, "[none a]"},
+		{ipc.LogRequest{Units: b, N: 9}, "[none b]"},
+		{ipc.LogRequest{Units: b, N: 9, Follow: true}, "[none b]"},
+		{ipc.LogRequest{Units: b}, "[]"},
+		{ipc.LogRequest{Units: []string{"b", "a"}, N: 9}, "[line a none b]"},
+		{ipc.LogRequest{Units: []string{"b", "a"}, N: 9, Generation: 99, Follow: true}, "[none a none b]"},
+		{ipc.LogRequest{Units: []string{"b", "a"}}, "[]"},
+		{ipc.LogRequest{N: 9}, "[line a]"}, // b was not asked for by name
+		{ipc.LogRequest{N: 9, Generation: 99}, "[none ]"},
+		{ipc.LogRequest{N: 9, Until: time.Now().Add(-time.Hour)}, "[none ]"},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		lines, err := h.Logs(ctx, c.ask)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for l := range lines {
+			if got = append(got, l.Type+" "+l.Unit); c.ask.Follow && fmt.Sprint(got) == c.want {
+				break // it goes on
+			}
+		}
+		cancel()
+		if fmt.Sprint(got) != c.want {
+			t.Errorf("%+v: %v; want %s", c.ask, got, c.want)
+		}
+	}
+}
+
 // print has a service print, and returns when that has been read.
 func (h *household) print(t *testing.T, s *logs.Stream, text string) {
 	t.Helper()

@@ -41,8 +41,8 @@ func readAccount(c cursor, what string) string {
 	case s == "" || isID(s):
 	case !accountName().MatchString(s):
 		c.wrong("%s is not a %s; write a name, or a decimal id from 0 to 4294967294 other than 65535", show(s), what)
-	case !c.file.load.knows(what, s) && atEachStart(c):
-		c.doubtful("%s %s is not in /etc/%s; getent is asked for it at each start, which fails if it is unknown there too", what, s, database[what])
+	case !c.file.load.knows(what, s) && whenNeeded(c) != "":
+		c.doubtful("%s %s is not in /etc/%s; getent is asked for it %s, which fails if it is unknown there too", what, s, database[what], whenNeeded(c))
 	case !c.file.load.knows(what, s):
 		c.wrong("there is no %s %s in /etc/%s; write another, or a decimal id", what, s, database[what])
 	}
@@ -51,9 +51,11 @@ func readAccount(c cursor, what string) string {
 
 var database = map[string]string{"user": "passwd", "group": "group"}
 
-// atEachStart says whether an account is looked up again, and everywhere, when it
-// is needed. Only that of a service is.
-func atEachStart(c cursor) bool { return c.of.kind == "service" }
+// whenNeeded says when an account is looked up again, and everywhere; "": never. Those
+// of a service and of a socket are.
+func whenNeeded(c cursor) string {
+	return map[string]string{"service": "at each start", "socket": "each time the socket is bound"}[c.of.kind]
+}
 
 func isID(s string) bool {
 	n, err := strconv.ParseUint(s, 10, 32)

@@ -23,7 +23,7 @@ func TestUsersThatAreNone(t *testing.T) {
 			text := fmt.Sprintf("[%s]\n%s = %s\n", table, key, literal(name))
 			dir := tree(t, map[string]string{"main.toml": text})
 			_, problems := Load(dir+"/main.toml", Options{Root: true})
-			atStart := name == "nobody-is-called-this" && table == "service.a"
+			atStart := name == "nobody-is-called-this" && table != "manager"
 			wrong := 0
 			for _, p := range problems {
 				if p.Warning == atStart && p.Key == table+"."+key {
@@ -49,14 +49,16 @@ func TestUsersThatAre(t *testing.T) {
 }
 
 // Users of a directory service are in no file: whether one is known shows when the
-// service starts. What a socket or a group of supervisord is called must be in one.
+// service starts, or a socket is bound. What a group of supervisord is called must be in
+// one.
 func TestUserThatOnlyGetentMayKnowIsAWarning(t *testing.T) {
 	socket := "[socket.s]\nlisten_stream = [\"/run/s.sock\"]\n"
 	for text, want := range map[string]string{
 		"[service.a]\n" + sleeper + "user = \"ldapuser\"\n":                 "DIR/main.toml:3:1: warning: service.a.user: user ldapuser is not in /etc/passwd; getent is asked for it at each start, which fails if it is unknown there too",
 		"[service.a]\n" + sleeper + "user = \"0\"\ngroup = \"ldapgroup\"\n": "DIR/main.toml:4:1: warning: service.a.group: group ldapgroup is not in /etc/group; getent is asked for it at each start, which fails if it is unknown there too",
 		"[service.a]\n" + sleeper + "user = \"70001\"\n":                    "DIR/main.toml:3:1: warning: service.a.user: 70001 is not in /etc/passwd, which would name its group; getent is asked for it at each start; write group as well if it is unknown there too",
-		socket + "socket_user = \"ldapuser\"\n":                             "DIR/main.toml:3:1: socket.s.socket_user: there is no user ldapuser in /etc/passwd; write another, or a decimal id",
+		socket + "socket_user = \"ldapuser\"\n":                             "DIR/main.toml:3:1: warning: socket.s.socket_user: user ldapuser is not in /etc/passwd; getent is asked for it each time the socket is bound, which fails if it is unknown there too",
+		socket + "socket_group = \"ldapgroup\"\n":                           "DIR/main.toml:3:1: warning: socket.s.socket_group: group ldapgroup is not in /etc/group; getent is asked for it each time the socket is bound, which fails if it is unknown there too",
 		"[manager]\nread_group = \"ldapgroup\"\n":                           "DIR/main.toml:2:1: manager.read_group: there is no group ldapgroup in /etc/group; write another, or a decimal id",
 	} {
 		c, problems := loader{Root: true}.load(t, tree(t, map[string]string{"main.toml": text}))

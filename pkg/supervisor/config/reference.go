@@ -52,7 +52,7 @@ file with ` + "`#:schema PATH`" + `.
 | size | a number of bytes, or a string with K, M, G or T, of 1024 each: ` + "`\"64M\"`" + ` |
 | octal string | ` + "`\"0022\"`" + `: TOML has no numbers with a leading zero |
 | signal | ` + "`\"SIGTERM\"`, `\"TERM\"`, `\"SIGRTMIN+3\"`" + ` or a number from 1 to 64 |
-| user, group | a name, or a decimal id as a string: ` + "`\"1000\"`" + `. One that is not in ` + "`/etc/passwd` or `/etc/group`" + ` is a warning where a service has it, since it is looked up again, by getent(1) if need be, at each start; elsewhere it is an error |
+| user, group | a name, or a decimal id as a string: ` + "`\"1000\"`" + `. One that is not in ` + "`/etc/passwd` or `/etc/group`" + ` is a warning for a service or a socket: it is looked up again, with getent(1) if need be, at each start and each time the socket is bound. Elsewhere it is an error |
 | name of a unit | 1 to 63 of ` + "`A-Z a-z 0-9 _ . -`" + `, a letter or digit first; not ending in .socket or .service |
 `
 

@@ -101,7 +101,7 @@ func (d *Doors) late(name string, done chan struct{}) {
 	}
 	d.mu.Unlock()
 	if door != nil {
-		d.fault(name, errors.New("it takes long to open or close it: its file system does not answer"))
+		d.fault(name, errors.New("it takes long to open or close it: its file system does not answer, or getent still looks up its owner"))
 	}
 }
 

@@ -38,7 +38,7 @@ func (d *Doors) Steer(service string, shares []unit.Share, closed bool) (err err
 		case <-v.done:
 			err = errors.Join(err, v.err)
 		case <-timer.C:
-			return errors.Join(err, fmt.Errorf("cannot divide the connections of %s yet: a file system of its sockets does not answer", service))
+			return errors.Join(err, fmt.Errorf("cannot divide the connections of %s yet: a file system of its sockets does not answer, or getent still looks up their owner", service))
 		}
 	}
 	return err

@@ -126,15 +126,15 @@ func (l *Ledger) finished(e *ipc.Event, f unit.Finish, v *service.View) (all []E
 		if compares(j) && now == nil {
 			now = l.world.Account(v)
 		}
-		var notes []string
-		if j.verb == unit.Stop && f.Result == unit.Done {
-			notes = waitingClients(l.world.Queueing(v))
+		var notes, hints []string
+		if f.Result == unit.Done {
+			notes, hints = l.done(j.verb, v)
 		}
 		ended, ok := l.end(id, f.Result, why, func(j *job) {
 			if compares(*j) {
 				j.Sockets = since(j.before, now)
 			}
-			j.Notes = notes
+			j.Notes, j.Hints = notes, hints
 			if j.Generation == 0 {
 				j.Generation = uint32(v.State.Current)
 			}
@@ -145,6 +145,18 @@ func (l *Ledger) finished(e *ipc.Event, f unit.Finish, v *service.View) (all []E
 		}
 	}
 	return all
+}
+
+// done is what the asker of a job may not expect though it is done, and what to do
+// about it.
+func (l *Ledger) done(verb unit.Verb, v *service.View) (notes, hints []string) {
+	switch verb {
+	case unit.Stop:
+		return waitingClients(l.world.Queueing(v)), nil
+	case unit.Scale:
+		return words.Scaled(v)
+	}
+	return nil, nil
 }
 
 // compares: there is something to compare its sockets with when it ends.

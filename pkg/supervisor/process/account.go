@@ -36,6 +36,32 @@ func ResolveAccount(ctx context.Context, p *unit.Program) (Account, error) {
 	return (&directory{ask: askGetent, local: localGroups}).resolve(ctx, p)
 }
 
+// ResolveOwner looks up whom a file is to belong to, by the rules of [ResolveAccount].
+// An empty name is -1, which chown(2) takes for "leave it". It waits for getent until ctx
+// ends, and no longer than five seconds for each of the two. The error is a *StartError.
+func ResolveOwner(ctx context.Context, user, group string) (uid, gid int, err error) {
+	return (&directory{ask: askGetent, local: localGroups}).owner(ctx, user, group)
+}
+
+func (d *directory) owner(ctx context.Context, user, group string) (uid, gid int, err error) {
+	uid, gid = -1, -1
+	if user != "" {
+		id, err := d.userID(ctx, user)
+		if err != nil {
+			return -1, -1, accountError(stepUser, "user", user, err)
+		}
+		uid = int(id)
+	}
+	if group != "" {
+		id, err := d.group(ctx, group)
+		if err != nil {
+			return -1, -1, accountError(stepGroup, "group", group, err)
+		}
+		gid = int(id)
+	}
+	return uid, gid, nil
+}
+
 func (d *directory) resolve(ctx context.Context, p *unit.Program) (Account, error) {
 	a := Account{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}
 	if p.User == "" && p.Group == "" {
@@ -155,6 +181,20 @@ func (d *directory) setUser(ctx context.Context, a *Account, name string, groupG
 		return fmt.Errorf("its groups cannot be looked up: %w", err)
 	}
 	return nil
+}
+
+func (d *directory) userID(ctx context.Context, name string) (uint32, error) {
+	if uid, err := ParseID(name); err == nil {
+		return uid, nil
+	}
+	if !names().MatchString(name) {
+		return 0, errName
+	}
+	u, err := localUser(name)
+	if errors.Is(err, errUnknown) {
+		u, err = d.user(ctx, name)
+	}
+	return u.uid, err
 }
 
 func (d *directory) group(ctx context.Context, name string) (uint32, error) {

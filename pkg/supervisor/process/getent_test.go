@@ -59,6 +59,42 @@ func TestUserOfADirectory(t *testing.T) {
 	}
 }
 
+// A file's owner is looked up by the rules for who runs a program, and needs no more than
+// the numbers.
+func TestOwnerOfAFile(t *testing.T) {
+	d := answers(map[string]string{
+		"passwd ldapuser": "ldapuser:*:70001:70002::/home/ldapuser:/bin/sh\n",
+		"group ldapgroup": "ldapgroup:*:70005:\n",
+		"passwd roots":    "roots:*:0:70002::/:/bin/sh\n",
+		"group roots":     "roots:*:0:\n",
+	})
+	t.Setenv("USER", "ldapuser") // is not believed, as os/user would
+	for _, c := range []struct {
+		user, group string
+		uid, gid    int
+		says        string
+	}{
+		{"", "", -1, -1, ""},
+		{"root", "root", 0, 0, ""},
+		{"ldapuser", "", 70001, -1, ""},
+		{"", "ldapgroup", -1, 70005, ""},
+		{"70001", "70009", 70001, 70009, ""}, // nobody is asked
+		{"ldapuser", "nogroup-by-this-name", -1, -1, `cannot use group "nogroup-by-this-name": it cannot be looked up in /etc/passwd or /etc/group, nor by getent`},
+		{"ldapuse", "", -1, -1, `cannot use user "ldapuse": it cannot be looked up in /etc/passwd or /etc/group, nor by getent`},
+		{"roots", "", -1, -1, `cannot use user "roots": a directory says that it has root's number; only /etc/passwd and /etc/group may`},
+		{"", "roots", -1, -1, `cannot use group "roots": a directory says that it has root's number; only /etc/passwd and /etc/group may`},
+	} {
+		uid, gid, err := d.owner(t.Context(), c.user, c.group)
+		says := ""
+		if err != nil {
+			says = err.Error()
+		}
+		if uid != c.uid || gid != c.gid || says != c.says {
+			t.Errorf("%s:%s is %d:%d, %q", c.user, c.group, uid, gid, says)
+		}
+	}
+}
+
 // Whatever a directory says, it is what was asked for, whole, and not root.
 func TestHostileDirectory(t *testing.T) {
 	const good = "u:*:70001:70002::/home/u:/bin/sh\n"

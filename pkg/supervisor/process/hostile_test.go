@@ -156,6 +156,11 @@ func TestIDs(t *testing.T) {
 		} else {
 			mustFail(t, err, "group", 216, 0)
 		}
+		for _, c := range [][2]string{{bad, ""}, {"", bad}} {
+			if uid, gid, err := ResolveOwner(t.Context(), c[0], c[1]); err == nil {
+				t.Errorf("a file of %q is %d:%d's", c, uid, gid)
+			}
+		}
 	}
 	_, err := ResolveAccount(t.Context(), &unit.Program{User: "nobody-by-this-name"})
 	if e := mustFail(t, err, "user", 217, 0); e.Hint() != "give a numeric user and group" {

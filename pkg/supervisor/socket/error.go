@@ -47,7 +47,13 @@ func (e *BindError) Unwrap() error { return e.Err }
 func (e *BindError) Hint() string {
 	path := strings.HasPrefix(e.Address, "/")
 	var dir *directoryError
+	var knows interface { // the error of an OwnerFunc
+		error
+		Hint() string
+	}
 	switch {
+	case errors.As(e.Err, &knows):
+		return knows.Hint()
 	case errors.Is(e.Err, unix.EADDRINUSE) && e.PID == os.Getpid():
 		return "two sockets of the configuration want the same address, or a service still has it that must be restarted to take another"
 	case errors.Is(e.Err, unix.EADDRINUSE) && path && e.PID == 0:

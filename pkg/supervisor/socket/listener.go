@@ -23,6 +23,8 @@ type listener struct {
 	kept  *custody
 	hands *hands
 
+	owners OwnerFunc
+
 	wanted   bool            // it is to listen; needs op
 	left     uint64          // processes still have this dead socket, while a start was to replace them; needs op
 	standing map[string]bool // findings that were told and still hold; needs op
@@ -41,15 +43,22 @@ type listener struct {
 }
 
 func (t *Table) newListener(g *group, s *unit.Socket, a unit.Address) *listener {
-	return &listener{addr: a, spec: s, watch: t.watch, kept: t.custody, hands: g.hands, fd: -1, made: madeOf(s)}
+	return &listener{addr: a, spec: s, watch: t.watch, kept: t.custody, hands: g.hands, owners: t.owners, fd: -1, made: madeOf(s)}
 }
 
 // disk is called before what a file system may hold up, for tests that do.
 var disk = func(path string) {}
 
-// atDisk does what a file system may hold up, for as long as it likes. Status says so
-// meanwhile.
+// atDisk does what a file system may hold up, for as long as it likes.
 func (l *listener) atDisk(doing string, do func()) {
+	l.during(doing, func() {
+		disk(l.addr.Path)
+		do()
+	})
+}
+
+// during does what may take long. Status says so meanwhile.
+func (l *listener) during(doing string, do func()) {
 	set := func(doing string) {
 		l.mu.Lock()
 		l.doing = doing
@@ -57,7 +66,6 @@ func (l *listener) atDisk(doing string, do func()) {
 	}
 	set(doing)
 	defer set("")
-	disk(l.addr.Path)
 	do()
 }
 
@@ -114,11 +122,15 @@ func (l *listener) bind() (fd int, err error) {
 	case strings.HasPrefix(l.addr.Path, "@"):
 		return bindAbstract(l.spec, l.addr.Path)
 	}
-	l.atDisk("binding its path", func() { fd, err = l.bindPath() })
+	o, err := l.owner(l.spec)
+	if err != nil {
+		return -1, err
+	}
+	l.atDisk("binding its path", func() { fd, err = l.bindPath(o) })
 	return fd, err
 }
 
-func (l *listener) bindPath() (fd int, err error) {
+func (l *listener) bindPath(o owner) (fd int, err error) {
 	if l.place != nil && !l.place.reached() { // another directory lies there now
 		l.place.leave()
 		l.place = nil
@@ -129,7 +141,7 @@ func (l *listener) bindPath() (fd int, err error) {
 			return -1, err
 		}
 	}
-	if fd, err = l.place.bind(l.spec); err != nil {
+	if fd, err = l.place.bind(l.spec, o); err != nil {
 		l.place.leave()
 		l.place = nil
 	}
@@ -151,7 +163,7 @@ func (l *listener) configure(s *unit.Socket) {
 	}
 	warning := tune(l.fd, s, l.addr)
 	if l.place != nil {
-		l.atDisk("giving its path to its owner", func() { warning = errors.Join(warning, l.place.own(s)) })
+		warning = errors.Join(warning, l.give(s))
 	}
 	if relisten {
 		warning = errors.Join(warning, unix.Listen(l.fd, backlog(s)))
@@ -160,6 +172,15 @@ func (l *listener) configure(s *unit.Socket) {
 	l.warning, l.made = warning, l.made.tuned(s)
 	l.mu.Unlock()
 	l.settle()
+}
+
+// give gives the path its owner and mode.
+func (l *listener) give(s *unit.Socket) error {
+	o, err := l.owner(s)
+	if err == nil {
+		l.atDisk("giving its path to its owner", func() { err = l.place.own(s, o) })
+	}
+	return err
 }
 
 // listen serves clients from now on.

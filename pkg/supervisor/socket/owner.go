@@ -1,37 +1,33 @@
 package socket
 
 import (
-	"bufio"
-	"fmt"
-	"os"
-	"strconv"
-	"strings"
+	"errors"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
-// lookup is the number of a user or group in one of the files of /etc; -1 for
-// an empty name, which leaves the owner as it is. It reads the file itself:
-// os/user takes $USER for who we are. A number is what it says, if it can be an
-// owner: 2^32-1 means "unchanged" to the kernel, and 65535 did so once.
-func lookup(file, name string) (int, error) {
-	if name == "" {
-		return -1, nil
+// An OwnerFunc returns the numbers of a user and a group. An empty name is -1, which
+// leaves the owner as it is. It may wait for a directory, and bounds that wait itself:
+// only what changes the same unit waits for it.
+type OwnerFunc func(user, group string) (uid, gid int, err error)
+
+// Owners names who knows users and groups. It comes before the first [Table.Bind] of a
+// unit that has either; without it, binding such a unit fails.
+func (t *Table) Owners(f OwnerFunc) { t.owners = f }
+
+func noOwners(string, string) (uid, gid int, err error) {
+	return 0, 0, errors.New("nobody here knows users and groups")
+}
+
+// An owner is whom a path is given to.
+type owner struct{ uid, gid int }
+
+// owner finds out whom the path is to be given to. Nothing has changed if that cannot be
+// known.
+func (l *listener) owner(s *unit.Socket) (o owner, err error) {
+	o = owner{-1, -1}
+	if s.User != "" || s.Group != "" {
+		l.during("looking up its owner", func() { o.uid, o.gid, err = l.owners(s.User, s.Group) })
 	}
-	if id, err := strconv.ParseUint(name, 10, 32); err == nil {
-		if id == 1<<32-1 || id == 1<<16-1 || name != strconv.FormatUint(id, 10) {
-			return 0, fmt.Errorf("%q is no id", name)
-		}
-		return int(id), nil
-	}
-	f, err := os.Open(file)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		field := strings.Split(s.Text(), ":")
-		if len(field) >= 3 && field[0] == name {
-			return lookup(file, field[2])
-		}
-	}
-	return 0, fmt.Errorf("%q is not in %s; a number works as well", name, file)
+	return o, err
 }

@@ -108,7 +108,7 @@ func (p *place) leave() error {
 
 // bind makes a socket under the name, which does not listen yet. It is born
 // with mode 0, so that nobody connects before it has its owner.
-func (p *place) bind(s *unit.Socket) (int, error) {
+func (p *place) bind(s *unit.Socket, o owner) (int, error) {
 	if err := p.clear(); err != nil {
 		return -1, err
 	}
@@ -124,7 +124,7 @@ func (p *place) bind(s *unit.Socket) (int, error) {
 		p.node, err = p.held(fd)
 	}
 	if err == nil {
-		err = p.own(s)
+		err = p.own(s, o)
 	}
 	if err != nil {
 		closeFD(fd)
@@ -329,17 +329,9 @@ func newborn(st unix.Stat_t) bool {
 
 // own gives the inode its owner and then its mode, in this order: nobody gets
 // in meanwhile who should not.
-func (p *place) own(s *unit.Socket) error {
-	uid, err := lookup("/etc/passwd", s.User)
-	if err != nil {
-		return fmt.Errorf("cannot find its user: %w", err)
-	}
-	gid, err := lookup("/etc/group", s.Group)
-	if err != nil {
-		return fmt.Errorf("cannot find its group: %w", err)
-	}
-	if uid >= 0 || gid >= 0 {
-		if err := safepath.Chown(p.node, uid, gid); err != nil {
+func (p *place) own(s *unit.Socket, o owner) error {
+	if o.uid >= 0 || o.gid >= 0 {
+		if err := safepath.Chown(p.node, o.uid, o.gid); err != nil {
 			return fmt.Errorf("cannot give it to %s: %w", strings.Trim(s.User+":"+s.Group, ":"), err)
 		}
 	}

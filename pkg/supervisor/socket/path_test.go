@@ -116,6 +116,7 @@ func TestOwnerAndMode(t *testing.T) {
 	defer syscall.Umask(old)
 	table := NewTable(nil)
 	defer table.Close()
+	table.Owners(knowing(map[string]int{"nobody": stranger}))
 	must(t, table.Bind(s))
 	for range 2 {
 		var st unix.Stat_t
@@ -131,26 +132,101 @@ func TestOwnerAndMode(t *testing.T) {
 		served(t, table)
 		must(t, table.Refuse("http"))
 	}
-	for _, name := range []string{"no-such-user", "4294967295", "65535", "-1", "0x0", "007", "4294967296", " root"} {
-		s := spec("mail", file(dir+"/y.sock"))
-		s.User = name
-		if err := table.Bind(s); err == nil || !strings.Contains(err.Error(), "cannot find its user") {
-			t.Errorf("user %q: %v", name, err)
+}
+
+// knowing knows these users and groups, and numbers.
+func knowing(ids map[string]int) OwnerFunc {
+	id := func(name string) (int, error) {
+		if name == "" {
+			return -1, nil
 		}
-		if _, err := os.Lstat(dir + "/y.sock"); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("user %q: a socket was left: %v", name, err)
+		if n, ok := ids[name]; ok {
+			return n, nil
 		}
+		n, err := strconv.Atoi(name)
+		if err != nil {
+			err = unknownName(name)
+		}
+		return n, err
+	}
+	return func(user, group string) (uid, gid int, err error) {
+		uid, err = id(user)
+		gid, e := id(group)
+		return uid, gid, errors.Join(err, e)
 	}
 }
 
-// TestUserOfTheEnvironmentIsNobody: $USER is not believed (os/user does).
-func TestUserOfTheEnvironmentIsNobody(t *testing.T) {
-	t.Setenv("USER", "nobody")
-	if id, err := lookup("/etc/passwd", "nobody"); err != nil || id == 0 {
-		t.Errorf("%d, %v", id, err)
+type unknownName string
+
+func (n unknownName) Error() string { return "cannot use " + string(n) }
+func (unknownName) Hint() string    { return "ask somebody else" }
+
+// TestUnknownOwner: a path whose owner cannot be known is not bound, and one that is
+// bound keeps the owner that it has.
+func TestUnknownOwner(t *testing.T) {
+	needRoot(t, "it gives a socket away")
+	at := shortDir(t) + "/x.sock"
+	table := NewTable(nil)
+	defer table.Close()
+	s := spec("http", file(at))
+	s.User = "ldapuser"
+	if err := table.Bind(s); err == nil || !strings.Contains(err.Error(), "knows users") {
+		t.Errorf("without anybody to ask: %v", err)
 	}
-	if _, err := lookup("/etc/passwd", "nobod"); err == nil {
-		t.Error("a part of a name was found")
+	table.Owners(knowing(nil))
+	err := table.Bind(s)
+	if e := (*BindError)(nil); !errors.As(err, &e) || e.Error() != "cannot bind "+at+": cannot use ldapuser" || e.Hint() != "ask somebody else" {
+		t.Errorf("it says %v", err)
+	}
+	if _, err := os.Lstat(at); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a socket was left: %v", err)
+	}
+	table.Owners(knowing(map[string]int{"ldapuser": stranger}))
+	must(t, table.Bind(s))
+	must(t, table.Listen("http"))
+	lost := *s
+	lost.User, lost.Mode = "lost", 0o600
+	must(t, table.Bind(&lost)) // it serves on, and status says what is wrong
+	var st unix.Stat_t
+	must(t, unix.Lstat(at, &st))
+	if st.Uid != stranger || st.Mode&0o777 != uint32(s.Mode) {
+		t.Errorf("owner %d, mode %o", st.Uid, st.Mode)
+	}
+	served(t, table)
+}
+
+// TestSlowOwner: who waits for a directory holds up its own unit alone, and status says
+// for what.
+func TestSlowOwner(t *testing.T) {
+	needRoot(t, "it gives a socket away")
+	at := shortDir(t) + "/x.sock"
+	table := NewTable(nil)
+	defer table.Close()
+	asked, answer := make(chan bool), make(chan bool)
+	table.Owners(func(string, string) (int, int, error) {
+		asked <- true
+		<-answer
+		return stranger, -1, nil
+	})
+	s := spec("slow", file(at))
+	must(t, table.Bind(s))
+	owned := *s
+	owned.User = "ldapuser"
+	done := make(chan error)
+	go func() { done <- table.Bind(&owned) }()
+	<-asked
+	if st := table.Status("slow"); len(st) != 1 || !strings.Contains(st[0].Note, "supervisord is looking up its owner") {
+		t.Errorf("status: %+v", st)
+	}
+	must(t, table.Bind(spec("http", tcp("127.0.0.1", 0))))
+	must(t, table.Listen("http"))
+	served(t, table)
+	answer <- true
+	must(t, <-done)
+	var st unix.Stat_t
+	must(t, unix.Lstat(at, &st))
+	if st.Uid != stranger {
+		t.Errorf("owner %d", st.Uid)
 	}
 }
 
@@ -268,6 +344,7 @@ func TestHostileDirectory(t *testing.T) {
 	bound := 0
 	for range binds {
 		table := NewTable(nil)
+		table.Owners(knowing(nil))
 		if table.Bind(s) == nil {
 			bound++
 			table.Listen("http")
@@ -330,6 +407,7 @@ func TestForeignDirectory(t *testing.T) {
 	s := spec("http", file(dir+"/theirs/x.sock"))
 	s.User = strconv.Itoa(stranger)
 	table := NewTable(nil)
+	table.Owners(knowing(nil))
 	must(t, table.Bind(s))
 	for range 2 {
 		refused(t, s.Listen[0].Path)
@@ -370,7 +448,7 @@ func TestInodeOfTheSocket(t *testing.T) {
 	dir := shortDir(t)
 	p, err := occupy(dir + "/x.sock")
 	must(t, err)
-	fd, err := p.bind(&unit.Socket{Name: "http", Mode: 0o666, Listen: []unit.Address{file(p.path)}})
+	fd, err := p.bind(&unit.Socket{Name: "http", Mode: 0o666, Listen: []unit.Address{file(p.path)}}, owner{-1, -1})
 	must(t, err)
 	defer unix.Close(fd)
 	must(t, os.Remove(dir+"/x.sock.spare"))

@@ -42,13 +42,15 @@ type Table struct {
 	given []Given                            // not taken yet
 	save  func(name string, r *Record) error // nil: nothing is saved
 
+	owners OwnerFunc
+
 	watch   *watch
 	custody *custody
 }
 
 // NewTable returns a Table that owns the given sockets and no other.
 func NewTable(given []Given) *Table {
-	t := &Table{units: map[string]*group{}, given: slices.Clone(given), custody: &custody{keys: map[int]string{}}}
+	t := &Table{units: map[string]*group{}, given: slices.Clone(given), owners: noOwners, custody: &custody{keys: map[int]string{}}}
 	t.watch = newWatch(func(name string) { t.Audit(name) })
 	return t
 }

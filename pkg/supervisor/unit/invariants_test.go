@@ -11,7 +11,7 @@ var invariants = []func(s Service, e Event, to Service, effects []Effect) string
 	mainUntouched, effectsNameTheLiving, procsAreKept, jobsAreKept, neverForgotten, currentIsGood, nextHasItsTurn,
 	rolesAndPhases, placesAreBounded, aloneIsAlone, wantIsObeyed, killIsLast, quiet, buildsAreKept,
 	answersAreTrue, crashIsMadeGood, doorsAreOrdered, doorsAreKept, endIsTheEnd, removedIsLeft, vanishesOnce, ruinedIsReplaced,
-	numbersGrow, steeringIsOrdered, sharesAreRight, stopRefusesFirst, settlesInPeace,
+	numbersGrow, scaleWakesNobody, steeringIsOrdered, sharesAreRight, stopRefusesFirst, settlesInPeace,
 }
 
 func mainUntouched(s Service, e Event, to Service, effects []Effect) string {
@@ -403,6 +403,22 @@ func ruinedIsReplaced(s Service, e Event, to Service, effects []Effect) string {
 func numbersGrow(s Service, _ Event, to Service, _ []Effect) string {
 	if to.LastInv < s.LastInv || to.LastGen < s.LastGen {
 		return "numbers are never used again"
+	}
+	return ""
+}
+
+// scaleWakesNobody: what is down stays down, however many there are to be of it.
+func scaleWakesNobody(s Service, e Event, to Service, effects []Effect) string {
+	a, asked := e.(Asks)
+	up := s.Job.ID != 0 || slices.ContainsFunc(s.Inst, func(in Instance) bool {
+		return in.Main.ID != 0 || in.Due != 0 || in.Done
+	})
+	if !asked || a.Job.Verb != Scale || up {
+		return ""
+	}
+	due := slices.ContainsFunc(to.Inst, func(in Instance) bool { return in.Due != 0 })
+	if spawns(effects) || due || to.Job.ID != 0 {
+		return "scale starts nothing in what is down"
 	}
 	return ""
 }

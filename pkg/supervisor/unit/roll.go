@@ -25,7 +25,7 @@ func (t *turn) reload(b *Build) {
 // idle: there is nothing that a reload could replace, or start again.
 func (s Service) idle() bool {
 	return s.Want != Up || !slices.ContainsFunc(s.Inst, func(in Instance) bool {
-		return !in.Surplus && (in.Main.ID != 0 || in.Due != 0 || in.Result != Success || in.Done && s.life(in.Gen).RemainAfterExit)
+		return !in.Surplus && (in.Main.ID != 0 || in.Due != 0 || in.Result != Success && in.Result != "" || in.Done && s.life(in.Gen).RemainAfterExit)
 	})
 }
 

@@ -1,11 +1,16 @@
 package unit
 
-// How many instances there are is the operator's last word on it: scale, or a
-// configuration that says another number than the one before.
+import "slices"
 
-// current makes g what the service runs.
+// How many instances there are is the operator's last word on it: scale, or a
+// configuration that says another number than the one before. Scale starts nothing in
+// what is down; the number is for the next start.
+
+// current makes g what the service runs. The first build says no other number than
+// one before, so what scale has said stands.
 func (t *turn) current(g Generation) {
-	if was, is := t.life(t.Current).Instances, t.life(g).Instances; is != was && is > 0 && g > t.Scaled {
+	was, is := t.life(t.Current).Instances, t.life(g).Instances
+	if changed := t.Current != 0 && is != was && g > t.Scaled; is > 0 && (changed || t.Size == 0) {
 		t.Size = is
 	}
 	t.Current = g
@@ -17,8 +22,8 @@ func (t *turn) current(g Generation) {
 }
 
 // fit makes the instances as many as there are to be. New ones start by
-// themselves; those beyond leave like what a reload has replaced, and are
-// forgotten when their processes are gone.
+// themselves, if the others do; those beyond leave like what a reload has replaced, and
+// are forgotten when their processes are gone.
 func (t *turn) fit() {
 	if t.Size == 0 {
 		return // nobody has said
@@ -43,10 +48,25 @@ func (t *turn) fit() {
 // vacant is an instance that has yet to start.
 func (t *turn) vacant(old []Proc) Instance {
 	in := Instance{Gen: t.Current, Old: old}
-	if t.Want == Up {
+	if !t.Dormant() {
 		in.Due = t.now
 	}
 	return in
+}
+
+// Dormant reports whether the service is down until an operator starts it: it is
+// stopped, has failed, or has come to its end. While a rollout tries a new build, that
+// build alone may bring it up again, in all instances.
+func (s Service) Dormant() bool {
+	switch {
+	case s.Want != Up:
+		return true
+	case s.Job.ID != 0 && s.Target == 0: // it brings up what it adds
+		return false
+	}
+	return !slices.ContainsFunc(s.Inst, func(in Instance) bool {
+		return !in.Surplus && (in.Main.ID != 0 || in.Due != 0 || in.Done && s.life(in.Gen).RemainAfterExit)
+	})
 }
 
 func (t *turn) withdraw(in *Instance) {

@@ -34,6 +34,7 @@ func TestWalk(t *testing.T) {
 		{name: "two instances", n: 2, old: 1, sample: 23, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, MaxDraining: 1}, lazy: true},
 		{name: "two at once, steered", n: 2, old: 1, sample: 23, life: Life{Type: Exec, Overlap: true, Steer: true, Surge: 2, Restart: OnFailure, MaxDraining: 1}, lazy: true},
 		{name: "one or two", n: 1, old: 1, sample: 23, scale: 2, sockets: true, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, MaxDraining: 1}, lazy: true},
+		{name: "one or two, no restart", n: 1, old: 1, sample: 23, scale: 2, life: Life{Type: Exec, Overlap: true, Restart: No, MaxDraining: 1}, lazy: true},
 		{name: "broken, steered", n: 1, old: 1, sockets: true, breaks: true, lazy: true, life: Life{Type: Notify, Overlap: true, Steer: true, Restart: OnFailure, MaxDraining: 1}},
 		{name: "broken, no overlap", n: 1, ends: true, old: 1, sockets: true, own: true, breaks: true, life: Life{Type: Exec, Steer: true, Restart: No, MaxDraining: 1}},
 		{name: "two, broken", n: 2, old: 1, most: 4000, sample: 101, sockets: true, breaks: true, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, MaxDraining: 1}, lazy: true},

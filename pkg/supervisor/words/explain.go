@@ -3,6 +3,7 @@ package words
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
@@ -21,6 +22,15 @@ func Explain(v *service.View, verb unit.Verb, f unit.Finish) *ipc.Error {
 		x.Output = lastLines(r.Handle.Tail(), outputLines)
 	}
 	return x
+}
+
+// Scaled is what to know of a new number of instances that does not count yet, and
+// what to do about it. There is nothing to say if it does.
+func Scaled(v *service.View) (notes, hints []string) {
+	if !v.State.Dormant() {
+		return nil, nil
+	}
+	return []string{v.Name + " is down and stays down: the number counts from its next start"}, []string{"superctl start " + v.Name}
 }
 
 func code(v *service.View, f unit.Finish) ipc.Code {
@@ -159,31 +169,50 @@ func notes(v *service.View, verb unit.Verb, f unit.Finish) (notes []string) {
 // comingBack says what is being started again: of which instance, where others
 // serve. Where none does it matters only which is there first.
 func comingBack(v *service.View, f unit.Finish) (notes []string) {
-	first := unit.Time(math.MaxInt64)
+	first, what := unit.Time(math.MaxInt64), ""
 	for i, in := range v.State.Inst {
-		due := in.Due
-		switch {
-		case in.Main.ID != 0 && in.Main.Phase < unit.Baking:
-			due = v.At
-		case in.Main.ID != 0 || due == 0:
+		due, comes := returns(in, v.At)
+		if !comes {
 			continue
 		}
-		first = min(first, due)
+		if due < first {
+			first, what = due, build(in, f)
+		}
 		if len(v.State.Inst) > 1 && serving(v) {
-			notes = append(notes, fmt.Sprintf("instance %d: %s", i, again(due, v.At)))
+			notes = append(notes, fmt.Sprintf("instance %d: %s", i, again(build(in, f), due, v.At)))
 		}
 	}
 	if len(notes) == 0 && first != math.MaxInt64 {
-		notes = append(notes, down(v, f)+again(first, v.At))
+		notes = append(notes, down(v, f)+again(what, first, v.At))
 	}
 	return notes
 }
 
-func again(due, now unit.Time) string {
-	if due > now {
-		return "it will be started again in " + until(due, now)
+// returns says when an instance without a Main that serves is to be started again, if
+// it is.
+func returns(in unit.Instance, now unit.Time) (due unit.Time, comes bool) {
+	if in.Main.ID == 0 {
+		return in.Due, in.Due != 0
 	}
-	return "it is being started again"
+	return now, in.Main.Phase < unit.Baking
+}
+
+// build names what an instance runs, unless that is what has failed.
+func build(in unit.Instance, f unit.Finish) string {
+	if replaced(in, f) {
+		return fmt.Sprintf("the previous build (generation %d)", in.Gen)
+	}
+	return "it"
+}
+
+// replaced: in runs again what the build that failed was to replace.
+func replaced(in unit.Instance, f unit.Finish) bool { return f.Proc.Gen != 0 && in.Gen < f.Proc.Gen }
+
+func again(what string, due, now unit.Time) string {
+	if due > now {
+		return what + " will be started again in " + until(due, now)
+	}
+	return what + " is being started again"
 }
 
 func down(v *service.View, f unit.Finish) string {
@@ -255,7 +284,18 @@ func hints(v *service.View, verb unit.Verb, f unit.Finish) (hints []string) {
 	if p.Gen != 0 && f.Why != unit.WhySpawn && f.Why != unit.WhyStuck {
 		hints = append(hints, fmt.Sprintf("superctl logs %s --generation %d", v.Name, p.Gen))
 	}
+	if verb == unit.Reload && !serving(v) && revives(v, f) {
+		hints = append(hints, "to see when it serves again: superctl status "+v.Name)
+	}
 	return hints
+}
+
+// revives: the build that was to be replaced is started again.
+func revives(v *service.View, f unit.Finish) bool {
+	return slices.ContainsFunc(v.State.Inst, func(in unit.Instance) bool {
+		_, comes := returns(in, v.At)
+		return comes && replaced(in, f)
+	})
 }
 
 // whyNotReady is a guess why p has not said READY=1.

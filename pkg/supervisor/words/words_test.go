@@ -62,6 +62,10 @@ var tales = []tale{
 	},
 	{name: "reload", acts: after(up, reload, runs(2), isReady(2), passes(time.Second), exits(1, 0), isGone(1))},
 	{name: "reload of a build that exits", acts: after(up, reload, runs(2), exits(2, 1), isGone(2))},
+	{
+		name: "reload without overlap of a build that exits", life: func(l *unit.Life) { l.Overlap = false },
+		acts: after(up, reload, exits(1, 0), isGone(1), runs(2), exits(2, 1), isGone(2), runs(3), isReady(3), passes(time.Second)),
+	},
 	{name: "reload of a build that dies in bake", acts: after(up, reload, runs(2), isReady(2), killed(2, syscall.SIGSEGV), isGone(2))},
 	{name: "reload of a build that hangs", acts: after(up, reload, runs(2), passes(90*time.Second), passes(10*time.Second), killed(2, syscall.SIGKILL), isGone(2))},
 	{name: "reload of a build that cannot be started", acts: after(up, reload, unit.NotStarted{ID: 2, Exit: unit.Exit{Kind: unit.NotRun, Step: "exec", Errno: syscall.ENOENT, Detail: "/srv/api", Code: 203}})},
@@ -86,6 +90,7 @@ var tales = []tale{
 	{name: "what SIGKILL does not end", acts: after(up, stop, passes(10*time.Second), passes(5*time.Second))},
 	{name: "watchdog", life: func(l *unit.Life) { l.Watchdog = 2 * time.Second }, acts: after(up, passes(2*time.Second), killed(1, syscall.SIGABRT), isGone(1))},
 	{name: "scale", acts: after(up, scale, runs(2), isReady(2), passes(time.Second))},
+	{name: "scale of what has failed", life: func(l *unit.Life) { l.Restart = unit.No }, acts: after(up, exits(1, 1), isGone(1), scale)},
 	{name: "removed", acts: after(up, unit.Named{Is: false}, reload, unit.Asks{Job: unit.Job{ID: 8, Verb: unit.Stop}}, exits(1, 0), isGone(1))},
 	{name: "the end", acts: after(up, end, reload, exits(1, 0), isGone(1))},
 	{
@@ -194,22 +199,31 @@ func say(b *strings.Builder, was *service.View, now unit.Time, e unit.Event) *se
 			text = Begins(c.Job, was.State.Current, next.Size)
 		}
 		fmt.Fprintf(b, "%-10s %s\n", c.Kind, text)
+		if c.Kind == unit.Finished && c.Finish.Result == unit.Done && verbs[c.Finish.Jobs[0]] == unit.Scale {
+			said := &ipc.Error{}
+			said.Notes, said.Hints = Scaled(v)
+			advise(b, said)
+		}
 		if c.Kind == unit.Finished && c.Finish.Result != unit.Done {
 			verb := verbs[c.Finish.Jobs[0]]
 			x := Explain(v, verb, c.Finish)
 			fmt.Fprintf(b, "  %s (%s)\n", x.Message, x.Code)
-			for _, n := range x.Notes {
-				fmt.Fprintf(b, "  note: %s\n", n)
-			}
-			for _, h := range x.Hints {
-				fmt.Fprintf(b, "  hint: %s\n", h)
-			}
+			advise(b, x)
 			for _, o := range x.Output {
 				fmt.Fprintf(b, "  | %s\n", o)
 			}
 		}
 	}
 	return v
+}
+
+func advise(b *strings.Builder, x *ipc.Error) {
+	for _, n := range x.Notes {
+		fmt.Fprintf(b, "  note: %s\n", n)
+	}
+	for _, h := range x.Hints {
+		fmt.Fprintf(b, "  hint: %s\n", h)
+	}
 }
 
 var verbs = map[unit.JobID]unit.Verb{1: unit.Start, 2: unit.Reload, 3: unit.Restart, 4: unit.Stop, 5: unit.Scale, 6: unit.End, 7: unit.Reload, 8: unit.Stop}
