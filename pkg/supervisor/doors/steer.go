@@ -19,7 +19,7 @@ type division struct {
 // process has seats only at the sockets that it was started with. The division is in
 // effect when Steer returns, except where a file system hangs below a path of the same
 // unit.
-func (d *Doors) Steer(service string, shares []unit.Share) (err error) {
+func (d *Doors) Steer(service string, shares []unit.Share, _ ...bool) (err error) {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	var all []*division
@@ -79,6 +79,17 @@ func (d *Doors) steer(name string, door *door, v *division) {
 	door.next = nil
 	d.mu.Unlock()
 	v.err = d.table.Steer(name, v.shares)
+}
+
+// Waiting returns how many wait in the queues of a process. For how long nobody was
+// taken from there is not known.
+func (d *Doors) Waiting(who Process) (n int, still time.Duration) {
+	for _, name := range d.Of(who.Service) {
+		if s, err := d.table.Settled(name, d.ticket(name, who)); err == nil {
+			n += s.Queue
+		}
+	}
+	return n, 0
 }
 
 // Settled reports whether no connection is on its way to a process any more.
