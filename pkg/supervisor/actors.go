@@ -71,7 +71,7 @@ func (as *actors) save(name string, r service.Record) error {
 func (as *actors) start(a *service.Actor, o service.Order) {
 	pinned, _ := o.Pinned.(*process.Executable)
 	as.runner.Start(invocation.Order{
-		ID: o.ID, Gen: o.Gen, Inst: o.Inst, Spec: o.Spec, Pinned: pinned, Fresh: o.Fresh, Failed: o.Failed, Heir: o.Heir,
+		ID: o.ID, Gen: o.Gen, Inst: o.Inst, Spec: o.Spec, Pinned: pinned, Fresh: o.Fresh, Failed: o.Failed,
 	}, owner{a, o.ID})
 }
 

@@ -31,7 +31,7 @@ func TestAPlaceIsFreeAlsoAfterItsServiceHasLeft(t *testing.T) {
 		Backlog: 8, NonBlocking: true, WhenDown: unit.Refuse, Steer: true, Shards: 2,
 	}}
 	d.Set("api", []unit.Door{{Socket: sockets[0], Open: true}})
-	if _, err := d.Enter(t.Context(), Process{"api", 1}, true, sockets); err != nil {
+	if _, err := d.Enter(t.Context(), Process{"api", 1}, sockets); err != nil {
 		t.Fatal(err)
 	}
 	d.Set("api", []unit.Door{{Socket: sockets[0]}})
@@ -84,7 +84,7 @@ func (h *house) answers(when string, files ...string) {
 }
 
 func (h *house) enter(id unit.Invocation, s *unit.Socket) error {
-	_, err := h.Enter(h.Context(), Process{"api", id}, true, []*unit.Socket{s})
+	_, err := h.Enter(h.Context(), Process{"api", id}, []*unit.Socket{s})
 	return err
 }
 
@@ -186,7 +186,7 @@ func TestWhatHangsGathersNobody(t *testing.T) {
 		for id := range unit.Invocation(50) {
 			d.Set("api", []unit.Door{{Socket: s, Open: id%2 == 0}})
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			if _, err := d.Enter(ctx, Process{"api", id + 1}, true, []*unit.Socket{s}); err == nil {
+			if _, err := d.Enter(ctx, Process{"api", id + 1}, []*unit.Socket{s}); err == nil {
 				t.Error("it entered")
 			}
 			cancel()
@@ -255,7 +255,7 @@ func TestDoorsThatComeAndGoLeaveNothing(t *testing.T) {
 		s := &unit.Socket{Name: fmt.Sprint("n", i), Listen: []unit.Address{{Network: "tcp", Host: "127.0.0.1"}}, Backlog: 8, NonBlocking: true, WhenDown: unit.Refuse}
 		d.Configure([]*unit.Socket{s})
 		d.Set("api", []unit.Door{{Socket: s, Open: true}})
-		if _, err := d.Enter(t.Context(), Process{"api", 1}, true, []*unit.Socket{s}); err != nil {
+		if _, err := d.Enter(t.Context(), Process{"api", 1}, []*unit.Socket{s}); err != nil {
 			t.Fatal(err)
 		}
 		d.Configure(nil)
@@ -275,7 +275,7 @@ func TestWhatIsLentStaysWhatItIs(t *testing.T) {
 	h := newHouse(t)
 	a := h.at("a")
 	h.Set("api", []unit.Door{{Socket: a, Open: true}})
-	files, err := h.Enter(t.Context(), Process{"api", 1}, true, []*unit.Socket{a})
+	files, err := h.Enter(t.Context(), Process{"api", 1}, []*unit.Socket{a})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -302,7 +302,7 @@ func TestSteeringWhatHangs(t *testing.T) {
 			Backlog: 8, NonBlocking: true, WhenDown: unit.Refuse, Steer: true, Shards: 2,
 		}
 		d.Set("api", []unit.Door{{Socket: s, Open: true}})
-		files, err := d.Enter(t.Context(), Process{"api", 1}, true, []*unit.Socket{s})
+		files, err := d.Enter(t.Context(), Process{"api", 1}, []*unit.Socket{s})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -332,7 +332,7 @@ func TestTwoSocketsSwapTheirAddresses(t *testing.T) {
 	of := func(name, file string) *unit.Socket { s := *h.at(file); s.Name = name; return &s }
 	start := func(service string, id unit.Invocation, s *unit.Socket) error {
 		h.Set(service, []unit.Door{{Socket: s, Open: true}})
-		_, err := h.Enter(t.Context(), Process{service, id}, true, []*unit.Socket{s})
+		_, err := h.Enter(t.Context(), Process{service, id}, []*unit.Socket{s})
 		return err
 	}
 	x, y := of("x", "a"), of("y", "b")

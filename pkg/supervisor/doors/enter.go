@@ -10,12 +10,11 @@ import (
 )
 
 // Enter returns what a process of a service that is about to start gets of the
-// sockets, in their order. An heir is to serve at once, and so gets the clients
-// that one before it has left. It waits for the file systems that they are in, no
-// longer than ctx says.
-func (d *Doors) Enter(ctx context.Context, who Process, heir bool, sockets []*unit.Socket) (files []socket.File, err error) {
+// sockets, in their order. It waits for the file systems that they are in, no longer
+// than ctx says.
+func (d *Doors) Enter(ctx context.Context, who Process, sockets []*unit.Socket) (files []socket.File, err error) {
 	for _, s := range sockets {
-		of, err := d.enterOne(ctx, who, heir, s)
+		of, err := d.enterOne(ctx, who, s)
 		if err != nil {
 			socket.Close(files)
 			return nil, err // those that are open are shut when the service is known to be down
@@ -27,7 +26,7 @@ func (d *Doors) Enter(ctx context.Context, who Process, heir bool, sockets []*un
 
 // enterOne waits for its turn, and then for the file system. Who does not wait any
 // longer has nothing of it, also if it answers later.
-func (d *Doors) enterOne(ctx context.Context, who Process, heir bool, s *unit.Socket) ([]socket.File, error) {
+func (d *Doors) enterOne(ctx context.Context, who Process, s *unit.Socket) ([]socket.File, error) {
 	type entered struct {
 		files []socket.File
 		err   error
@@ -44,7 +43,7 @@ func (d *Doors) enterOne(ctx context.Context, who Process, heir bool, s *unit.So
 	}
 	done := make(chan entered)
 	go func() {
-		files, err := d.enter(door, who, heir, s)
+		files, err := d.enter(door, who, s)
 		<-door.turn
 		d.leave(s.Name, door) // before the answer: whoever has it finds nothing in use any more
 		select {
@@ -63,7 +62,7 @@ func (d *Doors) enterOne(ctx context.Context, who Process, heir bool, s *unit.So
 }
 
 // enter needs the door's turn.
-func (d *Doors) enter(door *door, who Process, heir bool, s *unit.Socket) ([]socket.File, error) {
+func (d *Doors) enter(door *door, who Process, s *unit.Socket) ([]socket.File, error) {
 	d.mu.Lock()
 	needs := d.demand.needs(who.Service, s.Name)
 	d.mu.Unlock()
@@ -78,7 +77,7 @@ func (d *Doors) enter(door *door, who Process, heir bool, s *unit.Socket) ([]soc
 		return nil, err
 	}
 	ticket := d.admit(door, who)
-	if err := d.table.Seat(s.Name, ticket, heir); err != nil {
+	if err := d.table.Seat(s.Name, ticket, false); err != nil {
 		return nil, d.named(err)
 	}
 	files, err := d.table.Copies(s, ticket)

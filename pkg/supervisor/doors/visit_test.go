@@ -15,7 +15,7 @@ func TestTwoServicesHaveAProcessOfOneNumber(t *testing.T) {
 	cookies := map[string]uint64{}
 	for _, service := range []string{"api", "web"} {
 		h.Set(service, []unit.Door{{Socket: a, Open: true}})
-		files, err := h.Enter(t.Context(), Process{service, 1}, true, []*unit.Socket{a})
+		files, err := h.Enter(t.Context(), Process{service, 1}, []*unit.Socket{a})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -29,7 +29,7 @@ func TestTwoServicesHaveAProcessOfOneNumber(t *testing.T) {
 	if len(found) != 1 || found[0].Dead != cookies["api"] {
 		t.Fatalf("what is left of a process that has the socket: %+v", found)
 	}
-	if _, err := h.Enter(t.Context(), Process{"web", 2}, true, []*unit.Socket{a}); err != nil {
+	if _, err := h.Enter(t.Context(), Process{"web", 2}, []*unit.Socket{a}); err != nil {
 		t.Fatal(err)
 	}
 	holders := h.Holders("web", found[0].Dead)
@@ -58,7 +58,7 @@ func TestASteeredSocketThatMoves(t *testing.T) {
 	}
 	for _, service := range []string{"former", "now"} {
 		d.Set(service, []unit.Door{{Socket: sockets[0], Open: true}})
-		if _, err := d.Enter(t.Context(), Process{service, 1}, true, sockets); err != nil {
+		if _, err := d.Enter(t.Context(), Process{service, 1}, sockets); err != nil {
 			t.Fatal(err)
 		}
 	}

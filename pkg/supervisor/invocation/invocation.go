@@ -35,7 +35,6 @@ type Order struct {
 	Pinned *process.Executable // what to run; nil: what is at the path. Borrowed until it runs
 	Fresh  bool                // if the path has another file than Pinned, that one
 	Failed string              // but not this one, see [Invocation.File]
-	Heir   bool                // it is to be Main, with nobody before it
 }
 
 // An Owner is told what becomes of an invocation, in this order, by one goroutine
@@ -201,7 +200,7 @@ func (i *Invocation) enter(ctx context.Context) (files []process.File, err error
 		}
 		i.sockets = append(i.sockets, of)
 	}
-	all, err := i.r.Doors.Enter(ctx, i.visitor(), o.Heir, i.sockets)
+	all, err := i.r.Doors.Enter(ctx, i.visitor(), i.sockets)
 	if err != nil {
 		return nil, &process.StartError{Step: "sockets", Status: 202, Detail: err.Error(), Advice: process.HintOf(err)}
 	}

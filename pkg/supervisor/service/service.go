@@ -155,8 +155,7 @@ func (a *Actor) do(f unit.Effect) {
 func (a *Actor) spawn(f unit.Spawn) {
 	a.runs[f.ID] = &Run{}
 	a.world.Start(Order{
-		Spawn: f, Spec: a.state.Build(f.Gen).Spec, Pinned: a.baked[f.Gen],
-		Failed: a.failed, Heir: a.state.Inst[f.Inst].Main.ID == f.ID,
+		Spawn: f, Spec: a.state.Build(f.Gen).Spec, Pinned: a.baked[f.Gen], Failed: a.failed,
 	})
 }
 

@@ -44,7 +44,6 @@ type Order struct {
 	Spec   *unit.Spec
 	Pinned Program // the executable to run; nil: the one at the path now
 	Failed string  // the [Handle.File] of the build that last failed: nothing Fresh
-	Heir   bool    // it is to be Main, with nobody before it
 }
 
 // A Handle is a process, from the moment its pid is known.
