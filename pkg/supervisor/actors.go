@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"time"
@@ -40,10 +41,10 @@ func (as *actors) add(name string, state unit.Service, counts *metrics.Counters)
 		Now:   now,
 		Save:  func(r service.Record) error { return as.save(name, r) },
 		Doors: func(w []unit.Door) { as.setDoors(name, w) },
-		Steer: func(shares []unit.Share) { as.steer(name, shares) },
+		Steer: func(to unit.Steer) { as.steer(name, to) },
 		Start: func(o service.Order) { as.start(a, o) },
-		Settle: func(id unit.Invocation, atMost time.Duration) {
-			as.runner.Go(func() { as.settle(a, id, atMost) })
+		Settle: func(ctx context.Context, id unit.Invocation) {
+			as.runner.Go(func() { as.settle(ctx, a, id) })
 		},
 		Changed: func(cs []unit.Change, before unit.Service, v *service.View) {
 			if slices.ContainsFunc(cs, func(c unit.Change) bool { return c.Kind == unit.IsReady }) {
@@ -113,26 +114,51 @@ func (as *actors) setDoors(name string, wanted []unit.Door) {
 }
 
 // steer says who of a service gets new connections.
-func (as *actors) steer(name string, shares []unit.Share) {
-	if err := as.doors.Steer(name, shares); err != nil {
+func (as *actors) steer(name string, to unit.Steer) {
+	if err := as.doors.Steer(name, to.Shares, to.Closed); err != nil {
 		as.log.Error().Str("unit", name).Msg(err.Error())
 	}
 }
 
-// lookAgain is how often it is looked whether a process has settled.
-const lookAgain = 10 * time.Millisecond
+// settle tells how it stands with who waits for a process that settles.
+func (as *actors) settle(ctx context.Context, a *service.Actor, id unit.Invocation) {
+	who := doors.Process{Service: a.Name(), ID: id}
+	look := func() (int, time.Duration) { return as.doors.Waiting(who) }
+	watch(ctx, look, func(waiting int, still time.Duration) {
+		a.Tell(unit.Traffic{ID: id, Waiting: waiting, Taken: now() - unit.Time(still)})
+	})
+}
 
-// settle tells when nothing is on its way to a process any more, or gives up
-// when nobody can wait for that any longer.
-func (as *actors) settle(a *service.Actor, id unit.Invocation, atMost time.Duration) {
+// lookAgain is how often it is looked at who waits.
+const lookAgain = 50 * time.Millisecond
+
+// watch looks until ctx is done, and tells what it sees at first and whenever
+// somebody waits where nobody did, nobody does any more, or for how long nobody
+// was taken is a matter for the rules.
+func watch(ctx context.Context, look func() (waiting int, still time.Duration), tell func(int, time.Duration)) {
 	tick := time.NewTicker(lookAgain)
 	defer tick.Stop()
-	end := time.Now().Add(atMost)
-	for !as.doors.Settled(doors.Process{Service: a.Name(), ID: id}) {
-		if time.Now().After(end) {
-			return
+	told := ""
+	for ctx.Err() == nil {
+		waiting, still := look()
+		if is := standing(waiting, still); is != told {
+			tell(waiting, still)
+			told = is
 		}
-		<-tick.C
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
 	}
-	a.Tell(unit.Quiet{ID: id})
+}
+
+// standing is what the rules make of how many wait, and for how long nobody was taken.
+func standing(waiting int, still time.Duration) string {
+	switch {
+	case waiting == 0:
+		return "empty"
+	case still >= unit.HungAfter:
+		return "hangs"
+	}
+	return "waits"
 }

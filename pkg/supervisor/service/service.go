@@ -86,6 +86,9 @@ func (a *Actor) Close() { a.close.Do(func() { close(a.quit) }) }
 
 func (a *Actor) release() {
 	a.timer.Stop()
+	for _, r := range a.runs {
+		r.letBe()
+	}
 	for _, p := range a.baked {
 		p.Close()
 	}
@@ -142,7 +145,7 @@ func (a *Actor) do(f unit.Effect) {
 	case unit.Doors:
 		a.world.Doors(f.Doors)
 	case unit.Steer:
-		a.world.Steer(f.Shares)
+		a.world.Steer(f)
 	case unit.Spawn:
 		a.spawn(f)
 	case unit.Signal:
@@ -203,6 +206,7 @@ func (a *Actor) remember(effects []unit.Effect) {
 func (a *Actor) forget(effects []unit.Effect) {
 	for _, f := range effects {
 		if f, ok := f.(unit.Forget); ok {
+			a.runs[f.ID].letBe()
 			delete(a.runs, f.ID)
 		}
 	}
@@ -224,14 +228,26 @@ func (a *Actor) hear(h Heard) {
 	a.step(unit.Said{ID: h.ID, Notice: h.Notice})
 }
 
-// settle has those watched that settle.
+// settle has those watched that settle, as long as they do.
 func (a *Actor) settle() {
 	for p := range a.state.Procs() {
-		if r := a.runs[p.ID]; r != nil && p.Phase == unit.Settling && !r.watched {
-			r.watched = true
-			l := a.state.Build(p.Gen).Spec.Life
-			a.world.Settle(p.ID, l.Settle+l.Empty)
+		switch r := a.runs[p.ID]; {
+		case r == nil:
+		case !p.Phase.Settles():
+			r.letBe()
+		case r.unwatch == nil:
+			var ctx context.Context
+			ctx, r.unwatch = context.WithCancel(context.Background())
+			a.world.Settle(ctx, p.ID)
 		}
+	}
+}
+
+// letBe ends the watch over a process that settled, if there is one.
+func (r *Run) letBe() {
+	if r != nil && r.unwatch != nil {
+		r.unwatch()
+		r.unwatch = nil
 	}
 }
 

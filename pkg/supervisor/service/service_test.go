@@ -26,6 +26,7 @@ type fake struct {
 	tell    func(any) bool
 	signals chan syscall.Signal
 	proceed chan error
+	note    func(string, ...any)
 }
 
 func (p *fake) Proceed(err error)      { p.proceed <- err }
@@ -38,6 +39,7 @@ func (p *fake) Tail() []byte           { return []byte("panic: missing DB_URL\n"
 func (p *fake) Survivors() []string    { return nil }
 func (p *fake) Remarks() []string      { return nil }
 func (p *fake) Signal(sig syscall.Signal, _ unit.KillMode) error {
+	p.note("%v %d", sig, p.order.ID)
 	select {
 	case p.signals <- sig:
 	default:
@@ -98,6 +100,8 @@ type bench struct {
 	results map[unit.JobID]unit.Finish
 	kinds   []unit.ChangeKind
 	lastJob unit.JobID
+	watches []watch  // of what settles
+	notes   []string // what was done, in order
 }
 
 var usual = unit.Life{
@@ -114,16 +118,20 @@ func bubble(t *testing.T, f func(*bench), scripts ...script) {
 			Now:     func() unit.Time { return unit.Time(time.Hour + time.Since(epoch)) },
 			Save:    b.save,
 			Doors:   func([]unit.Door) {},
-			Steer:   func([]unit.Share) {},
+			Steer:   func(unit.Steer) {},
 			Start:   b.start,
-			Settle:  func(unit.Invocation, time.Duration) {},
+			Settle:  b.onSettle,
 			Changed: b.changed,
 			Vanish:  func() {},
 		})
 		go b.Actor.Run()
 		f(b)
-		b.do(unit.Stop)
-		b.Close()
+		select {
+		case <-b.quit:
+		default:
+			b.do(unit.Stop)
+			b.Close()
+		}
 		synctest.Wait()
 	})
 }
@@ -152,7 +160,7 @@ func (b *bench) start(o Order) {
 			b.Tell(unit.NotStarted{ID: o.ID, Exit: unit.Exit{Kind: unit.NotRun, Step: "exec", Errno: syscall.ENOENT}})
 			return
 		}
-		p := &fake{order: o, pid: 1000 + int(o.ID), tell: b.Tell, signals: make(chan syscall.Signal, 8), proceed: make(chan error, 1)}
+		p := &fake{order: o, pid: 1000 + int(o.ID), tell: b.Tell, signals: make(chan syscall.Signal, 8), proceed: make(chan error, 1), note: b.note}
 		b.Tell(Staged{o.ID, p})
 		if err := <-p.proceed; err != nil {
 			b.Tell(unit.NotStarted{ID: o.ID, Exit: unit.Exit{Kind: unit.NotRun}})

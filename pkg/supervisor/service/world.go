@@ -1,10 +1,10 @@
 package service
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"syscall"
-	"time"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
@@ -22,15 +22,18 @@ type World struct {
 	Save func(Record) error
 	// Doors declares which sockets the unit needs, and which of them are open.
 	Doors func([]unit.Door)
-	// Steer sets which processes get new connections. It is in effect when it returns,
-	// so that a process that is signalled next gets no more of them.
-	Steer func([]unit.Share)
+	// Steer sets which processes get new connections, and what becomes of clients if
+	// none does. It is in effect when it returns, so that a process that is started next
+	// has its clients already, and one that is signalled next gets no more of them.
+	Steer func(unit.Steer)
 	// Start starts an invocation in the background. The actor receives a [Staged] when
 	// there is a process, and then events about it.
 	Start func(Order)
-	// Settle watches a process that gets no new connections, for at most atMost. The
-	// actor receives a [unit.Quiet] when no connection is on its way to it any more.
-	Settle func(id unit.Invocation, atMost time.Duration)
+	// Settle watches, in the background and until ctx is done, a process that gets no new
+	// connections. The actor receives a [unit.Traffic] when nobody waits in its queues any
+	// more, or somebody does again, and when it has taken nobody who waits there for
+	// [unit.HungAfter].
+	Settle func(ctx context.Context, id unit.Invocation)
 	// Changed receives what a step changed, the state before it, and the view after it.
 	Changed func([]unit.Change, unit.Service, *View)
 	// Vanish reports that the unit was removed and nothing is left of it. It is the last

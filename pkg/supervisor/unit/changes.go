@@ -24,7 +24,7 @@ const (
 	HasBaked  ChangeKind = "baked"     // and goes on to
 	Switched  ChangeKind = "switched"  // Next is Main
 	Mending   ChangeKind = "mending"   // a socket that it was given is dead: it is replaced
-	Waits     ChangeKind = "waits"     // it has settled, and connections are still on their way to it
+	Waits     ChangeKind = "waits"     // it has settled, and somebody still waits in its queues
 	Leaving   ChangeKind = "leaving"   // it settles, or was asked or told to go: see its Phase
 	HasExited ChangeKind = "exited"    // its main process
 	IsStuck   ChangeKind = "stuck"     // it outlived SIGKILL

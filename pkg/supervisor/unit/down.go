@@ -55,8 +55,7 @@ func (t *turn) stop() {
 	for i := range t.Inst {
 		in := &t.Inst[i]
 		for k := range in.Old {
-			if in.Old[k].Phase.settles() {
-				in.Old[k].Quiet = true
+			if in.Old[k].Phase.Settles() {
 				t.press(&in.Old[k])
 			}
 		}

@@ -11,7 +11,7 @@ var invariants = []func(s Service, e Event, to Service, effects []Effect) string
 	mainUntouched, effectsNameTheLiving, procsAreKept, jobsAreKept, neverForgotten, currentIsGood, nextHasItsTurn,
 	rolesAndPhases, placesAreBounded, aloneIsAlone, wantIsObeyed, killIsLast, quiet, buildsAreKept,
 	answersAreTrue, crashIsMadeGood, doorsAreOrdered, doorsAreKept, endIsTheEnd, removedIsLeft, vanishesOnce, ruinedIsReplaced,
-	numbersGrow,
+	numbersGrow, steeringIsOrdered, sharesAreRight, stopRefusesFirst, settlesInPeace,
 }
 
 func mainUntouched(s Service, e Event, to Service, effects []Effect) string {
@@ -73,11 +73,6 @@ func effectsNameTheLiving(_ Service, _ Event, to Service, effects []Effect) stri
 			id = f.ID
 		case Signal:
 			id = f.ID
-		case Steer:
-			if !sharesAreGood(to, f.Shares) {
-				return "only those who can serve get new connections, once each"
-			}
-			continue
 		default:
 			continue
 		}
@@ -86,17 +81,6 @@ func effectsNameTheLiving(_ Service, _ Event, to Service, effects []Effect) stri
 		}
 	}
 	return ""
-}
-
-func sharesAreGood(to Service, shares []Share) bool {
-	var seen tally
-	for _, h := range shares {
-		p := to.Find(h.ID)
-		if seen.add(h.ID); seen.of(h.ID) > 1 || h.Weight <= 0 || p.ID == 0 || p.Phase != Baking && p.Phase != Serving {
-			return false
-		}
-	}
-	return len(shares) > 0
 }
 
 func procsAreKept(s Service, e Event, to Service, effects []Effect) string {
@@ -241,6 +225,9 @@ func rolesAndPhases(_ Service, _ Event, to Service, _ []Effect) string {
 		for _, p := range in.Old {
 			if p.Phase < Settling {
 				return "Old leaves"
+			}
+			if p.Empty && p.Phase != Settling {
+				return "whose queue is empty is of interest while it settles"
 			}
 		}
 	}

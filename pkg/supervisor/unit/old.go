@@ -3,6 +3,7 @@ package unit
 import (
 	"slices"
 	"syscall"
+	"time"
 )
 
 // old: an Old leaves. It is asked, then told, and then its whole tree is gone,
@@ -25,29 +26,47 @@ func (t *turn) old(in *Instance, id Invocation, e Event) {
 	case Exited:
 		p.Exit = e.Exit
 		t.oldExited(p)
-	case Quiet:
-		t.quiet(p)
+	case Traffic:
+		t.traffic(p, e)
 	case Elapsed:
-		t.press(p)
+		t.oldElapsed(p)
 	}
 }
 
-// quiet: nothing is on its way to p any more. It has its time to settle all the
-// same: clients that have just connected may not have asked yet.
-func (t *turn) quiet(p *Proc) {
-	switch p.Phase {
-	case Settling:
-		p.Quiet = true
-	case Emptying:
+// HungAfter is for how long a process that settles may take nobody from a queue in
+// which somebody waits. Then it hangs or is at a limit of its own, and to wait for
+// it only makes its clients wait. If it was a mere pause, it goes a little early, and
+// nobody is lost: whoever waits there moves to who serves.
+const HungAfter = 500 * time.Millisecond
+
+// traffic: p goes when it has settled for long enough and nobody waits in its
+// queues, and even before if it hangs. One with empty queues has its time to settle
+// all the same: clients that have just connected may not have asked yet.
+func (t *turn) traffic(p *Proc, e Traffic) {
+	hangs := e.Waiting > 0 && t.now-e.Taken >= Time(HungAfter)
+	switch {
+	case !p.Phase.Settles():
+	case hangs, p.Phase == Emptying && e.Waiting == 0:
 		t.press(p)
+	case p.Phase == Settling:
+		p.Empty = e.Waiting == 0
 	}
+}
+
+// oldElapsed: whoever still waits in p's queues has some time more.
+func (t *turn) oldElapsed(p *Proc) {
+	if l := t.life(p.Gen); p.Phase == Settling && !p.Empty && l.Empty > 0 {
+		t.enter(p, Emptying, l.Empty)
+		return
+	}
+	t.press(p)
 }
 
 // oldExited: what settles has nothing left to settle; and where the kill signal
 // was for the main process alone, the rest of its tree has had its time.
 func (t *turn) oldExited(p *Proc) {
 	mixed := t.life(p.Gen).KillMode == Mixed && p.Phase < Told
-	if p.Phase.settles() || mixed {
+	if p.Phase.Settles() || mixed {
 		t.press(p)
 	}
 }
@@ -61,8 +80,6 @@ func (t *turn) press(p *Proc) {
 func (t *turn) onward(p *Proc) {
 	l := t.life(p.Gen)
 	switch {
-	case p.Phase == Settling && !p.Quiet && p.due(t.now) && p.Exit.Kind == NotExited && l.Empty > 0:
-		t.enter(p, Emptying, l.Empty)
 	case p.Phase == Told, p.Phase == Stuck:
 		t.enter(p, Stuck, Infinity)
 	case p.Phase == Asked, p.Phase == Aborted, l.KillMode == Mixed && p.Exit.Kind != NotExited:
@@ -70,7 +87,7 @@ func (t *turn) onward(p *Proc) {
 	default:
 		t.enter(p, Asked, l.Stop)
 	}
-	p.Ping = 0
+	p.Ping, p.Empty = 0, false
 }
 
 // repeat sends the signal that belongs to p's phase.
@@ -114,7 +131,9 @@ func (t *turn) retire(in *Instance, p Proc) {
 	in.Old = append(in.Old, p)
 }
 
-func (f Phase) settles() bool { return f == Settling || f == Emptying }
+// Settles reports whether a process in f gets no new connections and has yet to be
+// told to go.
+func (f Phase) Settles() bool { return f == Settling || f == Emptying }
 
 func (t *turn) forget(p Proc) Proc {
 	t.do(Forget{p.ID})

@@ -156,7 +156,7 @@ func (w *world) randomNews(r *rand.Rand, p Proc) Event {
 			return NotStarted{p.ID, Exit{Kind: NotRun}}
 		}
 	case 8:
-		return Quiet{p.ID}
+		return Traffic{p.ID, r.IntN(3), now - Time(r.Int64N(int64(time.Second)))}
 	}
 	return Gone{p.ID}
 }

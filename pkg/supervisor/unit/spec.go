@@ -68,8 +68,8 @@ type Life struct {
 
 	Start     time.Duration // to become ready
 	Bake      time.Duration // to stay ready, before it counts as good
-	Settle    time.Duration // steered: between the switch and the kill signal, at least
-	Empty     time.Duration // and how much longer, for connections that are on their way
+	Settle    time.Duration // steered: between the switch and the kill signal, at least, unless it hangs: see [HungAfter]
+	Empty     time.Duration // and how much longer while somebody waits in its queues
 	Stop      time.Duration // between the kill signal and SIGKILL
 	Abort     time.Duration // the same after the watchdog's signal
 	Kill      time.Duration // between SIGKILL and Stuck

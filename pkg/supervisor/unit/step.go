@@ -28,7 +28,7 @@ func (t *turn) ordered(s Service, e Event) []Effect {
 		is = t.doors(after)
 	}
 	either := union(was, is)
-	return slices.Concat(opening(was, either, e), steering(s, t.Service), t.effects, shutting(either, is), vanishing(s, t.Service, e))
+	return slices.Concat(opening(was, either, e), steering(s, t.Service, e), t.effects, shutting(either, is), vanishing(s, t.Service, e))
 }
 
 // A turn is a Service in the middle of Step, with the verbs that the rules are
@@ -67,7 +67,7 @@ func (t *turn) event(e Event) {
 		t.tell(e.ID, e)
 	case Gone:
 		t.tell(e.ID, e)
-	case Quiet:
+	case Traffic:
 		t.tell(e.ID, e)
 	}
 }

@@ -18,7 +18,7 @@ var update = flag.Bool("update", false, "rewrite the answers in testdata")
 // it, indented. Time moves by "wait" and "elapse" only.
 //
 //	instances N         life KEY[=VALUE]…        (of the builds that come after it)
-//	ask ID VERB [SIZE]  quiet ID
+//	ask ID VERB [SIZE]  traffic ID WAITING [AGO]    (when one was last taken)
 //	                    started|ready|stopping|ping|trigger|gone ID
 //	notstarted ID       exited ID [STATUS|SIGNAL]   found [ID…]
 //	extend ID DURATION  kill SIGNAL WHOM            clear
@@ -138,8 +138,10 @@ func (st *story) event(t *testing.T, f []string) Event {
 		return Exited{id(1), parseExit(t, append(f, "1")[2])}
 	case "gone":
 		return Gone{id(1)}
-	case "quiet":
-		return Quiet{id(1)}
+	case "traffic":
+		n, _ := strconv.Atoi(f[2])
+		ago := duration(t, append(f, "0s")[3])
+		return Traffic{id(1), n, st.now - Time(ago)}
 	case "found":
 		return Found{ids(1)}
 	case "named", "removed":
@@ -176,6 +178,8 @@ func parseLife(t *testing.T, words []string) Life {
 			l.Overlap = false
 		case "steer":
 			l.Steer = true
+		case "settle":
+			l.Settle = duration(t, v)
 		case "empty":
 			l.Empty = duration(t, v)
 		case "surge":
@@ -296,8 +300,8 @@ func (st *story) proc(p Proc) string {
 	if p.Fresh {
 		b += " fresh"
 	}
-	if p.Quiet && p.Phase == Settling {
-		b += " quiet"
+	if p.Empty {
+		b += " empty"
 	}
 	return b
 }
@@ -310,6 +314,12 @@ func (f Steer) String() string {
 	var to []string
 	for _, h := range f.Shares {
 		to = append(to, fmt.Sprintf("%d: %d", h.ID, h.Weight))
+	}
+	switch {
+	case f.Closed:
+		to = append(to, "nobody, now or later")
+	case len(to) == 0:
+		to = append(to, "nobody yet")
 	}
 	return "steer to " + strings.Join(to, ", ")
 }

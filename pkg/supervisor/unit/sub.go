@@ -179,41 +179,6 @@ func (s Service) mayFill(i int) bool {
 	return in.Main.ID == 0 && s.room(in, in.Gen) && !(s.alone(in.Gen, s.goal()) && s.hasTurn(i))
 }
 
-// steering is what changed in who gets new connections. It is derived, so that
-// no rule can forget it, and comes first, so that nobody is signalled before.
-func steering(before, after Service) []Effect {
-	shares := after.Shares()
-	if len(shares) == 0 || slices.Equal(shares, before.Shares()) {
-		return nil
-	}
-	return []Effect{Steer{shares}}
-}
-
-// Shares says who gets new connections; none: whoever did so last. Instances
-// share alike. In each, Main gets them, less what Next is tried with; but not when
-// it has said that it leaves.
-func (s Service) Shares() (shares []Share) {
-	give := func(p Proc, weight int) {
-		if s.life(p.Gen).Steer && weight > 0 {
-			shares = append(shares, Share{p.ID, weight})
-		}
-	}
-	for _, in := range s.Inst {
-		ready, baking := in.Main.Phase >= Baking && !in.Main.Stopping, in.Next.Phase == Baking
-		switch {
-		case baking && (!ready || in.Main.Ruined != ""):
-			give(in.Next, 100)
-		case baking:
-			canary := s.life(in.Next.Gen).Canary
-			give(in.Main, 100-canary)
-			give(in.Next, canary)
-		case ready:
-			give(in.Main, 100)
-		}
-	}
-	return shares
-}
-
 // Procs yields all processes: every Next, then every Main, then every Old.
 func (s Service) Procs() iter.Seq[Proc] {
 	return func(yield func(Proc) bool) {

@@ -96,7 +96,7 @@ type Proc struct {
 	Since    Time // when it became ready
 	Exit     Exit // its main process is gone, its tree not yet
 	Stopping bool // it said so itself
-	Quiet    bool // settling: no connection is on its way to it any more
+	Empty    bool // settling: nobody waits in its queues
 	Fresh    bool // it runs what is at the path now, not the file that was kept: see [Spawn]
 
 	Ruined string `json:",omitempty"` // the socket it was given that is dead; "": none
@@ -112,7 +112,7 @@ const (
 	Baking
 	Serving
 	Settling // leaving: Old. It gets no new connections
-	Emptying // the same: it has settled for long enough, but some are still on their way to it
+	Emptying // the same: it has settled for long enough, but somebody still waits in its queues
 	Aborted  // by the watchdog's signal
 	Asked    // by the kill signal
 	Told     // by SIGKILL
@@ -259,8 +259,12 @@ type (
 		ID   Invocation
 		Exit Exit
 	}
-	Gone    struct{ ID Invocation }      // its whole tree
-	Quiet   struct{ ID Invocation }      // no connection is on its way to the settling process any more
+	Gone    struct{ ID Invocation } // its whole tree
+	Traffic struct {                // of a process that settles
+		ID      Invocation
+		Waiting int  // in its queues
+		Taken   Time // when one was last taken from there, or nobody waited
+	}
 	Elapsed struct{}                     // the [Deadline] has passed
 	Found   struct{ Alive []Invocation } // the first event after a restore: the processes whose trees are alive
 )
@@ -295,7 +299,7 @@ func (NotStarted) event() {}
 func (Said) event()       {}
 func (Exited) event()     {}
 func (Gone) event()       {}
-func (Quiet) event()      {}
+func (Traffic) event()    {}
 func (Elapsed) event()    {}
 func (Found) event()      {}
 
@@ -317,7 +321,10 @@ type (
 		Mode   KillMode
 		Leave  bool // it is to go: one that has no pid yet need not start. Else it is an operator's, and no more than a signal
 	}
-	Steer  struct{ Shares []Share } // who gets new connections from now on; nobody else does
+	Steer struct { // who gets new connections from now on; nobody else does
+		Shares []Share // none: whoever comes waits for the next who gets some
+		Closed bool    // or, as there will be nobody, meets what when_down says: see [Service.Closed]
+	}
 	Doors  struct{ Doors []Door }   // the sockets that are wanted from now on: see [Service.Doors]. Whatever else the service had, it no longer needs
 	Vanish struct{}                 // the service was removed, and nothing is left of it: forget it. Always the last effect
 	Forget struct{ ID Invocation }

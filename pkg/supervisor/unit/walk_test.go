@@ -25,7 +25,7 @@ func TestWalk(t *testing.T) {
 		// who joins whom is walked in "who asked when"; with -deep also here
 		{name: "overlap, steered", n: 1, old: 2, waiters: min(*deep, 1), life: Life{Type: Notify, Overlap: true, Steer: true, Canary: 5, Restart: OnFailure, MaxDraining: 2}},
 		{name: "exec, start limit", n: 1, ends: true, old: 2, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, Burst: 2, MaxDraining: 2}},
-		{name: "no overlap", n: 1, ends: true, old: 2, waiters: 1, life: Life{Type: Notify, Restart: OnFailure, MaxDraining: 2}},
+		{name: "no overlap, steered", n: 1, ends: true, old: 2, waiters: 1, life: Life{Type: Notify, Steer: true, Restart: OnFailure, MaxDraining: 2}},
 		{name: "to no overlap and back", n: 1, old: 2, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, MaxDraining: 1}, mixed: true, sockets: true},
 		{name: "no restart, mixed kill mode", n: 1, ends: true, old: 2, life: Life{Type: Exec, Overlap: true, Restart: No, MaxDraining: 1, KillMode: Mixed}},
 		{name: "watchdog and runtime", n: 1, old: 2, life: Life{Type: Notify, Overlap: true, Restart: Always, MaxDraining: 1, Watchdog: hour, Runtime: 2 * hour}},
@@ -35,12 +35,13 @@ func TestWalk(t *testing.T) {
 		{name: "two at once, steered", n: 2, old: 1, sample: 23, life: Life{Type: Exec, Overlap: true, Steer: true, Surge: 2, Restart: OnFailure, MaxDraining: 1}, lazy: true},
 		{name: "one or two", n: 1, old: 1, sample: 23, scale: 2, sockets: true, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, MaxDraining: 1}, lazy: true},
 		{name: "broken, steered", n: 1, old: 1, sockets: true, breaks: true, lazy: true, life: Life{Type: Notify, Overlap: true, Steer: true, Restart: OnFailure, MaxDraining: 1}},
-		{name: "broken, no overlap", n: 1, ends: true, old: 1, sockets: true, own: true, breaks: true, life: Life{Type: Exec, Restart: No, MaxDraining: 1}},
+		{name: "broken, no overlap", n: 1, ends: true, old: 1, sockets: true, own: true, breaks: true, life: Life{Type: Exec, Steer: true, Restart: No, MaxDraining: 1}},
 		{name: "two, broken", n: 2, old: 1, most: 4000, sample: 101, sockets: true, breaks: true, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, MaxDraining: 1}, lazy: true},
 		{name: "who asked when", n: 1, ends: true, old: 1, waiters: 2, aged: true, lazy: true, life: Life{Type: Exec, Overlap: true, Restart: No, MaxDraining: 1}},
 		{name: "removed", n: 1, ends: true, old: 1, sockets: true, removes: true, life: Life{Type: Notify, Overlap: true, Restart: OnFailure, MaxDraining: 1}},
-		{name: "removed, no overlap", n: 1, ends: true, old: 1, sockets: true, own: true, removes: true, life: Life{Type: Exec, Restart: Always, MaxDraining: 1}},
-		{name: "two, no overlap", n: 2, old: 2, sample: 23, life: Life{Type: Exec, Restart: OnFailure, MaxDraining: 1}, lazy: true},
+		{name: "removed, no overlap", n: 1, ends: true, old: 1, sockets: true, own: true, removes: true, life: Life{Type: Exec, Steer: true, Restart: Always, MaxDraining: 1}},
+		{name: "two, no overlap", n: 2, old: 2, sample: 23, life: Life{Type: Exec, Steer: true, Restart: OnFailure, MaxDraining: 1}, lazy: true},
+		{name: "start limit, steered", n: 1, old: 1, ends: true, life: Life{Type: Exec, Overlap: true, Steer: true, Restart: OnFailure, Burst: 1, MaxDraining: 1}, lazy: true},
 	} {
 		t.Run(w.name, func(t *testing.T) {
 			t.Parallel()
@@ -69,7 +70,7 @@ type world struct {
 	sample  int  // run the endings from each such state only
 	scale   int  // how many instances may be asked for; 0: nobody asks
 	lazy    bool // leave out what the walks of one instance have tried in full
-	mixed   bool // builds differ in whether they overlap, and in their sockets
+	mixed   bool // builds differ in whether they overlap and are steered, and in their sockets
 	sockets bool // one that all instances share
 	own     bool // one for each, as well
 	breaks  bool // sockets die
@@ -95,7 +96,7 @@ func (w *world) walk() {
 		w.specs[0].Sockets = append(w.specs[0].Sockets, own("/run/%s"))
 	}
 	if w.mixed {
-		l.Overlap = !l.Overlap
+		l.Overlap, l.Steer = !l.Overlap, !l.Steer
 		w.specs = append(w.specs, &Spec{Life: *l, Sockets: []*Socket{shared(81)}})
 	}
 	first := Service{Inst: make([]Instance, w.n)}
@@ -245,8 +246,10 @@ func (w *world) procEvents(s Service, p Proc, f func(Service, Event)) {
 	if w.breaks && !(w.lazy && w.n > 1) && p.Phase <= Serving {
 		f(s, Broken{"http", []Invocation{p.ID}})
 	}
-	if p.Phase == Settling && !p.Quiet || p.Phase == Emptying {
-		f(s, Quiet{p.ID})
+	if p.Phase.Settles() {
+		f(s, Traffic{p.ID, 0, now})
+		f(s, Traffic{p.ID, 1, now})
+		f(s, Traffic{p.ID, 1, now - Time(HungAfter)})
 	}
 	if w.lazy && p.Phase > Serving {
 		return
@@ -340,6 +343,7 @@ func (w *world) endings(s Service, more bool) {
 		{"left alone, it ends in one Main an instance", Gone{1 << 40}, true, w.oneMain},
 		{"adopted, it ends in one Main an instance", Found{all}, true, w.oneMain},
 		{"adopted without processes, it ends in one Main an instance", Found{}, true, w.oneMain},
+		{"what is closed stays so, and nothing else does", Gone{1 << 40}, true, func(end Service) bool { return s.closesFor(end) }},
 	}
 	if more {
 		list = append(list, w.rarer(all)...)
@@ -363,6 +367,15 @@ func (w *world) rarer(all []Invocation) []ending {
 		{"what broke is replaced", broken, true, w.noneRuined},
 		{"what broke is replaced, also when nothing goes", broken, false, idle},
 	}
+}
+
+// closesFor: s was closed if and only if nobody serves in what came of it by itself. What
+// can only go on by a miracle may see one here, and nobody knows yet what becomes of a
+// job that waits for another, or of a start that is due in what was removed.
+func (s Service) closesFor(end Service) bool {
+	stuck := slices.ContainsFunc(processes(s), func(p Proc) bool { return p.Phase == Stuck })
+	waits := s.Queue.ID != 0 || len(s.Job.Starts) > 0 || s.Removed && s.Job.ID != 0
+	return stuck || waits || !s.steered() || !end.steered() || s.Closed() == (len(end.Shares()) == 0)
 }
 
 // oneBuild: stop and start leave no trace of a rollout that was cut short.
@@ -411,8 +424,8 @@ func drive(s Service, good bool) Service {
 				e = Exited{p.ID, well}
 			case p.Phase == Starting:
 				e = Said{p.ID, Notice{Ready: true}}
-			case p.Phase.settles() && !p.Quiet:
-				e = Quiet{p.ID}
+			case p.Phase.Settles() && !p.Empty:
+				e = Traffic{p.ID, 0, at}
 			case p.Phase >= Asked:
 				e = Gone{p.ID}
 			}
@@ -466,7 +479,7 @@ func canonOlds(s *Service) {
 	for i := range s.Inst {
 		in := &s.Inst[i]
 		for k, p := range in.Old { // nothing is ruined for who leaves
-			in.Old[k] = Proc{ID: 1, Gen: s.Current, Phase: p.Phase, By: armed(p.By), Exit: Exit{Kind: p.Exit.Kind}, Quiet: p.Quiet && p.Phase == Settling}
+			in.Old[k] = Proc{ID: 1, Gen: s.Current, Phase: p.Phase, By: armed(p.By), Exit: Exit{Kind: p.Exit.Kind}, Empty: p.Empty}
 			if p.ID == s.Job.Who.ID {
 				in.Old[k].PID = 1 // the one that its job waits for
 			}
@@ -563,7 +576,7 @@ func (w *world) key(s Service) string {
 	}
 	proc := func(p Proc) {
 		if p.ID != 0 {
-			b = strconv.AppendBool(b, p.Quiet)
+			b = strconv.AppendBool(b, p.Empty)
 			num(int(p.Gen), int(p.Phase), int(min(p.Since, 1)), int(min(p.By, 1)), int(min(p.Ping, 1)), int(p.Renew))
 			b = strconv.AppendBool(b, p.Stopping)
 			b = append(b, p.Exit.Kind...)
