@@ -26,7 +26,7 @@ func Change(v *service.View, c unit.Change) string {
 	case unit.Mending:
 		return fmt.Sprintf("pid %d holds a dead socket (%s): replacing it", p.PID, p.Ruined)
 	case unit.Waits:
-		return fmt.Sprintf("connections are still on their way to pid %d", p.PID)
+		return fmt.Sprintf("clients still wait in the queue of pid %d", p.PID)
 	case unit.Leaving:
 		return leaving(v, c)
 	case unit.HasExited:

@@ -152,7 +152,7 @@ func phase(v *service.View, p unit.Proc) string {
 	case p.Phase == unit.Settling:
 		return "settling"
 	case p.Phase == unit.Emptying:
-		return "settling: connections are still on their way to it"
+		return "settling: clients still wait in its queue"
 	case p.Phase == unit.Stuck:
 		return "outlived SIGKILL"
 	case p.Exit.Kind != unit.NotExited:
