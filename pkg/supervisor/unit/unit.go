@@ -325,8 +325,8 @@ type (
 		Shares []Share // none: whoever comes waits for the next who gets some
 		Closed bool    // or, as there will be nobody, meets what when_down says: see [Service.Closed]
 	}
-	Doors  struct{ Doors []Door }   // the sockets that are wanted from now on: see [Service.Doors]. Whatever else the service had, it no longer needs
-	Vanish struct{}                 // the service was removed, and nothing is left of it: forget it. Always the last effect
+	Doors  struct{ Doors []Door } // the sockets that are wanted from now on: see [Service.Doors]. Whatever else the service had, it no longer needs
+	Vanish struct{}               // the service was removed, and nothing is left of it: forget it. Always the last effect
 	Forget struct{ ID Invocation }
 	Finish struct {
 		Jobs   []JobID
