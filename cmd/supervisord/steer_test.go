@@ -227,6 +227,7 @@ instances = 2
 [service.api.reload]
 bake = "50ms"
 settle = "20ms"
+max_draining = 50
 `)
 	at := func(i int) (int, error) { return whoAnswers("unix", r.path(fmt.Sprint(i)+".sock")) }
 	wantInstances := func(n int) {
@@ -258,7 +259,7 @@ settle = "20ms"
 	}
 	r.ctl(0, "scale", "--wait=drained", "api", "1")
 	wantInstances(1)
-	r.has(r.ctl(1, "scale", "api", "900"), "cannot scale api to 900", "places for")
+	r.has(r.ctl(1, "scale", "api", "1000"), "cannot scale api to 1000", "steered, which 1023 processes can be")
 	r.has(r.ctl(2, "scale", "api", "0"), "invalid number of instances")
 	r.ctl(0, "stop", "api")
 	r.has(r.ctl(0, "scale", "api", "2"), "")

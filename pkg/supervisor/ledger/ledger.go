@@ -127,8 +127,8 @@ func (l *Ledger) finished(e *ipc.Event, f unit.Finish, v *service.View) (all []E
 			now = l.world.Account(v)
 		}
 		var notes []string
-		if j.verb == unit.Stop && f.Result == unit.Done {
-			notes = waitingClients(l.world.Queueing(v))
+		if f.Result == unit.Done {
+			notes = l.notes(j.verb, v)
 		}
 		ended, ok := l.end(id, f.Result, why, func(j *job) {
 			if compares(*j) {
@@ -147,6 +147,18 @@ func (l *Ledger) finished(e *ipc.Event, f unit.Finish, v *service.View) (all []E
 	return all
 }
 
+// notes are what the asker of a job that is done may not expect.
+func (l *Ledger) notes(verb unit.Verb, v *service.View) []string {
+	b := v.State.Build(v.State.Current)
+	switch {
+	case verb == unit.Stop:
+		return waitingClients(l.world.Queueing(v))
+	case verb == unit.Reload && b != nil:
+		return words.Shared(b.Spec)
+	}
+	return nil
+}
+
 // compares: there is something to compare its sockets with when it ends.
 func compares(j job) bool {
 	return (j.verb == unit.Reload || j.verb == unit.Restart) && j.before != nil
@@ -160,7 +172,7 @@ func since(before, now []ipc.SocketAccount) []ipc.SocketAccount {
 		for _, b := range before {
 			if a.Unit == b.Unit && a.Address == b.Address && a.Drops >= b.Drops {
 				a.QueueBefore = b.Queue
-				a.Drops, a.Retried, a.Lost = a.Drops-b.Drops, a.Retried-b.Retried, a.Lost-b.Lost
+				a.Drops -= b.Drops
 			}
 		}
 		all[i] = a
