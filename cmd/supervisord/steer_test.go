@@ -156,6 +156,29 @@ func TestCanary(t *testing.T) {
 	r.stop()
 }
 
+// A new process can be asked at the clients' address while they all still get the old
+// one.
+func TestTry(t *testing.T) {
+	r := serving(t, steered+"[service.api.reload]\nbake = \"1h\"\n")
+	address, old := r.address(), r.pid("api")
+	r.has(r.ctl(3, "sockets", "--try", "api/next"), "no new process is coming up")
+	r.ctl(0, "reload", "--no-block", "api")
+	r.line("baking for", `"role":"next"`)
+	for range 3 {
+		text := r.ctl(0, "sockets", "--try", "api")
+		who := named.FindAllStringSubmatch(text, -1)
+		if len(who) != 2 || who[0][1] != who[1][1] || who[0][1] == strconv.Itoa(old) {
+			t.Errorf("not the new process, but another than pid %d, is to say that it is the one that was asked:\n%s", old, text)
+		}
+		r.has(text, "(next, generation 2) at "+address, "HTTP/1.1 200 OK")
+	}
+	r.has(r.ctl(0, "sockets", "--try", "api/main"), fmt.Sprintf("pid %d (main, generation 1) at %s", old, address))
+	r.allFrom(old, 20, address, "while the new process is tried")
+	r.ctl(0, "stop", "api")
+	r.has(r.ctl(3, "sockets", "--try", "api"), "it has no process")
+	r.stop()
+}
+
 // freeze stops a process. The signal is on its way when kill(2) returns, so each
 // of its threads is looked at until it has arrived.
 func freeze(t *testing.T, pid int) {
