@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,6 +27,7 @@ import (
 //	history.json        an ipc.History
 //	daemon-reload.json  an ipc.Reloaded, or an error
 //	kill.json           an error, if there is one
+//	try-UNIT.json       an ipc.Tried, or an error
 type fake struct {
 	dir string
 
@@ -206,6 +208,21 @@ func (f *fake) Events(context.Context, uint64) iter.Seq[ipc.Event] {
 }
 
 func (f *fake) Kill(ipc.KillRequest, ipc.Caller) error { return f.failure("kill.json") }
+
+func (f *fake) Try(r ipc.TryRequest, _ ipc.Caller) (t ipc.Tried, err error) {
+	name := "try-" + r.Unit + ".json"
+	if err := f.failure(name); err != nil {
+		return t, err
+	}
+	if err := f.read(name, &t); err != nil {
+		return t, err
+	}
+	t.Headers = append(t.Headers, fmt.Sprintf("Asked: %s %q %s", cmp.Or(r.Whom, "any"), r.Address, r.Path))
+	if r.Instance != nil {
+		t.Instance = *r.Instance
+	}
+	return t, nil
+}
 
 func (f *fake) ResetFailed(r ipc.UnitRequest, _ ipc.Caller) error {
 	_, err := f.Status([]string{r.Unit})

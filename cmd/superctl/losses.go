@@ -47,7 +47,7 @@ func inQueue(n, limit int) string { return fmt.Sprintf("%d of %d in the queue", 
 // dropped is what clients have noticed at sockets.
 func dropped(all ...ipc.SocketAccount) (n uint64) {
 	for _, a := range all {
-		n += a.Drops + a.Lost
+		n += a.Drops
 	}
 	return n
 }
@@ -56,11 +56,5 @@ func dropped(all ...ipc.SocketAccount) (n uint64) {
 func (s *session) tellLosses(a ipc.SocketAccount) {
 	if a.Drops > 0 {
 		s.note(fmt.Sprintf("%s dropped %s meanwhile; a client whose handshake it was tries again after a second", a.Address, count(int(a.Drops), "packet")))
-	}
-	if a.Lost > 0 {
-		s.note(fmt.Sprintf("%s reset %s meanwhile: a process has detached the program that steers it", a.Address, count(int(a.Lost), "connection")))
-	}
-	if a.Retried > 0 {
-		s.note(fmt.Sprintf("%s let %s wait for a second: a process has detached the program that steers it", a.Address, count(int(a.Retried), "connection")))
 	}
 }

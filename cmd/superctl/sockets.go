@@ -17,14 +17,30 @@ func socketsCommand(s *session) *cobra.Command {
 		Short: "show listening sockets and the kernel's counts for them",
 		Long: `sockets shows each listening socket: how many connections are waiting to be accepted,
 how many can wait, and how many packets were dropped since the socket was created.
-For a steered socket it also shows which share of new connections each process gets.
+Below a steered socket it shows each process that has it, with its own queue and its share
+of new connections, and who waits while no process serves.
 
-UNIT is a socket, or a service, which stands for all its sockets.`,
+UNIT is a socket, or a service, which stands for all its sockets.
+
+With --try it sends one HTTP GET to exactly one process of a service, through the real
+address of its steered socket, even if that process gets no new connections: to the new
+process during a reload, else to the one that serves; SERVICE/next and SERVICE/main choose,
+SERVICE/N is instance N. The request is a plain HTTP/1.1 one for localhost. What comes
+within 5 seconds is shown: the status, the first headers and the first KiB of the body. The
+exit status is 1 if no HTTP answer comes, or one with a status of 500 or more.`,
 		Args:              checkUnits,
 		ValidArgsFunction: s.completeUnits,
 	}
 	s.outputFlag(c, "table")
+	a := attempt{path: "/"}
+	a.flags(c)
 	c.RunE = func(c *cobra.Command, names []string) error {
+		if c.Flags().Changed("try") {
+			return s.try(c, a, names)
+		}
+		if other := a.changed(c); other != "" {
+			return misuse(c, "--%s is for --try alone", other)
+		}
 		for i, name := range names {
 			names[i] = strings.TrimSuffix(name, ".socket")
 		}
@@ -80,7 +96,8 @@ func noSuchSocket(name string, known []string) error {
 	return e
 }
 
-// A socketLine is a row of the table: a socket, or a seat of the unit above it.
+// A socketLine is a row of the table: a socket, or a process with a queue of its own at
+// the socket above it.
 type socketLine struct {
 	unit, address, state, queue, drops, share, pid, note string
 	style                                                style
@@ -118,7 +135,7 @@ func (s *session) showSockets(units []ipc.SocketUnit, names []string) {
 
 func socketLines(x ipc.SocketUnit) (lines []socketLine) {
 	for _, y := range x.Sockets {
-		l := socketLine{unit: x.Name, address: y.Address, state: "listening", style: good, drops: fmt.Sprint(y.Drops + y.Lost), note: socketNote(y)}
+		l := socketLine{unit: x.Name, address: y.Address, state: "listening", style: good, drops: fmt.Sprint(y.Drops), queue: queueText(y.Queue, y.Limit), note: socketNote(y)}
 		switch {
 		case y.Error != "":
 			l.state, l.style = "failed", bad
@@ -127,21 +144,38 @@ func socketLines(x ipc.SocketUnit) (lines []socketLine) {
 		case y.Steered:
 			l.state = "steered"
 		}
-		if y.Queue >= 0 && y.Limit >= 0 {
-			l.queue = fmt.Sprintf("%d/%d", y.Queue, y.Limit)
-		}
 		lines = append(lines, l)
+		lines = append(lines, holderLines(x, y.Address)...)
 	}
-	for _, seat := range x.Seats {
-		if seat.PID == 0 && seat.Queue == 0 && seat.Stray == 0 {
+	return lines
+}
+
+func queueText(queue, limit int) string {
+	if queue < 0 || limit < 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d/%d", queue, limit)
+}
+
+// holderLines are the processes that have a queue at an address. Who waits for nobody in
+// particular is worth a row only if somebody does.
+func holderLines(x ipc.SocketUnit, address string) (lines []socketLine) {
+	many := slices.ContainsFunc(x.Holders, func(h ipc.SocketHolder) bool { return h.Instance > 0 })
+	for _, h := range x.Holders {
+		i := slices.IndexFunc(h.Queues, func(q ipc.SocketQueue) bool { return q.Address == address })
+		if i < 0 || h.Role == "" && h.Queues[i].Queue <= 0 {
 			continue
 		}
-		l := socketLine{unit: x.Name, address: fmt.Sprintf("  seat %d", seat.Index), queue: fmt.Sprint(seat.Queue), drops: fmt.Sprint(seat.Drops), share: share(seat.Share)}
-		if seat.PID != 0 {
-			l.pid = fmt.Sprint(seat.PID)
+		q := h.Queues[i]
+		l := socketLine{unit: x.Name, address: "  " + h.Role, queue: queueText(q.Queue, q.Limit), drops: fmt.Sprint(q.Drops), share: share(h.Share)}
+		switch {
+		case h.Role == "":
+			l.address, l.share, l.note = "  nobody yet", "", "they wait for a process that serves"
+		case many:
+			l.address += fmt.Sprintf(" [%d]", h.Instance)
 		}
-		if seat.Stray > 0 {
-			l.note = count(int(seat.Stray), "connection") + " came here past the shares"
+		if h.PID != 0 {
+			l.pid = fmt.Sprint(h.PID)
 		}
 		lines = append(lines, l)
 	}

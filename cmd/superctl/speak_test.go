@@ -93,6 +93,9 @@ func everyVerb(t *testing.T, h string) {
 		{"status"},
 		{"status", "api"},
 		{"status", "http.socket"},
+		{"sockets"},
+		{"sockets", "--try", "api"},
+		{"sockets", "--try", h},
 		{"start", "api"},
 		{"stop", "api"},
 		{"restart", "api"},
@@ -156,7 +159,10 @@ func world(t *testing.T, h string) string {
 	}
 	st.Sockets = []ipc.SocketUnit{
 		{Name: "http", Services: []string{h}, Sockets: []ipc.Socket{{Address: h}, {Address: h, Error: h}}},
-		{Name: h, Sockets: []ipc.Socket{{Address: h, Listening: true}}},
+		{
+			Name: h, Sockets: []ipc.Socket{{Address: h, Listening: true, Note: h}}, Unsteered: h,
+			Holders: []ipc.SocketHolder{{Service: h, Role: h, PID: 1, Queues: []ipc.SocketQueue{{Address: h}}}},
+		},
 	}
 	put(t, dir, "status.json", st)
 	events := []ipc.Event{
@@ -171,6 +177,7 @@ func world(t *testing.T, h string) string {
 	}
 	put(t, dir, "start-web.json", play{Refused: failure})
 	put(t, dir, "kill.json", map[string]any{"Error": failure})
+	put(t, dir, "try-api.json", ipc.Tried{Unit: h, Role: h, Address: h, Status: h, Headers: []string{h}, Body: h + "\n" + h, More: true})
 	put(t, dir, "daemon-reload.json", ipc.Reloaded{Added: []string{h}, Removed: []string{h}, Changed: []string{h}, Warnings: []string{h}})
 	put(t, dir, "logs.json", ipc.LogLine{Type: "line", Unit: h, Text: h}, ipc.LogLine{Type: "line", Unit: "api", Text: h, Raw: []byte(h)},
 		ipc.LogLine{Type: "lost", Unit: h, Lost: 1}, ipc.LogLine{Type: "error", Unit: h, Text: h})

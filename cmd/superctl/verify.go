@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
 )
@@ -30,7 +31,7 @@ supervisord, and opens files as you. With nothing but warnings it exits with 0.`
 		if len(args) > 0 {
 			path = args[0]
 		}
-		conf, problems := config.Load(path, config.Options{Root: os.Geteuid() == 0, Environ: os.Environ()})
+		conf, problems := config.Load(path, config.Options{Root: os.Geteuid() == 0, Environ: os.Environ(), Check: true, Unsteerable: unsteerable()})
 		return s.showProblems(conf, problems)
 	}
 	return c
@@ -74,4 +75,19 @@ func count(n int, what string) string {
 		return "1 " + what
 	}
 	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// unsteerable is why a supervisord with the rights of this process could not steer
+// sockets. It looks at these rights alone: superctl loads no program into the kernel.
+func unsteerable() string {
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&head, &data[0]); err != nil {
+		return "" // nobody knows
+	}
+	has := func(c uint) bool { return data[c/32].Effective&(1<<(c%32)) != 0 }
+	if has(unix.CAP_BPF) || has(unix.CAP_SYS_ADMIN) {
+		return ""
+	}
+	return "steering needs CAP_BPF, which root has, but in a container only with --cap-add BPF"
 }

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/supervisord-go/supervisord/pkg/supervisor"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/process"
 )
@@ -131,7 +132,9 @@ func version() string {
 
 // check is --check: the same code as a start, and as superctl verify.
 func check(path string) int {
-	_, problems := load(path)
+	o := options()
+	o.Check = true
+	_, problems := config.Load(path, o)
 	failed := report(os.Stderr, problems)
 	if failed {
 		return exitFailure
@@ -145,7 +148,10 @@ func load(path string) (*config.Config, []config.Problem) {
 
 // options say for whom the configuration is read.
 func options() config.Options {
-	return config.Options{Root: os.Geteuid() == 0, PID1: os.Getpid() == 1, Environ: os.Environ(), Terminal: term.IsTerminal(int(os.Stdout.Fd()))}
+	return config.Options{
+		Root: os.Geteuid() == 0, PID1: os.Getpid() == 1, Environ: os.Environ(), Terminal: term.IsTerminal(int(os.Stdout.Fd())),
+		Unsteerable: supervisor.Unsteerable(),
+	}
 }
 
 // report prints problems and says whether one of them is more than a warning. Those of

@@ -157,6 +157,29 @@ func TestCanary(t *testing.T) {
 	r.stop()
 }
 
+// A new process can be asked at the clients' address while they all still get the old
+// one.
+func TestTry(t *testing.T) {
+	r := serving(t, steered+"[service.api.reload]\nbake = \"1h\"\n")
+	address, old := r.address(), r.pid("api")
+	r.has(r.ctl(3, "sockets", "--try", "api/next"), "no new process is coming up")
+	r.ctl(0, "reload", "--no-block", "api")
+	r.line("baking for", `"role":"next"`)
+	for range 3 {
+		text := r.ctl(0, "sockets", "--try", "api")
+		who := named.FindAllStringSubmatch(text, -1)
+		if len(who) != 2 || who[0][1] != who[1][1] || who[0][1] == strconv.Itoa(old) {
+			t.Errorf("not the new process, but another than pid %d, is to say that it is the one that was asked:\n%s", old, text)
+		}
+		r.has(text, "(next, generation 2) at "+address, "HTTP/1.1 200 OK")
+	}
+	r.has(r.ctl(0, "sockets", "--try", "api/main"), fmt.Sprintf("pid %d (main, generation 1) at %s", old, address))
+	r.allFrom(old, 20, address, "while the new process is tried")
+	r.ctl(0, "stop", "api")
+	r.has(r.ctl(3, "sockets", "--try", "api"), "it has no process")
+	r.stop()
+}
+
 // freeze stops a process. The signal is on its way when kill(2) returns, so each
 // of its threads is looked at until it has arrived.
 func freeze(t *testing.T, pid int) {
@@ -267,6 +290,7 @@ instances = 2
 [service.api.reload]
 bake = "50ms"
 settle = "20ms"
+max_draining = 50
 `)
 	at := func(i int) (int, error) { return whoAnswers("unix", r.path(fmt.Sprint(i)+".sock")) }
 	wantInstances := func(n int) {
@@ -298,7 +322,7 @@ settle = "20ms"
 	}
 	r.ctl(0, "scale", "--wait=drained", "api", "1")
 	wantInstances(1)
-	r.has(r.ctl(1, "scale", "api", "900"), "cannot scale api to 900", "places for")
+	r.has(r.ctl(1, "scale", "api", "1000"), "cannot scale api to 1000", "steered, which 1023 processes can be")
 	r.has(r.ctl(2, "scale", "api", "0"), "invalid number of instances")
 	r.ctl(0, "stop", "api")
 	r.has(r.ctl(0, "scale", "api", "2"), "note: api is down and stays down: the number counts from its next start", "hint: superctl --socket ", " start api")

@@ -76,6 +76,39 @@ func (r *KillRequest) check() error {
 	return CheckUnit(r.Unit)
 }
 
+// maxPath is how long the path of a request may be that is sent to a process.
+const maxPath = 1024
+
+func (r *TryRequest) check() error {
+	switch {
+	case r.Whom != "" && r.Whom != unit.KillMain && r.Whom != unit.KillNext:
+		return usage("cannot try %.40q: whom is main or next", r.Whom)
+	case r.Instance != nil && (*r.Instance < 0 || *r.Instance >= MaxInstances):
+		return usage("cannot try instance %d: there can be 0 to %d", *r.Instance, MaxInstances-1)
+	case len(r.Address) > maxPath:
+		return usage("an address has at most %d bytes", maxPath)
+	}
+	if err := CheckPath(r.Path); err != nil {
+		return err
+	}
+	return CheckUnit(r.Unit)
+}
+
+// CheckPath returns an error if path cannot be asked of a web server as it is: it goes
+// into the first line of a request.
+func CheckPath(path string) error {
+	printable := func(r rune) bool { return r > ' ' && r < 0x7f }
+	switch {
+	case len(path) > maxPath:
+		return usage("a path has at most %d bytes", maxPath)
+	case path != "" && path[0] != '/':
+		return usage("%.80q is not a path: it begins with /", path)
+	case strings.ContainsFunc(path, func(r rune) bool { return !printable(r) }):
+		return usage("%.80q cannot be a path: write blanks and what is not ASCII as %%XX", path)
+	}
+	return nil
+}
+
 // jobID is how ids of jobs and events look: EPOCH-NUMBER.
 var jobID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([A-Za-z0-9]{1,64})-([0-9]{1,20})$`) })
 

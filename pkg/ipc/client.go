@@ -93,6 +93,11 @@ func (c *Client) Kill(ctx context.Context, r KillRequest) error {
 	return c.post(ctx, "/v1/kill", r, nil)
 }
 
+// Try sends one request to one process of a service, and returns its answer.
+func (c *Client) Try(ctx context.Context, r TryRequest) (t Tried, err error) {
+	return t, c.post(ctx, "/v1/try", r, &t)
+}
+
 // ResetFailed forgets the failures of a service.
 func (c *Client) ResetFailed(ctx context.Context, name string) error {
 	return c.post(ctx, "/v1/reset-failed", UnitRequest{name}, nil)

@@ -44,6 +44,9 @@ func filled(v any) any {
 	case History:
 		v.Records = list(v.Records)
 		return v
+	case Tried:
+		v.Headers = list(v.Headers)
+		return v
 	case Reloaded:
 		v.Added, v.Removed, v.Changed, v.Warnings = list(v.Added), list(v.Removed), list(v.Changed), list(v.Warnings)
 		return v
@@ -52,11 +55,12 @@ func filled(v any) any {
 }
 
 func filledSockets(units []SocketUnit) []SocketUnit {
-	isNil := func(u SocketUnit) bool { return u.Sockets == nil }
-	if slices.ContainsFunc(units, isNil) {
-		units = slices.Clone(units)
-		for i := range units {
-			units[i].Sockets = list(units[i].Sockets)
+	units = slices.Clone(units)
+	for i := range units {
+		u := &units[i]
+		u.Sockets, u.Holders = list(u.Sockets), slices.Clone(u.Holders)
+		for k := range u.Holders {
+			u.Holders[k].Queues = list(u.Holders[k].Queues)
 		}
 	}
 	return list(units)

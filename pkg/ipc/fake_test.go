@@ -89,6 +89,11 @@ func (f *fake) Kill(r KillRequest, _ Caller) error {
 	return nil
 }
 
+func (f *fake) Try(r TryRequest, _ Caller) (Tried, error) {
+	f.act("try " + r.Unit)
+	return Tried{Unit: r.Unit, Status: "HTTP/1.1 200 OK", Code: 200, Body: r.Path}, nil
+}
+
 func (f *fake) ResetFailed(r UnitRequest, _ Caller) error {
 	f.act("reset-failed " + r.Unit)
 	return nil

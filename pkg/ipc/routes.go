@@ -35,6 +35,7 @@ var Routes = []Route{
 	{Method: "GET", Path: "/v1/jobs/{id}", Role: Read, About: "a job and what became of it", answer: getJob},
 	{Method: "GET", Path: "/v1/jobs/{id}/events", Role: Read, About: "what happens in its course, until it has ended; with `wait=drained`, until the old processes have gone as well; after the event `since`", stream: getJobEvents},
 	{Method: "POST", Path: "/v1/kill", Role: Act, About: "send a `signal` to processes of `unit`: `whom` is main, next, old or all", answer: postKill},
+	{Method: "POST", Path: "/v1/try", Role: Act, About: "send one HTTP GET for `path` to one process of `unit`, `whom` and `instance`, through its steered socket at `address`, and show the answer", answer: postTry},
 	{Method: "POST", Path: "/v1/reset-failed", Role: Act, About: "forget the failures of `unit`", answer: postResetFailed},
 	{Method: "POST", Path: "/v1/daemon-reload", Role: Admin, About: "load the configuration's files", answer: postDaemonReload},
 }
@@ -101,6 +102,14 @@ func postKill(s Supervisor, r *request) (any, error) {
 		return nil, err
 	}
 	return struct{}{}, s.Kill(q, r.caller)
+}
+
+func postTry(s Supervisor, r *request) (any, error) {
+	var q TryRequest
+	if err := r.into(&q); err != nil {
+		return nil, err
+	}
+	return s.Try(q, r.caller)
 }
 
 func postResetFailed(s Supervisor, r *request) (any, error) {

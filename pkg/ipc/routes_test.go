@@ -23,6 +23,7 @@ var example = map[string]string{
 	"GET /v1/jobs/{id}":        get("/v1/jobs/e-7"),
 	"GET /v1/jobs/{id}/events": get("/v1/jobs/e-7/events?wait=drained&since=e-3"),
 	"POST /v1/kill":            post("/v1/kill", `{"unit":"api","signal":15,"whom":"main"}`),
+	"POST /v1/try":             post("/v1/try", `{"unit":"api","whom":"next","instance":0,"address":"127.0.0.1:80","path":"/healthz"}`),
 	"POST /v1/reset-failed":    post("/v1/reset-failed", `{"unit":"api"}`),
 	"POST /v1/daemon-reload":   post("/v1/daemon-reload", ""),
 }
@@ -159,7 +160,10 @@ func TestClientAsksWhatItIsTold(t *testing.T) {
 	if err := errors.Join(c.Kill(ctx, KillRequest{"api", 9, "old"}), c.ResetFailed(ctx, "api")); err != nil {
 		t.Error(err)
 	}
-	want := []string{"reload api", "daemon-reload", "kill api", "reset-failed api"}
+	if a, err := c.Try(ctx, TryRequest{Unit: "api", Path: "/x"}); err != nil || a.Code != 200 || a.Body != "/x" {
+		t.Errorf("%+v, %v", a, err)
+	}
+	want := []string{"reload api", "daemon-reload", "kill api", "reset-failed api", "try api"}
 	if got := f.acts(); !slices.Equal(got, want) {
 		t.Errorf("%q, not %q", got, want)
 	}

@@ -40,6 +40,8 @@ type Supervisor interface {
 	ResetFailed(UnitRequest, Caller) error
 	DaemonReload(Caller) (Reloaded, error)
 	Logs(ctx context.Context, r LogRequest) (iter.Seq[LogLine], error)
+	// Try sends one request to one process. It takes some seconds at most.
+	Try(TryRequest, Caller) (Tried, error)
 	// History returns what happened, across restarts of supervisord. It is an error to ask
 	// for a unit that neither the history nor the configuration knows.
 	History(HistoryRequest) (History, error)
@@ -114,11 +116,12 @@ type Process struct {
 
 // SocketUnit is a socket unit with its sockets.
 type SocketUnit struct {
-	Name     string   `json:"name"`
-	Services []string `json:"services,omitempty"` // that name it
-	Sockets  []Socket `json:"sockets"`
-	Seats    []Seat   `json:"seats,omitempty"` // steered: one for each process that it may have
-	Removed  bool     `json:"removed,omitempty"`
+	Name      string         `json:"name"`
+	Services  []string       `json:"services,omitempty"` // that name it
+	Sockets   []Socket       `json:"sockets"`
+	Holders   []SocketHolder `json:"holders,omitempty"`   // steered: who waits for nobody in particular, then each process that has it
+	Unsteered string         `json:"unsteered,omitempty"` // why all processes share it although it was to be steered, and what to do about that
+	Removed   bool           `json:"removed,omitempty"`
 }
 
 // Socket is one listening socket.
@@ -129,22 +132,30 @@ type Socket struct {
 	Queue     int    `json:"queue"`             // connections not accepted yet; -1: not known
 	Limit     int    `json:"limit"`             // how many there may be; -1: not known
 	Drops     uint64 `json:"drops"`             // packets: handshakes that found no room, and what belongs to no connection
-	Steered   bool   `json:"steered,omitempty"` // one for each seat: queue and drops are the sums, the limit is of those that get new connections
-	Retried   uint64 `json:"retried,omitempty"` // steered: that found no seat and had to try again
-	Lost      uint64 `json:"lost,omitempty"`    // steered: that found no seat and were reset
+	Steered   bool   `json:"steered,omitempty"` // each process has a queue of its own: queue and drops are the sums, the limit is that of one
 	Last      string `json:"last,omitempty"`    // what a process last did to it that it must not
 	Error     string `json:"error,omitempty"`   // why it is not there, or does not work
 	Note      string `json:"note,omitempty"`    // what a reader would not expect
 }
 
-// Seat is a place for one process at the steered sockets of a unit.
-type Seat struct {
-	Index int     `json:"index"`
-	PID   int     `json:"pid,omitempty"` // of who has it; 0: nobody
-	Share float64 `json:"share"`         // of new connections, in per cent
-	Queue int     `json:"queue"`
-	Drops uint64  `json:"drops"`
-	Stray uint64  `json:"stray,omitempty"` // that should have gone elsewhere
+// SocketHolder is a process with queues of its own at the steered sockets of a unit; or,
+// without a role, the queues of those who wait until somebody gets new connections.
+type SocketHolder struct {
+	Service    string        `json:"service,omitempty"`
+	Instance   int           `json:"instance,omitempty"`
+	Role       string        `json:"role,omitempty"` // main, next, old, or gone
+	PID        int           `json:"pid,omitempty"`
+	Generation uint32        `json:"generation,omitempty"`
+	Share      float64       `json:"share"` // of new connections, in per cent, exact to a hundredth
+	Queues     []SocketQueue `json:"queues"`
+}
+
+// SocketQueue is one process's queue at one address.
+type SocketQueue struct {
+	Address string `json:"address"`
+	Queue   int    `json:"queue"` // connections not accepted yet; -1: not known
+	Limit   int    `json:"limit"` // how many there may be; -1: not known
+	Drops   uint64 `json:"drops"` // packets
 }
 
 // SocketAccount is what the kernel counted at one socket while a job ran.
@@ -155,8 +166,6 @@ type SocketAccount struct {
 	Queue       int    `json:"queue"`        // -1: not known
 	Limit       int    `json:"limit"`        // -1: not known
 	Drops       uint64 `json:"drops"`        // during the job
-	Retried     uint64 `json:"retried,omitempty"`
-	Lost        uint64 `json:"lost,omitempty"`
 }
 
 // JobRequest asks for a job.
@@ -176,6 +185,32 @@ type KillRequest struct {
 	Unit   string    `json:"unit"`
 	Signal int       `json:"signal"` // 1 to 64
 	Whom   unit.Whom `json:"whom"`   // main, next, old, all
+}
+
+// TryRequest asks for one HTTP GET to one process of a service, at a steered socket,
+// whether or not that process gets new connections.
+type TryRequest struct {
+	Unit     string    `json:"unit"`
+	Whom     unit.Whom `json:"whom,omitempty"`     // main or next; none: next if there is one, else main
+	Instance *int      `json:"instance,omitempty"` // none: the first that has such a process
+	Address  string    `json:"address,omitempty"`  // of the socket, as in a status; none: the first that it has
+	Path     string    `json:"path,omitempty"`     // "/" if empty
+}
+
+// Tried is what a process answered.
+type Tried struct {
+	Unit       string   `json:"unit"`
+	Instance   int      `json:"instance"`
+	Role       string   `json:"role"`
+	PID        int      `json:"pid"`
+	Generation uint32   `json:"generation"`
+	Address    string   `json:"address"`
+	Status     string   `json:"status"`         // "HTTP/1.1 200 OK"
+	Code       int      `json:"code"`           // 200
+	Headers    []string `json:"headers"`        // the first lines, as they came
+	Body       string   `json:"body"`           // the first KiB; invalid UTF-8 as U+FFFD
+	More       bool     `json:"more,omitempty"` // there is more of headers or body, or was still to come
+	Seconds    float64  `json:"seconds"`        // until the status line was there
 }
 
 // Job is an operation and its outcome.

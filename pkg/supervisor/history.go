@@ -45,5 +45,21 @@ func (m *Manager) History(r ipc.HistoryRequest) (ipc.History, error) {
 func understood(text []byte) (ipc.Record, bool) {
 	var x ipc.Record
 	err := json.Unmarshal(text, &x)
-	return x, err == nil && slices.Contains([]string{ipc.RecordJob, ipc.RecordExit, ipc.RecordLost}, x.Kind)
+	if err != nil || !slices.Contains([]string{ipc.RecordJob, ipc.RecordExit, ipc.RecordLost}, x.Kind) {
+		return x, false
+	}
+	addResets(x.Sockets, text)
+	return x, true
+}
+
+// addResets counts as dropped what versions before this one counted apart: connections
+// that a steered socket had reset.
+func addResets(to []ipc.SocketAccount, text []byte) {
+	var was struct{ Sockets []struct{ Lost uint64 } }
+	if json.Unmarshal(text, &was) != nil {
+		return
+	}
+	for i := range min(len(to), len(was.Sockets)) {
+		to[i].Drops += was.Sockets[i].Lost
+	}
 }

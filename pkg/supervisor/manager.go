@@ -60,6 +60,7 @@ type Manager struct {
 	runner  *invocation.Runner
 	ledger  *ledger.Ledger
 	numbers *numbers
+	trier   *trier
 	history *history.Log
 	metrics *metrics.Server
 	sinks   sinks

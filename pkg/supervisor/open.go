@@ -73,6 +73,7 @@ func (m *Manager) wire() {
 		Log:      func(e ipc.Event, c unit.Change) { logEvent(m.log, e, c) },
 	})
 	m.report.ledger = m.ledger
+	m.trier = newTrier(m.o.Table, m.doors, dial(m.o.Table))
 	m.actors = &actors{
 		log: m.log, store: m.o.Store, doors: m.doors, runner: m.runner, numbers: m.numbers, ledger: m.ledger,
 		vanish: m.vanish, running: &sync.WaitGroup{},

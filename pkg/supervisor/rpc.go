@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/service"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/words"
@@ -150,8 +151,8 @@ func (m *Manager) ResetFailed(r ipc.UnitRequest, by ipc.Caller) error {
 	return m.ask("reset", e, unit.Clears{})
 }
 
-// roomFor refuses more instances than a service's sockets have places for. What
-// opens a steered socket once never opens more of it.
+// roomFor refuses more instances than a service's sockets have ports for, or than can be
+// steered: the configuration is held to the same.
 func (m *Manager) roomFor(e entry, size int) error {
 	if e.spec == nil {
 		return nil // the rules refuse that
@@ -160,13 +161,12 @@ func (m *Manager) roomFor(e entry, size int) error {
 		return &ipc.Error{Code: ipc.Refused, Message: fmt.Sprintf("cannot scale %s to %d: %s", e.Name(), size, why), Hints: []string{hint}}
 	}
 	for _, s := range e.spec.Sockets {
-		of, err := s.Of(size - 1)
-		if err != nil {
+		if _, err := s.Of(size - 1); err != nil {
 			return refuse(err.Error(), "choose a smaller number, or change the listen_stream of its sockets, then: superctl daemon-reload")
 		}
-		if seats := len(m.o.Table.Seats(of.Name)); seats > 0 && size+e.spec.Life.Surge > seats-1 {
-			return refuse(fmt.Sprintf("[socket.%s] is steered, and has places for %d processes, one of them for the next reload", s.Name, seats-1),
-				fmt.Sprintf("set instances = %d in the configuration and restart supervisord", size))
+		if n := config.Crowd(e.spec.Life, size); s.Steer && n > config.MaxSteered {
+			return refuse(fmt.Sprintf("[socket.%s] is steered, which %d processes can be: with max_surge and max_draining there could be %d", s.Name, config.MaxSteered, n),
+				"choose a smaller number, or lower max_draining, then: superctl daemon-reload")
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
@@ -150,27 +151,57 @@ func needed(services []ipc.UnitStatus, socket string) bool {
 
 // places say who has what: of many services, each is looked at once.
 type places struct {
-	users map[string][]string   // services, by the socket that the configuration gives them
-	pids  map[doors.Process]int // of all services
+	users     map[string][]string // services, by the socket that the configuration gives them
+	unsteered map[string]string   // why sockets are not steered that were to be
+	procs     map[doors.Process]located
+}
+
+// A located process is one with its place in its service.
+type located struct {
+	unit.Proc
+	instance int
+	role     unit.Role
 }
 
 func whereabouts(services []entry, c *config.Config) places {
-	at := places{map[string][]string{}, map[doors.Process]int{}}
+	at := places{map[string][]string{}, map[string]string{}, map[doors.Process]located{}}
+	for _, s := range c.Sockets {
+		if s.Unsteered != "" {
+			at.unsteered[s.Name] = s.Unsteered
+		}
+	}
 	for _, spec := range c.Services {
 		for _, s := range spec.SocketNames() {
 			at.users[s] = append(at.users[s], spec.Name)
 		}
 	}
 	for _, e := range services {
-		for p := range e.View().State.Procs() {
-			at.pids[doors.Process{Service: e.Name(), ID: p.ID}] = p.PID
+		for p := range locate(e.View()) {
+			at.procs[doors.Process{Service: e.Name(), ID: p.ID}] = p
 		}
 	}
 	return at
 }
 
+// locate yields the processes of a service; of each instance Next, Main, then all Old.
+func locate(v *service.View) iter.Seq[located] {
+	return func(yield func(located) bool) {
+		for i, in := range v.State.Inst {
+			all := []located{{in.Next, i, unit.RoleNext}, {in.Main, i, unit.RoleMain}}
+			for _, p := range in.Old {
+				all = append(all, located{p, i, unit.RoleOld})
+			}
+			for _, p := range all {
+				if p.ID != 0 && !yield(p) {
+					return
+				}
+			}
+		}
+	}
+}
+
 func (rep *reporter) socketStatus(at places, name string) ipc.SocketUnit {
-	u := ipc.SocketUnit{Name: name, Services: at.users[name], Sockets: []ipc.Socket{}}
+	u := ipc.SocketUnit{Name: name, Services: at.users[name], Sockets: []ipc.Socket{}, Unsteered: at.unsteered[name]}
 	for _, part := range rep.doors.Parts(name) {
 		sockets := rep.table.Status(part)
 		for _, s := range sockets {
@@ -178,20 +209,35 @@ func (rep *reporter) socketStatus(at places, name string) ipc.SocketUnit {
 			if x.Note == "" && rep.doors.Pending(part) {
 				x.Note = "the configuration has changed: the next start, reload or restart takes it"
 			}
+			if u.Unsteered != "" && !isUnix(s.Address) {
+				x.Note = joined(x.Note, "shared: "+u.Unsteered)
+			}
 			u.Sockets = append(u.Sockets, x)
 		}
 		if err := rep.doors.Err(part); err != nil && len(sockets) == 0 {
 			u.Sockets = append(u.Sockets, ipc.Socket{Queue: -1, Limit: -1, Error: err.Error()})
 		}
-		u.Seats = append(u.Seats, rep.seats(at, part)...)
+		u.Holders = append(u.Holders, rep.holders(at, part)...)
 	}
+	slices.SortStableFunc(u.Holders, inOrderOfRoles)
 	return u
+}
+
+func isUnix(address string) bool {
+	return strings.HasPrefix(address, "/") || strings.HasPrefix(address, "@")
+}
+
+func joined(note, more string) string {
+	if note == "" {
+		return more
+	}
+	return note + "; " + more
 }
 
 func (rep *reporter) oneSocket(name string, s socket.Status) ipc.Socket {
 	x := ipc.Socket{
 		Address: s.Address, Listening: s.Listening, Given: s.Given, Steered: s.Steered, Queue: s.Queue, Limit: s.Limit,
-		Drops: s.Drops, Retried: s.Retried, Lost: s.Lost, Note: s.Note,
+		Drops: s.Drops, Note: s.Note,
 	}
 	if s.Err != nil {
 		x.Error = s.Err.Error()
@@ -202,22 +248,39 @@ func (rep *reporter) oneSocket(name string, s socket.Status) ipc.Socket {
 	return x
 }
 
-// seats are the places at a steered socket.
-func (rep *reporter) seats(at places, name string) (all []ipc.Seat) {
-	seats := rep.table.Seats(name)
-	sum := 0
-	for _, s := range seats {
-		sum += s.Share
-	}
-	for _, s := range seats {
-		x := ipc.Seat{Index: s.Index, PID: at.pids[rep.doors.Who(s.Holder)], Stray: s.Strays, Share: words.Percent(s.Share, sum)}
-		for _, h := range s.Shards {
-			x.Queue += max(0, h.Queue)
-			x.Drops += h.Drops
+// holders are those who have queues of their own at a steered socket.
+func (rep *reporter) holders(at places, name string) (all []ipc.SocketHolder) {
+	for _, p := range steered(rep.table, name) {
+		x := ipc.SocketHolder{Share: float64(p.Share) / 100, Queues: []ipc.SocketQueue{}}
+		for _, h := range p.Shards {
+			x.Queues = append(x.Queues, ipc.SocketQueue{Address: h.Address, Queue: h.Queue, Limit: h.Limit, Drops: h.Drops})
+		}
+		if p.Holder != 0 {
+			rep.name(&x, at, p.Holder)
 		}
 		all = append(all, x)
 	}
 	return all
+}
+
+// goneRole is that of a process that has ended, and whose sockets are being closed.
+const goneRole = "gone"
+
+// inOrderOfRoles has first who waits for nobody in particular, then of each instance Main,
+// Next, and all Old.
+func inOrderOfRoles(a, b ipc.SocketHolder) int {
+	roles := []string{"", string(unit.RoleMain), string(unit.RoleNext), string(unit.RoleOld), goneRole}
+	place := func(h ipc.SocketHolder) int { return slices.Index(roles, h.Role) }
+	return cmp.Or(cmp.Compare(min(place(a), 1), min(place(b), 1)), cmp.Compare(a.Instance, b.Instance), cmp.Compare(place(a), place(b)))
+}
+
+// name says which process a holder is.
+func (rep *reporter) name(x *ipc.SocketHolder, at places, holder unit.Invocation) {
+	who := rep.doors.Who(holder)
+	x.Service, x.Role = who.Service, goneRole
+	if p, ok := at.procs[who]; ok {
+		x.Instance, x.Role, x.PID, x.Generation = p.instance, string(p.role), p.PID, uint32(p.Gen)
+	}
 }
 
 // blame is a finding in words, with the pid of who did it if that is known.
@@ -263,7 +326,7 @@ func (rep *reporter) account(v *service.View) (all []ipc.SocketAccount) {
 		for _, s := range rep.table.Status(name) {
 			all = append(all, ipc.SocketAccount{
 				Unit: name, Address: s.Address, Queue: s.Queue, Limit: s.Limit,
-				Drops: s.Drops, Retried: s.Retried, Lost: s.Lost,
+				Drops: s.Drops,
 			})
 		}
 	}

@@ -1,9 +1,12 @@
 package supervisor
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/supervisord-go/supervisord/pkg/ipc"
 )
 
 // TestSocketsAreInTheOrderOfTheService, with ten instances after nine.
@@ -12,6 +15,24 @@ func TestSocketsAreInTheOrderOfTheService(t *testing.T) {
 	slices.SortStableFunc(names, inOrder([]string{"http", "admin"}))
 	if want := []string{"http@0", "http@1", "http@2", "http@10", "admin", "gone"}; !slices.Equal(names, want) {
 		t.Errorf("got %v, want %v", names, want)
+	}
+}
+
+// TestHoldersAreInOrder: who waits for nobody comes first, then one instance after the
+// other.
+func TestHoldersAreInOrder(t *testing.T) {
+	var all []ipc.SocketHolder
+	for _, h := range strings.Fields("gone/0 old/1 next/0 main/2 main/1 old/0 next/1 main/0 /0") {
+		role, instance, _ := strings.Cut(h, "/")
+		all = append(all, ipc.SocketHolder{Role: role, Instance: int(instance[0] - '0')})
+	}
+	slices.SortStableFunc(all, inOrderOfRoles)
+	got := ""
+	for _, h := range all {
+		got += fmt.Sprintf("%s/%d ", h.Role, h.Instance)
+	}
+	if want := "/0 main/0 next/0 old/0 gone/0 main/1 next/1 old/1 main/2 "; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 

@@ -33,7 +33,7 @@ func (l *load) complete() {
 	l.checkRuntimeDirectory()
 	l.socketNames = slices.Sorted(maps.Keys(l.sockets))
 	for _, name := range l.socketNames {
-		l.sockets[name].complete()
+		l.sockets[name].complete(l.o)
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.services)) {
 		s := l.services[name]
@@ -90,11 +90,11 @@ func (c cursor) names(key string) bool {
 	return ok
 }
 
-func (s *socket) complete() {
+func (s *socket) complete(o Options) {
 	setDefault(&s.FDName, s.Name)
 	s.Mode = uint32(s.mode)
 	s.ReceiveBuf, s.SendBuf = int(s.receiveBuf), int(s.sendBuf)
-	s.Steer = s.steer == "connections"
+	s.setSteer(o)
 	if s.ipv6Only == "both" || s.ipv6Only == "ipv6-only" {
 		only := s.ipv6Only == "ipv6-only"
 		s.IPv6Only = &only
@@ -108,7 +108,7 @@ func (s *socket) complete() {
 	}
 	c := s.set["listen_stream"]
 	for i, a := range s.Listen {
-		if s.Steer && a.Network == "unix" {
+		if s.toSteer() && a.Network == "unix" {
 			c.element(i, nil).doubtful("a unix socket cannot be steered: all processes accept from one queue there")
 		}
 		if strings.HasPrefix(a.Path, "@") {

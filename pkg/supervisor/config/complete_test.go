@@ -316,7 +316,7 @@ max_surge = 2
 max_draining = 4
 `)
 	http, admin, api := c.Sockets[1], c.Sockets[0], c.Services[0]
-	if !http.Steer || http.Shards != 3+2+4 || http.PerInstance() {
+	if !http.Steer || http.Unsteered != "" || http.PerInstance() {
 		t.Errorf("%+v", http)
 	}
 	of2, err := admin.Of(2)

@@ -66,6 +66,15 @@ type Options struct {
 	PID1     bool     // it is the first process of a container
 	Terminal bool     // its stdout is a terminal
 	Environ  []string // its environment, KEY=VALUE: PATH, HOME, XDG_…, SUPERVISORD_CONFIG
+
+	// Unsteerable is why this process cannot steer sockets, and what to do about that;
+	// empty: it can, or nobody knows. Sockets that were to be steered are shared then,
+	// with a warning, and say so: see [unit.Socket.Unsteered].
+	Unsteerable string
+	// Check: the configuration is only checked here. The supervisord that will run it may
+	// be able to steer what this process cannot, so the sockets stay steered, and the
+	// warning claims no more than is known.
+	Check bool
 }
 
 // env is a variable of the environment; like getenv(3) it takes the first.

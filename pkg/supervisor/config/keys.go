@@ -150,7 +150,7 @@ var keys = []key{
 	},
 	{
 		in: "socket", name: "steer", is: into(choice([]string{"off", "connections"}, "quic", "current"), func(t *target) *string { return &t.s.steer }), def: `"off"`,
-		says: "With `connections`, each process has its own queue at every TCP address, and supervisord decides, in the kernel, which process gets a new connection: one that has yet to prove itself gets none, or its `canary` share, and an old one gets no more before it is told to exit. With `off`, all processes accept from one queue. Unix sockets, and sockets passed by systemd, are always shared.",
+		says: "With `connections`, each process has its own queue at every TCP address, and supervisord decides, in the kernel, which process gets a new connection: one that has yet to prove itself gets none, or its `canary` share, and an old one gets no more before it is told to exit. Clients of a process that dies, or of an old one that hangs, move to the next. With `off`, all processes accept from one queue. Steering needs `CAP_BPF` and Linux 5.14; without them the socket is shared, and status says why. Unix sockets, and sockets passed by systemd, are always shared.",
 	},
 	{in: "socket", name: "per_worker", says: "A socket for each process."},
 
@@ -353,11 +353,11 @@ var keys = []key{
 	},
 	{
 		in: "service.reload", name: "canary", is: into(percent, func(t *target) *int { return &t.u.Life.Canary }), def: `"0%"`,
-		says: "The share of its instance's new connections that a new process gets while it bakes. For steered sockets.",
+		says: "The share of its instance's new connections that a new process gets while it bakes. For steered sockets; at a shared one the new process gets connections like the others.",
 	},
 	{
 		in: "service.reload", name: "settle", is: into(duration, func(t *target) *time.Duration { return &t.u.Life.Settle }), def: `"1s"`,
-		says: "The minimum time between an old process's last new connection and its kill signal. It gets up to ten seconds more while connections are still on their way to it. For steered sockets.",
+		says: "The minimum time between the switch, from which on an old process gets no new connections, and its kill signal. It gets up to ten seconds more while clients wait in its queue, and no more time at all once it has accepted none of them for half a second. For steered sockets.",
 	},
 	{
 		in: "service.reload", name: "max_surge", is: into(integer(1, 1000), func(t *target) *int { return &t.u.Life.Surge }), def: `1`,

@@ -155,6 +155,10 @@ func (l *Ledger) done(verb unit.Verb, v *service.View) (notes, hints []string) {
 		return waitingClients(l.world.Queueing(v)), nil
 	case unit.Scale:
 		return words.Scaled(v)
+	case unit.Reload:
+		if b := v.State.Build(v.State.Current); b != nil {
+			return words.Shared(b.Spec), nil
+		}
 	}
 	return nil, nil
 }
@@ -172,7 +176,7 @@ func since(before, now []ipc.SocketAccount) []ipc.SocketAccount {
 		for _, b := range before {
 			if a.Unit == b.Unit && a.Address == b.Address && a.Drops >= b.Drops {
 				a.QueueBefore = b.Queue
-				a.Drops, a.Retried, a.Lost = a.Drops-b.Drops, a.Retried-b.Retried, a.Lost-b.Lost
+				a.Drops -= b.Drops
 			}
 		}
 		all[i] = a

@@ -51,8 +51,7 @@ func worst(all []ipc.SocketAccount) []ipc.SocketAccount {
 	if len(all) <= maxAccounts {
 		return all
 	}
-	lost := func(a ipc.SocketAccount) uint64 { return a.Drops + a.Retried + a.Lost }
-	all = slices.SortedStableFunc(slices.Values(all), func(a, b ipc.SocketAccount) int { return cmp.Compare(lost(b), lost(a)) })
+	all = slices.SortedStableFunc(slices.Values(all), func(a, b ipc.SocketAccount) int { return cmp.Compare(b.Drops, a.Drops) })
 	return all[:maxAccounts]
 }
 

@@ -126,19 +126,7 @@ var families = []family{
 		"supervisord_reload_drops_total", counter,
 		[]string{"unit"},
 		"Packets that the service's sockets dropped in the course of reloads and restarts.",
-		counted(func(c *Counters, put put) { put(float64(c.reloads.Drops)) }),
-	},
-	{
-		"supervisord_reload_retried_total", counter,
-		[]string{"unit"},
-		"Connections to its steered sockets that had to be tried again in the course of reloads and restarts.",
-		counted(func(c *Counters, put put) { put(float64(c.reloads.Retried)) }),
-	},
-	{
-		"supervisord_reload_lost_total", counter,
-		[]string{"unit"},
-		"Connections to its steered sockets that were reset in the course of reloads and restarts.",
-		counted(func(c *Counters, put put) { put(float64(c.reloads.Lost)) }),
+		counted(func(c *Counters, put put) { put(float64(c.drops)) }),
 	},
 
 	{
@@ -166,31 +154,12 @@ var families = []family{
 		sockets(func(s ipc.Socket, put put) { put(float64(s.Drops)) }),
 	},
 	{
-		"supervisord_socket_retried_total", counter,
-		[]string{"unit", "address"},
-		"Connections to a steered socket that found no process and were tried again by the client's kernel, a second later.",
-		sockets(steered(func(s ipc.Socket) uint64 { return s.Retried })),
-	},
-	{
-		"supervisord_socket_lost_total", counter,
-		[]string{"unit", "address"},
-		"Connections to a steered socket that found no process and were reset.",
-		sockets(steered(func(s ipc.Socket) uint64 { return s.Lost })),
-	},
-	{
-		"supervisord_socket_seats", gauge,
-		[]string{"unit", "state"},
-		"Places for processes at a steered socket, taken and free.",
+		"supervisord_socket_unsteered", gauge,
+		[]string{"unit"},
+		"1 if a socket was to be steered and all processes share it instead: superctl status says why.",
 		func(s *Snapshot, put put) {
 			for _, u := range s.Status.Sockets {
-				taken := 0
-				for _, seat := range u.Seats {
-					taken += int(bit(seat.PID != 0))
-				}
-				if len(u.Seats) > 0 {
-					put(float64(taken), socketUnit(u), "taken")
-					put(float64(len(u.Seats)-taken), socketUnit(u), "free")
-				}
+				put(bit(u.Unsteered != ""), socketUnit(u))
 			}
 		},
 	},
@@ -258,15 +227,6 @@ func sockets(of func(ipc.Socket, put)) func(*Snapshot, put) {
 					of(socket, func(value float64, _ ...string) { to(value, socketUnit(u), socket.Address) })
 				}
 			}
-		}
-	}
-}
-
-// steered is a count that only steered sockets have.
-func steered(of func(ipc.Socket) uint64) func(ipc.Socket, put) {
-	return func(s ipc.Socket, put put) {
-		if s.Steered {
-			put(float64(of(s)))
 		}
 	}
 }

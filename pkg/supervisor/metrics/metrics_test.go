@@ -62,8 +62,8 @@ func example() Snapshot {
 	api.Job(unit.Reload, unit.Failed)
 	api.Exit(unit.Success)
 	api.Exit(unit.ExitCode)
-	api.Reload([]ipc.SocketAccount{{Drops: 1, Retried: 2, Lost: 3}, {Drops: 10}})
-	api.Reload([]ipc.SocketAccount{{Lost: 1}})
+	api.Reload([]ipc.SocketAccount{{Drops: 1}, {Drops: 10}})
+	api.Reload([]ipc.SocketAccount{{}})
 	mail.Restart()
 	mail.Exit(unit.CoreDump)
 	return Snapshot{
@@ -82,9 +82,9 @@ func example() Snapshot {
 			},
 			Sockets: []ipc.SocketUnit{
 				{
-					Name: "http", Seats: []ipc.Seat{{PID: 1}, {PID: 2}, {}},
+					Name: "http", Unsteered: "steering needs CAP_BPF",
 					Sockets: []ipc.Socket{
-						{Address: "127.0.0.1:8080", Listening: true, Queue: 3, Limit: 4096, Drops: 17, Steered: true, Retried: 2, Lost: 4},
+						{Address: "127.0.0.1:8080", Listening: true, Queue: 3, Limit: 4096, Drops: 17},
 						{Address: "/run/api.sock", Listening: true, Queue: -1, Limit: -1},
 					},
 				},
@@ -121,7 +121,7 @@ func TestUnitsComeAndGo(t *testing.T) {
 	}
 	fresh := write(t, Snapshot{Counted: map[string]*Counters{"new": NewCounters()}})
 	for _, series := range []string{
-		`supervisord_jobs_total{unit="new",verb="reload",result="failed"} 0`, `supervisord_reload_lost_total{unit="new"} 0`, `supervisord_unit_restarts_total{unit="new"} 0`,
+		`supervisord_jobs_total{unit="new",verb="reload",result="failed"} 0`, `supervisord_reload_drops_total{unit="new"} 0`, `supervisord_unit_restarts_total{unit="new"} 0`,
 	} {
 		if !strings.Contains(fresh, series+"\n") {
 			t.Errorf("%s is missing in:\n%s", series, fresh)

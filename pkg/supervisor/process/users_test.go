@@ -93,6 +93,35 @@ func TestHardenRefusesCapabilitiesOfTheFile(t *testing.T) {
 	}
 }
 
+// What supervisord has without being root, like CAP_BPF to steer sockets, it has alone:
+// its programs could load programs of their own into the kernel.
+func TestNobodyInheritsAmbientCapabilities(t *testing.T) {
+	needsRoot(t)
+	if !capable(unix.CAP_BPF) {
+		t.Skip("needs CAP_BPF, to have it as another user")
+	}
+	againAs(t, &syscall.SysProcAttr{
+		Credential:  &syscall.Credential{Uid: alice, Gid: alice},
+		AmbientCaps: []uintptr{unix.CAP_BPF},
+	}, "^TestAmbient$", ambient+"=1", hardened+"=1")
+}
+
+const ambient = "TEST_AMBIENT"
+
+func TestAmbient(t *testing.T) {
+	if os.Getenv(ambient) == "" {
+		t.Skip("runs within another test, as an ordinary user with a capability")
+	}
+	if !capable(unix.CAP_BPF) {
+		t.Fatal("supervisord itself has lost it")
+	}
+	g := ask(t, newTestLauncher(t, Options{}), Task{Program: &unit.Program{}})
+	checkStatus(t, g, map[string]string{"CapInh": zeros, "CapPrm": zeros, "CapEff": zeros, "CapAmb": zeros})
+	if !capable(unix.CAP_BPF) {
+		t.Error("supervisord has lost it by starting a program")
+	}
+}
+
 // T38: whatever we do, kill(2) is not called for everybody, for our own group, or
 // for PID 1.
 func TestNoSignalToEverybody(t *testing.T) {

@@ -202,7 +202,11 @@ type Socket struct {
 
 	WhenDown WhenDown
 	Steer    bool // each process has queues of its own, and supervisord says who gets new connections
-	Shards   int  // steered: how many processes can have them at a time; 0: 11
+
+	// Unsteered is why all processes share it although it was to be steered; Steer is
+	// false then.
+	Unsteered string `json:",omitempty"`
+	Shards    int    // steered: how many processes can have them at a time; 0: 11
 }
 
 // Uses reports whether s has a socket unit of this name.

@@ -234,6 +234,9 @@ func note(v *service.View, f Facts) string {
 	if fileDiffers(v, f) {
 		notes = append(notes, "file on disk differs")
 	}
+	if b := v.State.Build(v.State.Current); b != nil && noCanary(b.Spec) != "" {
+		notes = append(notes, noCanary(b.Spec))
+	}
 	text := strings.Join(notes, ", ")
 	if text != "" {
 		text += lastWords(v)
