@@ -120,6 +120,7 @@ func TestRowsDifferByTheirSocketOnly(t *testing.T) {
 			}
 			steered, shared := s.options(worker, true), s.options(worker, false)
 			for _, o := range []Options{steered, shared} {
+				o = o.Fill()
 				o.Reloads = 1
 				if err := o.Check(); err != nil {
 					t.Errorf("%s, %s: %v", s.name, worker, err)
