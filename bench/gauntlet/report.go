@@ -29,9 +29,9 @@ type Report struct {
 
 	Modes []*load.Result `json:"-"` // as MarshalJSON has them
 
-	Refused  int    `json:"refused"` // reloads of a good build that superctl called failed
-	Crowd    Crowd  `json:"crowd"`
-	Queue    *Queue `json:"queue"`
+	Refused int    `json:"refused"` // reloads of a good build that superctl called failed
+	Crowd   Crowd  `json:"crowd"`
+	Queue   *Queue `json:"queue"`
 
 	AcceptErrors int              `json:"accept_errors"` // of good builds that had not begun to leave
 	Queued       map[string]int64 `json:"queued"`        // connections that waited for broken builds when they died, by socket

@@ -49,7 +49,9 @@ func RowNames() (names []string) {
 }
 
 // flood has clients come faster than a process accepts them.
-func (o *Options) flood(pace time.Duration, clients int) { o.Pace, o.Clients, o.Pause = pace, clients, 0 }
+func (o *Options) flood(pace time.Duration, clients int) {
+	o.Pace, o.Clients, o.Pause = pace, clients, 0
+}
 
 // late is not for pkg/worker, which notices SIGTERM by itself.
 func (o *Options) late(by time.Duration) {

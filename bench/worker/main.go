@@ -47,16 +47,16 @@ import (
 // builds says what each build does. None of them returns before it is to exit.
 var builds = map[string]func(*worker){
 	"library":         (*worker).library,
-	"plain":          (*worker).plain,
-	"stock":          (*worker).stock,
-	"cstyle":         (*worker).cstyle,
-	"never-ready":    (*worker).neverReady,
-	"exits-at-start": (*worker).exitsAtStart,
-	"exits-in-bake":  (*worker).exitsInBake,
-	"dies-accepting": (*worker).diesAccepting,
+	"plain":           (*worker).plain,
+	"stock":           (*worker).stock,
+	"cstyle":          (*worker).cstyle,
+	"never-ready":     (*worker).neverReady,
+	"exits-at-start":  (*worker).exitsAtStart,
+	"exits-in-bake":   (*worker).exitsInBake,
+	"dies-accepting":  (*worker).diesAccepting,
 	"dies-with-queue": (*worker).diesWithQueue,
-	"hangs":          (*worker).hangs,
-	"deaf":           (*worker).deaf,
+	"hangs":           (*worker).hangs,
+	"deaf":            (*worker).deaf,
 }
 
 const (
