@@ -125,16 +125,6 @@ func TestReloadWithConnectionsThatWait(t *testing.T) {
 	}
 }
 
-// A server that shuts its sockets down when it leaves is one that steering can replace:
-// the next process has sockets of its own.
-func TestReloadsOfAServerThatShutsItsSocketDown(t *testing.T) {
-	modes, _ := gauntlet.Parse("new,keepalive-post,tls-new")
-	keeps(t, gauntlet.Options{
-		Worker: "cstyle", Steer: true, Reloads: 6, Bad: 0.5, Broken: []string{"dies-with-queue"}, Canary: 50,
-		Modes: modes, Clients: 4, Pause: 20 * time.Millisecond,
-	})
-}
-
 // A crowd that waits for a process that hangs is counted, and when it was served.
 func TestACrowdIsServedAfterTheSwitch(t *testing.T) {
 	r := keeps(t, gauntlet.Options{

@@ -5,9 +5,11 @@
 package gauntlet
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -67,12 +69,7 @@ func (k *Kit) Run(ctx context.Context, o Options) (*Report, error) {
 func (k *Kit) gauntlet(o Options) *gauntlet {
 	k.runs++
 	o = o.Fill()
-	g := &gauntlet{Options: o, Kit: k, dir: mkdir(k.dir, strconv.Itoa(k.runs)), report: newReport(o)}
-	g.witnesses = map[load.Socket]*load.Witness{}
-	for _, s := range sockets {
-		g.witnesses[s] = load.NewWitness()
-	}
-	return g
+	return &gauntlet{Options: o, Kit: k, dir: mkdir(k.dir, strconv.Itoa(k.runs)), witness: load.NewWitness(), report: newReport(o)}
 }
 
 type gauntlet struct {
@@ -84,7 +81,7 @@ type gauntlet struct {
 	trust      *tls.Config
 	phase      load.Phase
 	trace      *load.Trace
-	witnesses  map[load.Socket]*load.Witness
+	witness    *load.Witness
 	report     *Report
 }
 
@@ -101,6 +98,30 @@ func (g *gauntlet) start(ctx context.Context) (err error) {
 	}
 	g.supervisor, err = rig.Start(ctx, g.binaries, g.dir, g.configuration())
 	return err
+}
+
+// serve starts the service. If its sockets are to be steered they are, or nothing is
+// measured: supervisord shares them where it cannot steer.
+func (g *gauntlet) serve(ctx context.Context) error {
+	if _, err := g.supervisor.Must(ctx, "start", "api"); err != nil || !g.Steer {
+		return err
+	}
+	all, err := g.supervisor.Sockets(ctx)
+	if err != nil {
+		return err
+	}
+	return unsteered(all, g.addresses[load.Unix])
+}
+
+// unsteered is an error for the first socket that is not steered, but for the unix
+// socket, which cannot be.
+func unsteered(all []rig.Socket, unix string) error {
+	for _, s := range all {
+		if !s.Steered && s.Address != unix {
+			return fmt.Errorf("%s is shared, although it was to be steered: %s", s.Address, cmp.Or(s.Note, "supervisord does not say why"))
+		}
+	}
+	return nil
 }
 
 // stop ends supervisord, and finds what it has left.
@@ -123,7 +144,7 @@ func (g *gauntlet) run(ctx context.Context) error {
 
 // underLoad reloads while all clients of all modes ask, and waits for them.
 func (g *gauntlet) underLoad(ctx context.Context) error {
-	if _, err := g.supervisor.Must(ctx, "start", "api"); err != nil {
+	if err := g.serve(ctx); err != nil {
 		return err
 	}
 	asking, enough := context.WithCancel(ctx)
@@ -166,7 +187,7 @@ func (g *gauntlet) load(m load.Mode) load.Options {
 	return load.Options{
 		Mode: m, Network: network, Address: g.addresses[m.Socket], TLS: g.trust,
 		Clients: g.Clients, Pause: g.Pause, Rate: g.Rate, Body: g.Body, Timeout: g.Timeout,
-		Phase: &g.phase, Trace: g.trace, Witness: g.witnesses[m.Socket],
+		Phase: &g.phase, Trace: g.trace, Witness: g.witness,
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/supervisord-go/supervisord/bench/ledger"
 	"github.com/supervisord-go/supervisord/bench/load"
+	"github.com/supervisord-go/supervisord/bench/rig"
 )
 
 func TestBrokenBuildsAreSpreadAndTakeTurns(t *testing.T) {
@@ -187,6 +188,20 @@ func TestCanariesMayLoseWhatTheyAccepted(t *testing.T) {
 			ledger.Entry{PID: 10, Build: "dies-with-queue", Event: ledger.Died, Waiting: map[string]int64{"http": 7}}))
 		if len(r.Problems) != want || r.Queued["http"] != 7 {
 			t.Errorf("%d lost of 2 that were accepted: problems %q; %v waited", failed, r.Problems, r.Queued)
+		}
+	}
+}
+
+// Where nothing can be steered, nobody is told that shared sockets were.
+func TestSharedSocketsAreNotMeasuredForSteeredOnes(t *testing.T) {
+	all := []rig.Socket{{Address: "127.0.0.1:1", Steered: true}, {Address: "/x/api.sock"}}
+	if err := unsteered(all, "/x/api.sock"); err != nil {
+		t.Error(err)
+	}
+	for _, note := range []string{"", "steering needs CAP_BPF"} {
+		err := unsteered(append(all, rig.Socket{Address: "127.0.0.1:2", Note: note}), "/x/api.sock")
+		if err == nil || !strings.Contains(err.Error(), "127.0.0.1:2 is shared") || !strings.Contains(err.Error(), note) {
+			t.Errorf("a socket with the note %q: %v", note, err)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -75,6 +76,15 @@ func (r *Row) add(p *Report) {
 	}
 }
 
+// queued is how many waited for builds when they died. Who waits at a shared socket
+// waits for all processes.
+func (r *Row) queued() string {
+	if !r.Steered || r.Queued == 0 {
+		return "-"
+	}
+	return strconv.FormatInt(r.Queued, 10)
+}
+
 // Broken says which promises of a steered socket were not kept. Of a shared one there
 // are none.
 func (r *Row) Broken() (broken []string) {
@@ -105,14 +115,14 @@ func Kept(rows []*Row) bool {
 // PrintRows writes them for people: those that had a turn.
 func PrintRows(w io.Writer, rows []*Row) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprint(t, "\t\t\t\treloads\tconnec-\t\tof these\t\taccept\t\tqueue\tqueue\tserved after\t\n")
-	fmt.Fprint(t, "row\tworker\tsocket\treloads\trefused\ttions\tlost\taccepted\thanging\terrors\tp99\tp50\tempty\tthe switch\t\n")
+	fmt.Fprint(t, "\t\t\t\treloads\tconnec-\t\tof these\t\taccept\tdied with\t\tqueue\tqueue\tserved after\t\n")
+	fmt.Fprint(t, "row\tworker\tsocket\treloads\trefused\ttions\tlost\taccepted\thanging\terrors\ta queue of\tp99\tp50\tempty\tthe switch\t\n")
 	for _, r := range rows {
 		if r.Reloads == 0 {
 			continue
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%d\t%s\t%s\t\n", r.Name, r.Worker, r.socket(),
-			r.Reloads, r.Refused, r.Connections, r.Lost, r.Accepted, r.Hanging, r.AcceptErrors,
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%d\t%s\t%s\t\n", r.Name, r.Worker, r.socket(),
+			r.Reloads, r.Refused, r.Connections, r.Lost, r.Accepted, r.Hanging, r.AcceptErrors, r.queued(),
 			inMS(r.Latency.Quantile(0.99)), r.Queue.P50, r.Queue.empty(), r.Crowd.after())
 	}
 	t.Flush()

@@ -85,7 +85,9 @@ func TestOnlySteeredRowsHavePromises(t *testing.T) {
 func TestTableOfRows(t *testing.T) {
 	good, bad := newRow(scenarioNamed(t, "flood-canary"), "cstyle", true), newRow(scenarioNamed(t, "late"), "stock", true)
 	none := newRow(scenarioNamed(t, "hang"), "library", false)
-	good.add(turnOf(100, 0, 0, 0))
+	quiet := turnOf(100, 0, 0, 0)
+	quiet.Queued["http"] = 777
+	good.add(quiet)
 	turn := turnOf(100, 1, 0, 0)
 	turn.Problems = []string{"a", "b", "c", "d"}
 	bad.add(turn)
@@ -93,7 +95,7 @@ func TestTableOfRows(t *testing.T) {
 	var out strings.Builder
 	PrintRows(&out, rows)
 	for _, want := range []string{
-		"flood-canary  cstyle  steered", "50.0%", "3.00ms", "PROBLEM: late, stock, steered: 1 lost", "  c\n", "and 2 more, see -json",
+		"flood-canary  cstyle  steered", "50.0%", "3.00ms", "777", "PROBLEM: late, stock, steered: 1 lost", "  c\n", "and 2 more, see -json",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the table does not say %q:\n%s", want, &out)

@@ -143,10 +143,11 @@ func (g *gauntlet) alone(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, g.stop()) }()
-	for _, verb := range []string{"start", "reload"} {
-		if _, err := g.supervisor.Must(ctx, verb, "api"); err != nil {
-			return err
-		}
+	if err := g.serve(ctx); err != nil {
+		return err
+	}
+	if _, err := g.supervisor.Must(ctx, "reload", "api"); err != nil {
+		return err
 	}
 	return g.throughput(ctx)
 }

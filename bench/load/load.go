@@ -45,7 +45,7 @@ type Options struct {
 	Requests int64         // of each client, at most; 0: until the context ends
 	Phase    *Phase        // what goes on meanwhile; nil: nothing
 	Trace    *Trace        // where latencies over time are kept; nil: nowhere
-	Witness  *Witness      // of all who ask at the address; nil: nobody can be said to hang
+	Witness  *Witness      // of all who ask the same processes; nil: nobody can be said to hang
 }
 
 // Interval is the time from one request of a client to its next, if they come at
