@@ -51,7 +51,14 @@ func (q *Queue) empty() string {
 
 func (q *Queue) print(w io.Writer) {
 	fmt.Fprintf(w, "queue of the socket http: p50 %d, max %d; it was empty at %s of %d looks\n", q.P50, q.Max, q.empty(), q.Looks)
+	if q.drained() {
+		fmt.Fprintln(w, "hint: more -clients, or -pause 0, keep clients waiting at all times")
+	}
 }
+
+// drained says whether it was empty too often for a flood. The first look and the last
+// may be when nobody has come yet, or all have gone.
+func (q *Queue) drained() bool { return 20*q.Empty > q.Looks }
 
 // look looks at the queue until ctx ends.
 func (g *gauntlet) look(ctx context.Context) (looks []int, err error) {

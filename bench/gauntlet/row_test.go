@@ -2,6 +2,7 @@ package gauntlet
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -150,8 +151,12 @@ func TestQueues(t *testing.T) {
 		t.Errorf("0 0 5 7 9 is %+v, empty at %s", q, q.empty())
 	}
 	var out strings.Builder
-	if q.print(&out); !strings.Contains(out.String(), "p50 5, max 9; it was empty at 40.0% of 5 looks") {
+	if q.print(&out); !strings.Contains(out.String(), "p50 5, max 9; it was empty at 40.0% of 5 looks\nhint: more -clients") {
 		t.Errorf("it says %q", &out)
+	}
+	full := append(make([]int, 2), slices.Repeat([]int{3}, 38)...)
+	if newQueue(full).drained() || !newQueue(full[:39]).drained() {
+		t.Error("2 looks at an empty queue are few of 40 and many of 39")
 	}
 }
 
