@@ -15,7 +15,11 @@ func TestQueueOfASocketThatNobodyAcceptsFrom(t *testing.T) {
 	defer l.Close()
 	address := l.Addr().String()
 	for want := range 4 {
-		if n, err := Queue(address); n != want || err != nil {
+		n, err := Queue(address)
+		for n < want && err == nil { // the last packet of a handshake is on its way
+			n, err = Queue(address)
+		}
+		if n != want || err != nil {
 			t.Errorf("%d wait, want %d; %v", n, want, err)
 		}
 		c, err := net.Dial("tcp", address)
