@@ -79,7 +79,7 @@ func TestEachBrokenPromiseIsAProblem(t *testing.T) {
 			r.Modes[0].Failed = 3
 			return append(e, ledger.Entry{PID: 9, Build: "dies-accepting", Event: ledger.Died, Open: map[string]int64{"http": 2, "tls": 9}})
 		}},
-		{"an accept failed", "process 2 could not accept, and nobody had told it to leave: EINVAL", func(_ *Report, e []ledger.Entry) []ledger.Entry {
+		{"an accept failed", "process 2 could not accept, and had not begun to leave: EINVAL", func(_ *Report, e []ledger.Entry) []ledger.Entry {
 			return append(e, ledger.Entry{PID: 2, Build: "plain", Event: ledger.AcceptFailed, Error: "EINVAL"})
 		}},
 		{"a crowd was lost", "socket http: 2 requests were lost, and 0 may have been", func(r *Report, e []ledger.Entry) []ledger.Entry {

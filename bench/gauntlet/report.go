@@ -118,7 +118,7 @@ func (r *Report) account(entries []ledger.Entry) {
 			began[e.PID] = true
 		case e.Event == ledger.AcceptFailed:
 			r.AcceptErrors++
-			r.problem("process %d could not accept, and nobody had told it to leave: %s", e.PID, e.Error)
+			r.problem("process %d could not accept, and had not begun to leave: %s", e.PID, e.Error)
 		case e.Event == ledger.Left && e.Error == "":
 			delete(began, e.PID)
 		case e.Event == ledger.Left:
