@@ -125,13 +125,25 @@ func TestReloadWithConnectionsThatWait(t *testing.T) {
 	}
 }
 
+// A server that shuts its sockets down when it leaves is one that steering can replace:
+// the next process has sockets of its own.
+func TestReloadsOfAServerThatShutsItsSocketDown(t *testing.T) {
+	modes, _ := gauntlet.Parse("new,keepalive-post,tls-new")
+	keeps(t, gauntlet.Options{
+		Worker: "cstyle", Steer: true, Reloads: 6, Bad: 0.5, Broken: []string{"dies-with-queue"}, Canary: 50,
+		Modes: modes, Clients: 4, Pause: 20 * time.Millisecond,
+	})
+}
+
 // A crowd that waits for a process that hangs is counted, and when it was served.
 func TestACrowdIsServedAfterTheSwitch(t *testing.T) {
-	r := keeps(t, gauntlet.Options{
-		Worker: "stock", Stall: true, Crowd: 20, Late: 100 * time.Millisecond, Reloads: 2, Modes: load.Modes[1:2], Clients: 4, Pause: 20 * time.Millisecond,
-	})
-	if c := r.Crowd; c.Clients != 40 || c.Served.Count() != 40-c.Failed || c.Hanging != 0 {
-		t.Errorf("of %d clients %d were served, %d hang", c.Clients, c.Served.Count(), c.Hanging)
+	for _, steer := range []bool{false, true} {
+		r := keeps(t, gauntlet.Options{
+			Worker: "stock", Steer: steer, Stall: true, Crowd: 20, Late: 600 * time.Millisecond, Reloads: 2, Modes: load.Modes[1:2], Clients: 4, Pause: 20 * time.Millisecond,
+		})
+		if c := r.Crowd; c.Clients != 40 || c.Served.Count() != 40-c.Failed || c.Hanging != 0 || steer && c.Failed != 0 {
+			t.Errorf("steered %v: of %d clients %d were served, %d hang", steer, c.Clients, c.Served.Count(), c.Hanging)
+		}
 	}
 }
 
