@@ -125,6 +125,55 @@ func TestReloadWithConnectionsThatWait(t *testing.T) {
 	}
 }
 
+// A server that shuts its sockets down when it leaves is one that steering can replace:
+// the next process has sockets of its own.
+func TestReloadsOfAServerThatShutsItsSocketDown(t *testing.T) {
+	modes, _ := gauntlet.Parse("new,keepalive-post,tls-new")
+	keeps(t, gauntlet.Options{
+		Worker: "cstyle", Steer: true, Reloads: 6, Bad: 0.5, Broken: []string{"dies-with-queue"}, Canary: 50,
+		Modes: modes, Clients: 4, Pause: 20 * time.Millisecond,
+	})
+}
+
+// A crowd that waits for a process that hangs is counted, and when it was served.
+func TestACrowdIsServedAfterTheSwitch(t *testing.T) {
+	for _, steer := range []bool{false, true} {
+		r := keeps(t, gauntlet.Options{
+			Worker: "stock", Steer: steer, Stall: true, Crowd: 20, Late: 600 * time.Millisecond, Reloads: 2, Modes: load.Modes[1:2], Clients: 4, Pause: 20 * time.Millisecond,
+		})
+		if c := r.Crowd; c.Clients != 40 || c.Served.Count() != 40-c.Failed || c.Hanging != 0 || steer && c.Failed != 0 {
+			t.Errorf("steered %v: of %d clients %d were served, %d hang", steer, c.Clients, c.Served.Count(), c.Hanging)
+		}
+	}
+}
+
+// Rows have their turns, steered and shared, and the table has them all.
+func TestRowsByTurns(t *testing.T) {
+	rows, err := kit.Steered(t.Context(), gauntlet.Steering{
+		Reloads: 3, Turn: 2, Rows: []string{"steady"}, Workers: []string{"library"}, Say: t.Logf,
+	})
+	var text strings.Builder
+	gauntlet.PrintRows(&text, rows)
+	if err != nil || !gauntlet.Kept(rows) || len(rows) != 2 {
+		t.Errorf("%v\n%s", err, &text)
+	}
+	for _, r := range rows {
+		if r.Reloads != 3 || r.Connections == 0 || r.Lost > 0 || r.Queue.Looks == 0 {
+			t.Errorf("%s: %+v", r, r)
+		}
+	}
+}
+
+// When its time is over, no turn begins.
+func TestRowsEndWithTheirTime(t *testing.T) {
+	rows, err := kit.Steered(t.Context(), gauntlet.Steering{
+		Reloads: 1000, Turn: 1, Rows: []string{"steady"}, Workers: []string{"library"}, Limit: time.Nanosecond, Say: t.Logf,
+	})
+	if err != nil || rows[0].Reloads != 0 {
+		t.Errorf("%v, %d reloads", err, rows[0].Reloads)
+	}
+}
+
 // Large bodies are no reason to reconnect.
 func TestLargeBodiesAreHandedOver(t *testing.T) {
 	modes, _ := gauntlet.Parse("large-post,large-chunked")
@@ -146,7 +195,15 @@ func TestCommandLine(t *testing.T) {
 	if r, _ := parse([]string{"reloads", "-steer"}, io.Discard); !slices.Contains(r.Fill().Broken, "dies-accepting") {
 		t.Error("with -steer, no build accepts and dies")
 	}
-	for name, has := range map[string]string{"reloads": "-clients", "canary": "-clients", "bare": "-clients", "compare": "-clients", "starts": "-at-once"} {
+	r, err = parse(strings.Fields("steer -reloads 7 -turn 3 -rows flood,hang -workers cstyle -limit 5m"), io.Discard)
+	if o := r.steering; err != nil || o.Reloads != 7 || o.Turn != 3 || !slices.Equal(o.Rows, []string{"flood", "hang"}) || !slices.Equal(o.Workers, []string{"cstyle"}) || o.Limit != 5*time.Minute {
+		t.Errorf("got %+v, %v", r, err)
+	}
+	if r, _ := parse(strings.Fields("reloads -steer -canary 20 -worker cstyle"), io.Discard); !slices.Contains(r.Fill().Broken, "dies-with-queue") ||
+		slices.ContainsFunc(r.Modes, func(m load.Mode) bool { return m.Socket == load.Unix }) {
+		t.Errorf("a server that shuts its sockets down: broken builds %q, modes %v", r.Fill().Broken, r.Modes)
+	}
+	for name, has := range map[string]string{"reloads": "-clients", "steer": "-limit", "canary": "-clients", "bare": "-clients", "compare": "-clients", "starts": "-at-once"} {
 		if _, err := parse([]string{name}, io.Discard); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -160,38 +217,52 @@ func TestCommandLine(t *testing.T) {
 // What cannot be meant is refused before anything is built.
 func TestCommandLineThatIsWrong(t *testing.T) {
 	for line, want := range map[string]string{
-		"":                                 "no command is given",
-		"reload":                           `no command is called "reload"`,
-		"reloads now":                      `"now" is no flag`,
-		"reloads -reloads 0":               "one is the least",
-		"reloads -reloads many":            "many",
-		"reloads -bad 2":                   "no share",
-		"reloads -bad NaN":                 "no share",
-		"reloads -modes carrier-pigeon":    "no mode",
-		"reloads -worker deaf":             "no worker",
-		"reloads -broken typo":             `no broken build is called "typo"`,
-		"reloads -rate -5":                 "no number",
-		"reloads -rate NaN":                "no number",
-		"reloads -clients -1":              "one of each mode is the least",
-		"reloads -bake 10ms":               "100ms is the least",
-		"reloads -gap -1s":                 "no time",
-		"reloads -body 0":                  "bytes",
-		"reloads -body 99999999":           "bytes",
-		"reloads -throughput -1":           "no number",
-		"reloads -canary":                  "not defined",
-		"compare -worker stock":            "not defined",
-		"compare -reloads 0":               "one is the least",
-		"bare -rounds 0":                   "one is the least",
-		"canary -connections 3 -clients 4": "each of the 4 clients",
-		"starts -n 0":                      "one start of each row is the least",
-		"starts -turn 0":                   "one start is the least",
-		"starts -sizes 15,big":             `"big" is no number`,
-		"starts -sizes 0":                  "1 to 4096 megabytes",
-		"starts -sizes 99999":              "1 to 4096 megabytes",
-		"starts -at-once=":                 "is no number",
-		"starts -at-once 1,0":              "1 to 256",
-		"starts -at-once 1000":             "1 to 256",
-		"starts -clients 3":                "not defined",
+		"":                                  "no command is given",
+		"reload":                            `no command is called "reload"`,
+		"reloads now":                       `"now" is no flag`,
+		"reloads -reloads 0":                "one is the least",
+		"reloads -reloads many":             "many",
+		"reloads -bad 2":                    "no share",
+		"reloads -bad NaN":                  "no share",
+		"reloads -modes carrier-pigeon":     "no mode",
+		"reloads -worker deaf":              "no worker",
+		"reloads -broken typo":              `no broken build is called "typo"`,
+		"reloads -rate -5":                  "no number",
+		"reloads -rate NaN":                 "no number",
+		"reloads -clients -1":               "one of each mode is the least",
+		"reloads -bake 10ms":                "100ms is the least",
+		"reloads -gap -1s":                  "no time",
+		"reloads -body 0":                   "bytes",
+		"reloads -body 99999999":            "bytes",
+		"reloads -throughput -1":            "no number",
+		"reloads -canary 20":                "only with -steer",
+		"reloads -steer -canary 101":        "0 to 100 per cent",
+		"reloads -crowd 60":                 "only with -stall",
+		"reloads -stall -crowd 9999":        "0 to 1000 clients",
+		"reloads -late 600ms":               "pkg/worker notices SIGTERM by itself",
+		"reloads -worker stock -late -1s":   "no time",
+		"reloads -timeout -1s":              "no time",
+		"reloads -settle -1s":               "no time",
+		"reloads -connections 5":            "not defined",
+		"steer -reloads 0":                  "one is the least",
+		"steer -turn 0":                     "one reload is the least",
+		"steer -limit -1s":                  "no time",
+		"steer -rows flood,typo":            `no row is called "typo"`,
+		"steer -workers deaf":               `no worker is called "deaf"`,
+		"steer -rows late -workers library": "choose other -workers",
+		"compare -worker stock":             "not defined",
+		"compare -reloads 0":                "one is the least",
+		"bare -rounds 0":                    "one is the least",
+		"canary -connections 3 -clients 4":  "each of the 4 clients",
+		"starts -n 0":                       "one start of each row is the least",
+		"starts -turn 0":                    "one start is the least",
+		"starts -sizes 15,big":              `"big" is no number`,
+		"starts -sizes 0":                   "1 to 4096 megabytes",
+		"starts -sizes 99999":               "1 to 4096 megabytes",
+		"starts -at-once=":                  "is no number",
+		"starts -at-once 1,0":               "1 to 256",
+		"starts -at-once 1000":              "1 to 256",
+		"starts -clients 3":                 "not defined",
 	} {
 		if _, err := parse(strings.Fields(line), io.Discard); err == nil || errors.Is(err, flag.ErrHelp) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want one with %q", line, err, want)

@@ -5,6 +5,7 @@
 //	go run ./bench reloads                    200 of them, half of broken builds
 //	go run ./bench reloads -reloads 20        a short one
 //	go run ./bench reloads -worker stock      of a server that calls Shutdown at once
+//	go run ./bench steer                      what steered sockets lose, and shared ones
 //	go run ./bench canary                     how many connections a canary gets
 //	go run ./bench bare                       throughput, against no supervisord
 //	go run ./bench compare                    the ways that people use today
@@ -69,6 +70,7 @@ type command struct {
 
 var commands = []command{
 	{"reloads", "good and broken builds under load, and what was lost", (*run).reloadsFlags, (*run).checkLoad, withKit((*run).reloads)},
+	{"steer", "what is lost with steered sockets and with shared ones, by turns, in all that steering is for", (*run).steerFlags, (*run).checkSteer, withKit((*run).steer)},
 	{"canary", "how many of many connections a new process gets that is to get some per cent", (*run).canaryFlags, (*run).checkLoad, withKit((*run).canary)},
 	{"bare", "how many requests a second a worker answers, against one without supervisord", (*run).bareFlags, (*run).checkLoad, withKit((*run).bare)},
 	{"compare", "reloads with the ways that people use today", (*run).compareFlags, (*run).checkLoad, withKit((*run).compare)},
@@ -81,6 +83,8 @@ type run struct {
 	command
 	modes, broken     string
 	connections       int64
+	steering          gauntlet.Steering
+	rows, workers     string
 	start             starts.Options
 	sizes, atOnce     string
 	judge             bool
@@ -148,6 +152,9 @@ func (r *run) checkLoad() (err error) {
 	if r.broken != "" {
 		r.Broken = strings.Split(r.broken, ",")
 	}
+	if r.modes == names(load.Modes) && r.Worker == "cstyle" {
+		r.modes = names(slices.DeleteFunc(slices.Clone(load.Modes), func(m load.Mode) bool { return m.Socket == load.Unix }))
+	}
 	if r.modes != "" {
 		if r.Modes, err = gauntlet.Parse(r.modes); err != nil {
 			return err
@@ -181,12 +188,17 @@ func (r *run) clientsFlag(flags *flag.FlagSet) {
 func (r *run) reloadsFlags(flags *flag.FlagSet) {
 	flags.IntVar(&r.Reloads, "reloads", 200, "how many")
 	flags.Float64Var(&r.Bad, "bad", 0.5, "`share` of them that is of a broken build")
-	flags.StringVar(&r.Worker, "worker", "library", "the good build: library (pkg/worker), plain (its own lame duck), or stock (calls Shutdown at once)")
+	flags.StringVar(&r.Worker, "worker", "library", "the good build: library (pkg/worker), plain (its own lame duck), stock (calls Shutdown at once), or cstyle (shuts its sockets down; has no unix socket by default, since that is shared)")
 	flags.BoolVar(&r.Steer, "steer", false, "let supervisord choose who gets a new connection")
 	flags.BoolVar(&r.Handover, "handover", false, "let idle connections go from one process to the next")
 	flags.BoolVar(&r.Stall, "stall", false, "let the process that serves stop accepting before each reload, which is to cure it")
+	flags.IntVar(&r.Crowd, "crowd", 0, "`clients` that come then, and wait; -stall only, before each reload of a good build")
 	flags.DurationVar(&r.Pace, "pace", 0, "`time` that a process takes to accept a connection, so that some wait at all times")
-	flags.StringVar(&r.broken, "broken", "", "the broken `builds`, by turns, instead of "+strings.Join(gauntlet.Broken, ",")+" and, with -steer, dies-accepting")
+	flags.DurationVar(&r.Late, "late", 0, "`time` from SIGTERM until a process notices it; not of the worker library")
+	flags.IntVar(&r.Canary, "canary", 0, "share of new connections, in `per cent`, for a process that bakes; -steer only")
+	flags.DurationVar(&r.Settle, "settle", 0, "how long an old process has before it is told to leave; 0: 1s for the worker stock, 50ms for others")
+	flags.DurationVar(&r.Timeout, "timeout", 0, "`time` in which a request must have its answer; 0: 30s")
+	flags.StringVar(&r.broken, "broken", "", "the broken `builds`, by turns, instead of "+strings.Join(gauntlet.Broken, ",")+"; with -steer, dies-accepting besides; with -canary, dies-with-queue")
 	flags.StringVar(&r.modes, "modes", names(load.Modes), "what clients do")
 	r.loadFlags(flags)
 	flags.IntVar(&r.Rounds, "throughput", 20, "`rounds` of the comparison with bare workers; 0: none")
@@ -216,6 +228,26 @@ func (r *run) reloads(ctx context.Context, kit *gauntlet.Kit) (kept bool, err er
 		err = errors.Join(err, writeTo(r.chart, report.WriteChart))
 	}
 	return len(report.Problems) == 0, err
+}
+
+func (r *run) steerFlags(flags *flag.FlagSet) {
+	flags.IntVar(&r.steering.Reloads, "reloads", 200, "of each row")
+	flags.IntVar(&r.steering.Turn, "turn", 10, "`reloads` of a row before the next row has its turn")
+	flags.StringVar(&r.rows, "rows", strings.Join(gauntlet.RowNames(), ","), "what is done to the worker")
+	flags.StringVar(&r.workers, "workers", strings.Join(gauntlet.Workers, ","), "good builds")
+	flags.DurationVar(&r.steering.Limit, "limit", 0, "`time` after which no turn begins; 0: none. All rows with 200 reloads take hours")
+}
+
+func (r *run) checkSteer() error {
+	r.steering.Rows, r.steering.Workers = strings.Split(r.rows, ","), strings.Split(r.workers, ",")
+	r.steering.Say = r.Say
+	return r.steering.Check()
+}
+
+// steer prints what was found also when it could not go on.
+func (r *run) steer(ctx context.Context, kit *gauntlet.Kit) (kept bool, err error) {
+	rows, err := kit.Steered(ctx, r.steering)
+	return gauntlet.Kept(rows), r.write(err, "go run ./bench steer", rows, func(w io.Writer) { gauntlet.PrintRows(w, rows) })
 }
 
 func (r *run) compareFlags(flags *flag.FlagSet) {

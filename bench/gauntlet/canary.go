@@ -60,7 +60,7 @@ func (g *gauntlet) canary(ctx context.Context, connections int64, c *Canary) (er
 		return err
 	}
 	defer func() { err = errors.Join(err, g.stop()) }()
-	if _, err := g.supervisor.Must(ctx, "start", "api"); err != nil {
+	if err := g.serve(ctx); err != nil {
 		return err
 	}
 	main := g.connections(ctx, 1, 1)

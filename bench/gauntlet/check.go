@@ -15,6 +15,9 @@ import (
 // machine that is busy with this.
 const least = 100 * time.Millisecond
 
+// mostCrowd is what the queue of a socket has room for on most machines.
+const mostCrowd = 1000
+
 // most is how many bytes a POST may have, of which the worker answers all.
 const most = 1 << 19
 
@@ -35,6 +38,14 @@ func (o Options) Check() error {
 		{o.Gap >= 0, fmt.Sprintf("-gap %v is no time to wait", o.Gap)},
 		{o.Bake >= least, fmt.Sprintf("-bake %v: a broken build lives for some of it; %v is the least", o.Bake, least)},
 		{o.Body >= 1 && o.Body <= most, fmt.Sprintf("-body %d: it is from 1 to %d bytes", o.Body, most)},
+		{o.Canary >= 0 && o.Canary <= 100, fmt.Sprintf("-canary %d is no share: it is from 0 to 100 per cent", o.Canary)},
+		{o.Canary == 0 || o.Steer, "-canary: only with -steer can a process get a share"},
+		{o.Crowd >= 0 && o.Crowd <= mostCrowd, fmt.Sprintf("-crowd %d: it is from 0 to %d clients", o.Crowd, mostCrowd)},
+		{o.Crowd == 0 || o.Stall, "-crowd: only with -stall does anybody wait"},
+		{o.Timeout >= 0, fmt.Sprintf("-timeout %v is no time to wait", o.Timeout)},
+		{o.Settle >= 0, fmt.Sprintf("-settle %v is no time to wait", o.Settle)},
+		{o.Late >= 0, fmt.Sprintf("-late %v is no time to wait", o.Late)},
+		{o.Late == 0 || o.Worker != "library", "-late: pkg/worker notices SIGTERM by itself; choose another -worker"},
 		{o.Pace >= 0, fmt.Sprintf("-pace %v is no time to wait", o.Pace)},
 		{o.Rounds >= 0, fmt.Sprintf("-throughput %d is no number of rounds", o.Rounds)},
 	} {
@@ -46,7 +57,7 @@ func (o Options) Check() error {
 }
 
 func (o Options) checkBroken() error {
-	known := slices.Concat(Broken, []string{diesAccepting}, rig.Files)
+	known := slices.Concat(Broken, []string{diesAccepting, diesWithQueue}, rig.Files)
 	for _, build := range o.Broken {
 		if !slices.Contains(known, build) {
 			return fmt.Errorf("no broken build is called %q: there are %s", build, strings.Join(known, ", "))

@@ -9,7 +9,7 @@ import (
 	"github.com/supervisord-go/supervisord/bench/load"
 )
 
-// sockets are those of the service, in the order of its configuration.
+// sockets are all that the service can have, in the order of its configuration.
 var sockets = []load.Socket{load.Plain, load.Unix, load.TLS, load.TCP}
 
 // addresses are what each socket listens on: ports that were free a moment ago,
@@ -35,7 +35,7 @@ func (g *gauntlet) configuration() string {
 		return g.service("-listen", g.addresses[load.Plain])
 	}
 	var b strings.Builder
-	for _, s := range sockets {
+	for _, s := range g.sockets() {
 		fmt.Fprintf(&b, "[socket.%s]\nlisten_stream = [%q]\n", s, g.addresses[s])
 		if g.steered(s) {
 			b.WriteString("steer = \"connections\"\n")
@@ -46,11 +46,13 @@ func (g *gauntlet) configuration() string {
 }
 
 func (g *gauntlet) service(args ...string) string {
-	names := sockets
+	names := g.sockets()
 	if g.Own {
 		names = nil
 	}
-	argv := append([]string{g.releases.Current(), "-ledger", g.ledger(), "-pace", g.Pace.String(), fmt.Sprintf("-stall=%v", g.Stall)}, args...)
+	argv := append([]string{
+		g.releases.Current(), "-ledger", g.ledger(), "-pace", g.Pace.String(), "-late", g.Late.String(), fmt.Sprintf("-stall=%v", g.Stall),
+	}, args...)
 	return fmt.Sprintf(`[service.api]
 exec_start = [%s]
 type = "notify"
@@ -63,8 +65,15 @@ timeout_stop_sec = %q
 [service.api.reload]
 bake = %q
 settle = %q
-canary = "%d%%"
-`, quoted(argv), quoted(names), g.Handover, startTimeout, stopTimeout, g.Bake, g.settle(), g.Canary)
+%s`, quoted(argv), quoted(names), g.Handover, startTimeout, stopTimeout, g.Bake, g.settle(), g.canaryKey())
+}
+
+// canaryKey is only for a steered socket: no other can give a process a share.
+func (g *gauntlet) canaryKey() string {
+	if !g.Steer {
+		return ""
+	}
+	return fmt.Sprintf("canary = \"%d%%\"\n", g.Canary)
 }
 
 func quoted[S ~string](list []S) string {

@@ -5,9 +5,11 @@
 package gauntlet
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -67,7 +69,7 @@ func (k *Kit) Run(ctx context.Context, o Options) (*Report, error) {
 func (k *Kit) gauntlet(o Options) *gauntlet {
 	k.runs++
 	o = o.Fill()
-	return &gauntlet{Options: o, Kit: k, dir: mkdir(k.dir, strconv.Itoa(k.runs)), report: newReport(o)}
+	return &gauntlet{Options: o, Kit: k, dir: mkdir(k.dir, strconv.Itoa(k.runs)), witness: load.NewWitness(), report: newReport(o)}
 }
 
 type gauntlet struct {
@@ -79,6 +81,7 @@ type gauntlet struct {
 	trust      *tls.Config
 	phase      load.Phase
 	trace      *load.Trace
+	witness    *load.Witness
 	report     *Report
 }
 
@@ -95,6 +98,30 @@ func (g *gauntlet) start(ctx context.Context) (err error) {
 	}
 	g.supervisor, err = rig.Start(ctx, g.binaries, g.dir, g.configuration())
 	return err
+}
+
+// serve starts the service. If its sockets are to be steered they are, or nothing is
+// measured: supervisord shares them where it cannot steer.
+func (g *gauntlet) serve(ctx context.Context) error {
+	if _, err := g.supervisor.Must(ctx, "start", "api"); err != nil || !g.Steer {
+		return err
+	}
+	all, err := g.supervisor.Sockets(ctx)
+	if err != nil {
+		return err
+	}
+	return unsteered(all, g.addresses[load.Unix])
+}
+
+// unsteered is an error for the first socket that is not steered, but for the unix
+// socket, which cannot be.
+func unsteered(all []rig.Socket, unix string) error {
+	for _, s := range all {
+		if !s.Steered && s.Address != unix {
+			return fmt.Errorf("%s is shared, although it was to be steered: %s", s.Address, cmp.Or(s.Note, "supervisord does not say why"))
+		}
+	}
+	return nil
 }
 
 // stop ends supervisord, and finds what it has left.
@@ -117,7 +144,7 @@ func (g *gauntlet) run(ctx context.Context) error {
 
 // underLoad reloads while all clients of all modes ask, and waits for them.
 func (g *gauntlet) underLoad(ctx context.Context) error {
-	if _, err := g.supervisor.Must(ctx, "start", "api"); err != nil {
+	if err := g.serve(ctx); err != nil {
 		return err
 	}
 	asking, enough := context.WithCancel(ctx)
@@ -131,12 +158,19 @@ func (g *gauntlet) underLoad(ctx context.Context) error {
 	for i, m := range g.Modes {
 		clients.Go(func() { results[i] = load.Run(asking, g.load(m)) })
 	}
+	clients.Go(func() { g.watch(asking) })
+	var looks []int
+	var lookErr error
+	clients.Go(func() { looks, lookErr = g.look(asking) })
 	err := g.reloads(ctx)
 	if err == nil {
-		_, err = g.supervisor.Must(ctx, "status", "api")
+		err = g.must(ctx, "status", "api")
 	}
 	enough()
 	clients.Wait()
+	if g.report.Queue = newQueue(looks); lookErr != nil {
+		g.report.problem("%v", lookErr)
+	}
 	g.report.Seconds = time.Since(start).Seconds()
 	g.report.Modes = results
 	if g.trace != nil {
@@ -152,8 +186,8 @@ func (g *gauntlet) load(m load.Mode) load.Options {
 	}
 	return load.Options{
 		Mode: m, Network: network, Address: g.addresses[m.Socket], TLS: g.trust,
-		Clients: g.Clients, Pause: g.Pause, Rate: g.Rate, Body: g.Body, Timeout: requestTimeout,
-		Phase: &g.phase, Trace: g.trace,
+		Clients: g.Clients, Pause: g.Pause, Rate: g.Rate, Body: g.Body, Timeout: g.Timeout,
+		Phase: &g.phase, Trace: g.trace, Witness: g.witness,
 	}
 }
 
@@ -178,10 +212,9 @@ func (g *gauntlet) reload(ctx context.Context, n int) error {
 	if err := g.releases.Deploy(build); err != nil {
 		return err
 	}
-	if g.Stall {
-		if _, err := g.supervisor.Must(ctx, "kill", "--signal", "USR1", "--whom", "main", "api"); err != nil {
-			return err
-		}
+	waiting, err := g.stall(ctx, n, bad)
+	if err != nil {
+		return err
 	}
 	verb := "reload"
 	if g.Restart {
@@ -191,6 +224,7 @@ func (g *gauntlet) reload(ctx context.Context, n int) error {
 	defer g.phase.End()
 	start := time.Now()
 	answer, err := g.supervisor.Call(ctx, verb, "api")
+	waiting.end(time.Now(), g.report)
 	if err != nil {
 		return err
 	}
@@ -200,6 +234,9 @@ func (g *gauntlet) reload(ctx context.Context, n int) error {
 	}
 	g.report.reload(build, bad, answer.Took)
 	if answer.Status != want {
+		if !bad {
+			g.report.Refused++
+		}
 		g.report.problem("reload %d, of build %s: superctl exited with status %d, not %d: %s%s",
 			n+1, build, answer.Status, want, answer.Stdout, answer.Stderr)
 	}
@@ -207,6 +244,15 @@ func (g *gauntlet) reload(ctx context.Context, n int) error {
 		g.report.marks = append(g.report.marks, mark{g.trace.Since(start), g.trace.Since(time.Now()), bad})
 	}
 	return wait(ctx, g.after())
+}
+
+// must calls superctl. That it says no is a problem, and the next reload may cure it.
+func (g *gauntlet) must(ctx context.Context, args ...string) error {
+	a, err := g.supervisor.Call(ctx, args...)
+	if err == nil && a.Status != 0 {
+		g.report.problem("superctl %s exited with status %d: %s%s", args[0], a.Status, a.Stdout, a.Stderr)
+	}
+	return err
 }
 
 func wait(ctx context.Context, d time.Duration) error {
@@ -223,6 +269,9 @@ func (g *gauntlet) certificate() string { return filepath.Join(g.dir, "certifica
 
 func (g *gauntlet) account() error {
 	entries, err := ledger.Read(g.ledger())
+	if err == nil {
+		entries, err = ledger.Ended(g.ledger(), entries)
+	}
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/supervisord-go/supervisord/bench/ledger"
 	"github.com/supervisord-go/supervisord/bench/load"
+	"github.com/supervisord-go/supervisord/bench/rig"
 )
 
 func TestBrokenBuildsAreSpreadAndTakeTurns(t *testing.T) {
@@ -77,6 +78,13 @@ func TestEachBrokenPromiseIsAProblem(t *testing.T) {
 		{"more was lost than was accepted", "socket http: 3 requests were lost, and 2 may have been", func(r *Report, e []ledger.Entry) []ledger.Entry {
 			r.Modes[0].Failed = 3
 			return append(e, ledger.Entry{PID: 9, Build: "dies-accepting", Event: ledger.Died, Open: map[string]int64{"http": 2, "tls": 9}})
+		}},
+		{"an accept failed", "process 2 could not accept, and had not begun to leave: EINVAL", func(_ *Report, e []ledger.Entry) []ledger.Entry {
+			return append(e, ledger.Entry{PID: 2, Build: "plain", Event: ledger.AcceptFailed, Error: "EINVAL"})
+		}},
+		{"a crowd was lost", "socket http: 2 requests were lost, and 0 may have been", func(r *Report, e []ledger.Entry) []ledger.Entry {
+			r.Crowd = Crowd{Clients: 9, Failed: 2, Hanging: 2}
+			return e
 		}},
 		{"a mode was never served", "not one request was answered", func(r *Report, e []ledger.Entry) []ledger.Entry {
 			r.Modes[0].OK = 0
@@ -149,6 +157,9 @@ func TestPromises(t *testing.T) {
 		{Options{Worker: "stock"}, "", ""},
 		{Options{Worker: "stock", Steer: true}, "new stream tls-new", ""},
 		{Options{Worker: "library", Restart: true, Handover: true}, "", ""},
+		{Options{Worker: "library", Steer: true, Stall: true}, all, ""},
+		{Options{Worker: "cstyle"}, "", ""},
+		{Options{Worker: "cstyle", Steer: true}, strings.ReplaceAll(all, " unix-new unix-keepalive-post", ""), ""},
 	} {
 		if got := modes(test.o, Options.Promised); got != test.kept {
 			t.Errorf("%+v: nothing is lost in %q, want %q", test.o, got, test.kept)
@@ -165,6 +176,33 @@ func TestSteeredSocketsMayLoseNothing(t *testing.T) {
 	r.account(append(entries, ledger.Entry{PID: 9, Build: "dies-accepting", Event: ledger.Died, Open: map[string]int64{"http": 2}}))
 	if all := strings.Join(r.Problems, "\n"); !strings.Contains(all, "1 requests were lost, and 0 may have been") {
 		t.Errorf("problems: %q", r.Problems)
+	}
+}
+
+// A canary may lose what it had accepted itself, but nobody who only waited for it.
+func TestCanariesMayLoseWhatTheyAccepted(t *testing.T) {
+	for failed, want := range map[int64]int{2: 0, 3: 1} {
+		r, entries := whole()
+		r.options.Steer, r.options.Canary, r.Modes[0].Failed = true, 20, failed
+		r.account(append(entries, ledger.Entry{PID: 9, Build: "dies-accepting", Event: ledger.Died, Open: map[string]int64{"http": 2}},
+			ledger.Entry{PID: 10, Build: "dies-with-queue", Event: ledger.Died, Waiting: map[string]int64{"http": 7}}))
+		if len(r.Problems) != want || r.Queued["http"] != 7 {
+			t.Errorf("%d lost of 2 that were accepted: problems %q; %v waited", failed, r.Problems, r.Queued)
+		}
+	}
+}
+
+// Where nothing can be steered, nobody is told that shared sockets were.
+func TestSharedSocketsAreNotMeasuredForSteeredOnes(t *testing.T) {
+	all := []rig.Socket{{Address: "127.0.0.1:1", Steered: true}, {Address: "/x/api.sock"}}
+	if err := unsteered(all, "/x/api.sock"); err != nil {
+		t.Error(err)
+	}
+	for _, note := range []string{"", "steering needs CAP_BPF"} {
+		err := unsteered(append(all, rig.Socket{Address: "127.0.0.1:2", Note: note}), "/x/api.sock")
+		if err == nil || !strings.Contains(err.Error(), "127.0.0.1:2 is shared") || !strings.Contains(err.Error(), note) {
+			t.Errorf("a socket with the note %q: %v", note, err)
+		}
 	}
 }
 
@@ -201,7 +239,8 @@ func TestThroughputIsComparedWithinBlocks(t *testing.T) {
 	compare := func(share float64) *Throughput {
 		c := &Throughput{}
 		for _, machine := range []float64{10_000, 2_000, 30_000, 500} {
-			c.add(share*machine, machine, machine, 10)
+			took := time.Duration(float64(time.Second) / machine)
+			c.add(turned{share * machine, 2 * took}, turned{machine, took}, turned{machine, took}, 10)
 		}
 		c.sum()
 		return c
@@ -211,6 +250,14 @@ func TestThroughputIsComparedWithinBlocks(t *testing.T) {
 	}
 	if c := compare(0.5); math.Abs(c.Ratio.Mean-0.5) > 1e-9 || c.Ratio.Error > 1e-9 {
 		t.Errorf("a worker that is half as fast has the ratio %v", c.Ratio)
+	} else if a, b := c.SupervisedP99, c.BareP99; math.Abs(a.Mean-2*b.Mean) > 1e-6 || math.Abs(a.Error-2*b.Error) > 1e-6 || b.Error == 0 {
+		t.Errorf("p99 %v against %v, want twice the time and the error", a, b)
+	}
+	if m := mean([]float64{1, 3}); m != (Mean{2, 1}) || m.String() != "2.00 ± 1.00ms" {
+		t.Errorf("the mean of 1 and 3 is %v", m)
+	}
+	if m := mean([]float64{7}); m != (Mean{Mean: 7}) || m.String() != "7.00ms" {
+		t.Errorf("the mean of a single 7 is %v", m)
 	}
 	if r := paired([]float64{2, 1}, []float64{1, 2}); math.Abs(r.Mean-1) > 1e-9 || math.Abs(r.Error-math.Ln2) > 1e-9 {
 		t.Errorf("once twice and once half is %v, want 1 ± ln 2", r)

@@ -20,17 +20,21 @@ type Options struct {
 	Handover bool          // idle connections go from one process to the next
 	Restart  bool          // stop and start instead of reloads
 	Stall    bool          // the process that serves stops accepting before each reload
+	Crowd    int           // clients that come then, and wait; before a reload of a good build only
 	Pace     time.Duration // that a process takes to accept a connection
+	Late     time.Duration // from SIGTERM until a process notices it
 	Own      bool          // the worker listens by itself; HTTP on one address is all that it serves
 
 	Modes   []load.Mode
 	Clients int           // of each mode
+	Timeout time.Duration // of a request
 	Pause   time.Duration // of a client between two requests
 	Rate    float64       // requests of each mode that are due a second; 0: each follows the last
 	Body    int           // bytes of a POST
 
 	Canary int // per cent of new connections for a process that bakes, if steered
 	Bake   time.Duration
+	Settle time.Duration // 0: as the worker needs it
 	Drain  time.Duration // after a reload, for which latencies still count as its own
 	Gap    time.Duration // from there to the next reload
 
@@ -40,10 +44,14 @@ type Options struct {
 }
 
 // Workers are the good builds.
-var Workers = []string{"library", "plain", "stock"}
+var Workers = []string{"library", "plain", "stock", "cstyle"}
 
-// diesAccepting is the broken build that accepts connections, if it gets any.
-const diesAccepting = "dies-accepting"
+// These builds die while they bake: one with the connections that it has accepted, one
+// with those that wait for it. On a steered socket both have some only as canaries.
+const (
+	diesAccepting = "dies-accepting"
+	diesWithQueue = "dies-with-queue"
+)
 
 // Broken are the other broken builds, to which not one request may be lost.
 var Broken = []string{"never-ready", "exits-at-start", "exits-in-bake", "hangs"}
@@ -58,6 +66,9 @@ func (o Options) Fill() Options {
 		if o.Steer {
 			o.Broken = slices.Concat(Broken, []string{diesAccepting})
 		}
+		if o.Steer && o.Canary > 0 {
+			o.Broken = append(o.Broken, diesWithQueue)
+		}
 	}
 	if o.Modes == nil {
 		o.Modes = load.Modes
@@ -67,6 +78,9 @@ func (o Options) Fill() Options {
 	}
 	if o.Body == 0 {
 		o.Body = 200
+	}
+	if o.Timeout == 0 {
+		o.Timeout = requestTimeout
 	}
 	if o.Bake == 0 {
 		o.Bake = 300 * time.Millisecond
@@ -90,11 +104,14 @@ func (o Options) broken(n int) (build string, bad bool) {
 
 // Promised says whether a mode may lose nothing, besides what a broken build had
 // accepted itself. A worker that calls Shutdown at once closes connections that it
-// takes for idle; with steering it has no new ones by then.
+// takes for idle; with steering it has no new ones by then. One that shuts its sockets
+// down does that to the next process too, if they share them.
 func (o Options) Promised(m load.Mode) bool {
 	switch {
-	case o.Restart, o.Stall && o.steered(m.Socket): // what such a process had in its own queue goes with it
+	case o.Restart:
 		return false
+	case o.Worker == "cstyle":
+		return o.steered(m.Socket)
 	case o.Worker == "stock":
 		return o.steered(m.Socket) && !m.Keep
 	}
@@ -109,10 +126,25 @@ func (o Options) steered(s load.Socket) bool { return o.Steer && s != load.Unix 
 // it just got, if it is steered. Only a worker that calls Shutdown at once needs it:
 // a connection whose request arrives after that is lost.
 func (o Options) settle() time.Duration {
-	if o.Worker == "stock" {
+	switch {
+	case o.Settle > 0:
+		return o.Settle
+	case o.Worker == "stock":
 		return time.Second
 	}
 	return 50 * time.Millisecond
+}
+
+// sockets are those that the service has: what the modes ask, and where throughput and
+// canaries are measured.
+func (o Options) sockets() (names []load.Socket) {
+	for _, s := range sockets {
+		asked := func(m load.Mode) bool { return m.Socket == s }
+		if s == load.Plain || slices.ContainsFunc(o.Modes, asked) {
+			names = append(names, s)
+		}
+	}
+	return names
 }
 
 // after is for how long after a reload latencies count as its own.

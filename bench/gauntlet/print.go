@@ -30,6 +30,10 @@ func (r *Report) Print(w io.Writer) {
 		fmt.Fprintf(w, "; of a broken one: p50 %v, max %v", r.BadTook.Quantile(0.5), r.BadTook.Max().Round(time.Millisecond))
 	}
 	fmt.Fprintln(w)
+	if r.options.Pace > 0 {
+		r.Queue.print(w)
+	}
+	r.Crowd.print(w)
 	r.Throughput.print(w)
 	r.printVerdict(w)
 }
@@ -94,9 +98,14 @@ func (r *Report) printVerdict(w io.Writer) {
 	lost, apart := r.losses()
 	fmt.Fprintf(w, "%d requests were lost", lost)
 	if n := sum(r.Accepted); n > 0 {
-		fmt.Fprintf(w, "; the broken builds died with %d connections that they had accepted", n)
+		fmt.Fprintf(w, "; processes died with %d connections that they had accepted", n)
+	}
+	if n := sum(r.Queued); n > 0 && r.Steer {
+		fmt.Fprintf(w, "; broken builds died with %d connections waiting for them", n)
 	}
 	fmt.Fprintln(w)
+	fmt.Fprintf(w, "%d requests hung: no answer within %v, although later ones had theirs; %d accepts failed before a process was to leave\n",
+		r.Hanging(), r.options.Timeout, r.AcceptErrors)
 	if apart > 0 {
 		fmt.Fprintf(w, "%d more in modes of which nothing is promised with this worker\n", apart)
 	}
@@ -114,7 +123,10 @@ func (r *Report) losses() (promised, apart int64) {
 			apart += m.Failed
 		}
 	}
-	return promised, apart
+	if r.options.Promised(fresh) {
+		return promised + r.Crowd.Failed, apart
+	}
+	return promised, apart + r.Crowd.Failed
 }
 
 func sum(counts map[string]int64) (n int64) {

@@ -29,9 +29,16 @@ type Report struct {
 
 	Modes []*load.Result `json:"-"` // as MarshalJSON has them
 
+	Refused int    `json:"refused"` // reloads of a good build that superctl called failed
+	Crowd   Crowd  `json:"crowd"`
+	Queue   *Queue `json:"queue"`
+
+	AcceptErrors int              `json:"accept_errors"` // of good builds that had not begun to leave
+	Queued       map[string]int64 `json:"queued"`        // connections that waited for broken builds when they died, by socket
+
 	Processes int              `json:"processes"` // of good builds; each left by its own Shutdown, or is a problem
 	Killed    int              `json:"killed"`    // of good builds, those that did not
-	Accepted  map[string]int64 `json:"accepted"`  // connections that died with broken builds, by socket
+	Accepted  map[string]int64 `json:"accepted"`  // connections that died with processes, by socket
 
 	GoodTook load.Histogram `json:"good_reload"` // what superctl took
 	BadTook  load.Histogram `json:"bad_reload"`
@@ -55,7 +62,7 @@ type mark struct {
 func newReport(o Options) *Report {
 	return &Report{
 		Worker: o.Worker, Steer: o.Steer, Handover: o.Handover, Clients: o.Clients, Rate: o.Rate, options: o,
-		Broken: map[string]int{}, Accepted: map[string]int64{}, Problems: []string{},
+		Broken: map[string]int{}, Accepted: map[string]int64{}, Queued: map[string]int64{}, Queue: newQueue(nil), Problems: []string{},
 	}
 }
 
@@ -75,12 +82,21 @@ func (r *Report) reload(build string, bad bool, took time.Duration) {
 	r.BadTook.Record(took)
 }
 
-// Failed is the number of requests that were lost, in all modes.
+// Failed is the number of requests that were lost, in all modes and of crowds.
 func (r *Report) Failed() (n int64) {
 	for _, m := range r.Modes {
 		n += m.Failed
 	}
-	return n
+	return n + r.Crowd.Failed
+}
+
+// Hanging is how many of them had no answer in time although others had theirs, who had
+// come later.
+func (r *Report) Hanging() (n int64) {
+	for _, m := range r.Modes {
+		n += m.Hanging
+	}
+	return n + r.Crowd.Hanging
 }
 
 // account reads what the workers say of themselves. At the end of one that is not
@@ -93,10 +109,16 @@ func (r *Report) account(entries []ledger.Entry) {
 			for socket, n := range e.Open {
 				r.Accepted[socket] += n
 			}
+			for socket, n := range e.Waiting {
+				r.Queued[socket] += n
+			}
 		case e.Build != r.Worker:
 		case e.Event == ledger.Began:
 			r.Processes++
 			began[e.PID] = true
+		case e.Event == ledger.AcceptFailed:
+			r.AcceptErrors++
+			r.problem("process %d could not accept, and had not begun to leave: %s", e.PID, e.Error)
 		case e.Event == ledger.Left && e.Error == "":
 			delete(began, e.PID)
 		case e.Event == ledger.Left:
@@ -113,8 +135,8 @@ func (r *Report) account(entries []ledger.Entry) {
 	r.judge()
 }
 
-// judge compares what was lost with what may be: on each socket that is not
-// steered, what broken builds had accepted, and nothing else.
+// judge compares what was lost with what may be: on each socket on which a process
+// that bakes gets connections, what broken builds had accepted, and nothing else.
 func (r *Report) judge() {
 	lost := map[load.Socket]int64{}
 	for i, result := range r.Modes {
@@ -129,6 +151,9 @@ func (r *Report) judge() {
 			r.problem("mode %s: %d reconnects, in spite of handover", m.Name, n)
 		}
 	}
+	if r.options.Promised(fresh) {
+		lost[load.Plain] += r.Crowd.Failed
+	}
 	for _, s := range slices.Sorted(maps.Keys(lost)) {
 		if may := r.may(s); lost[s] > may {
 			r.problem("socket %s: %d requests were lost, and %d may have been", s, lost[s], may)
@@ -138,7 +163,7 @@ func (r *Report) judge() {
 
 // may is how many requests may be lost on a socket.
 func (r *Report) may(s load.Socket) int64 {
-	if r.options.steered(s) {
+	if r.options.steered(s) && r.options.Canary == 0 {
 		return 0
 	}
 	return r.Accepted[string(s)]
@@ -151,6 +176,7 @@ type row struct {
 	Attempts   int64                  `json:"attempts"`
 	OK         int64                  `json:"ok"`
 	Failed     int64                  `json:"failed"`
+	Hanging    int64                  `json:"hanging"` // of those
 	Failures   map[load.Failure]int64 `json:"failures"`
 	First      string                 `json:"first_failure,omitempty"`
 	Reconnects int64                  `json:"reconnects"`
@@ -175,7 +201,7 @@ func (r *Report) row(i int) row {
 	steady, reload := &result.Steady, &result.Reload
 	return row{
 		Mode: m.Name, Promised: r.options.Promised(m),
-		Attempts: result.Attempts, OK: result.OK, Failed: result.Failed, Failures: result.Failures,
+		Attempts: result.Attempts, OK: result.OK, Failed: result.Failed, Hanging: result.Hanging, Failures: result.Failures,
 		First: result.First, Reconnects: result.Reconnects, Resent: result.Resent,
 		P50Steady: q(steady, 0.5), P99Steady: q(steady, 0.99), P999Steady: q(steady, 0.999), MaxSteady: q(steady, 1),
 		P50Reload: q(reload, 0.5), P99Reload: q(reload, 0.99), P999Reload: q(reload, 0.999), MaxReload: q(reload, 1),

@@ -27,7 +27,59 @@ type Throughput struct {
 	Ratio      Ratio   `json:"ratio"` // of the first to the second
 	Twins      Ratio   `json:"twins"` // of one on its own to the other
 
-	supervised, bare, twin []float64 // answers a second, by block
+	SupervisedP99 Mean `json:"supervised_p99_ms"`
+	BareP99       Mean `json:"bare_p99_ms"`
+
+	supervised, bare, twin []turned // by block
+}
+
+// Turned is what one worker did in the turns of a block.
+type turned struct {
+	rate float64       // answers a second
+	p99  time.Duration // of their latency
+}
+
+func rates(all []turned) (r []float64) {
+	for _, t := range all {
+		r = append(r, t.rate)
+	}
+	return r
+}
+
+// inMilliseconds are the 99th percentiles.
+func inMilliseconds(all []turned) (ms []float64) {
+	for _, t := range all {
+		ms = append(ms, t.p99.Seconds()*1000)
+	}
+	return ms
+}
+
+// A Mean is over all blocks.
+type Mean struct {
+	Mean  float64 `json:"mean"`
+	Error float64 `json:"error"` // standard error of the mean; 0: of a single block
+}
+
+func (m Mean) String() string {
+	if m.Error == 0 {
+		return fmt.Sprintf("%.2fms", m.Mean)
+	}
+	return fmt.Sprintf("%.2f ± %.2fms", m.Mean, m.Error)
+}
+
+func mean(values []float64) (m Mean) {
+	n := float64(len(values))
+	var squares float64
+	for _, v := range values {
+		m.Mean += v / n
+	}
+	for _, v := range values {
+		squares += (v - m.Mean) * (v - m.Mean)
+	}
+	if n > 1 {
+		m.Error = math.Sqrt(squares / (n - 1) / n)
+	}
+	return m
 }
 
 // A Ratio is a geometric mean over all blocks, as a ratio and its inverse are worth
@@ -91,10 +143,11 @@ func (g *gauntlet) alone(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, g.stop()) }()
-	for _, verb := range []string{"start", "reload"} {
-		if _, err := g.supervisor.Must(ctx, verb, "api"); err != nil {
-			return err
-		}
+	if err := g.serve(ctx); err != nil {
+		return err
+	}
+	if _, err := g.supervisor.Must(ctx, "reload", "api"); err != nil {
+		return err
 	}
 	return g.throughput(ctx)
 }
@@ -139,22 +192,26 @@ func (g *gauntlet) block(ctx context.Context, t *Throughput, rounds int) (err er
 		defer func() { err = errors.Join(err, bare.stop()) }()
 		asked = append(asked, a[load.Plain])
 	}
-	answers := make([]float64, len(asked))
+	did := make([]turned, len(asked))
+	latencies := make([]load.Histogram, len(asked))
 	for n := range rounds {
 		for i := range asked {
 			who := (n + i) % len(asked) // who comes second may have it easier
-			answers[who] += g.ask(ctx, asked[who]) / float64(rounds)
+			did[who].rate += g.ask(ctx, asked[who], &latencies[who]) / float64(rounds)
 		}
 	}
-	if slices.Contains(answers, 0) {
+	for who := range did {
+		did[who].p99 = latencies[who].Quantile(0.99)
+	}
+	if slices.Contains(rates(did), 0) {
 		return errors.New("a worker answered nothing while throughput was measured")
 	}
-	t.add(answers[0], answers[1], answers[2], rounds)
+	t.add(did[0], did[1], did[2], rounds)
 	return nil
 }
 
 // add takes in what each did in a block.
-func (t *Throughput) add(supervised, bare, twin float64, rounds int) {
+func (t *Throughput) add(supervised, bare, twin turned, rounds int) {
 	t.Rounds += rounds
 	t.supervised = append(t.supervised, supervised)
 	t.bare = append(t.bare, bare)
@@ -163,23 +220,32 @@ func (t *Throughput) add(supervised, bare, twin float64, rounds int) {
 
 // sum is what came of it over all blocks.
 func (t *Throughput) sum() {
-	both := make([]float64, len(t.bare))
-	for n := range both {
-		both[n] = math.Sqrt(t.bare[n] * t.twin[n])
-		t.Supervised += t.supervised[n] / float64(len(both))
-		t.Bare += both[n] / float64(len(both))
-	}
-	t.Ratio, t.Twins = paired(t.supervised, both), paired(t.twin, t.bare)
+	supervised, bare, twin := rates(t.supervised), rates(t.bare), rates(t.twin)
+	both := between(bare, twin)
+	t.Supervised, t.Bare = mean(supervised).Mean, mean(both).Mean
+	t.Ratio, t.Twins = paired(supervised, both), paired(twin, bare)
+	t.SupervisedP99 = mean(inMilliseconds(t.supervised))
+	t.BareP99 = mean(between(inMilliseconds(t.bare), inMilliseconds(t.twin)))
 }
 
-// ask is a turn; it returns answers a second.
-func (g *gauntlet) ask(ctx context.Context, address string) float64 {
+// between is the geometric mean of each two.
+func between(a, b []float64) []float64 {
+	both := make([]float64, len(a))
+	for n := range both {
+		both[n] = math.Sqrt(a[n] * b[n])
+	}
+	return both
+}
+
+// ask is a turn; it returns answers a second, and adds their latencies.
+func (g *gauntlet) ask(ctx context.Context, address string, latencies *load.Histogram) float64 {
 	ctx, cancel := context.WithTimeout(ctx, turn)
 	defer cancel()
 	start := time.Now()
 	r := load.Run(ctx, load.Options{
 		Mode: keptGet, Network: "tcp", Address: address, Clients: g.Clients, Timeout: requestTimeout,
 	})
+	latencies.Add(r.Latency())
 	return float64(r.OK) / time.Since(start).Seconds()
 }
 
@@ -189,16 +255,16 @@ func (t *Throughput) print(w io.Writer) {
 	if t == nil {
 		return
 	}
-	fmt.Fprintf(w, "throughput: %.0f requests a second with supervisord's socket, %.0f without supervisord: ratio %v (of two without it: %v)\n",
-		t.Supervised, t.Bare, t.Ratio, t.Twins)
+	fmt.Fprintf(w, "throughput: %.0f requests a second with supervisord's socket, %.0f without supervisord: ratio %v (of two without it: %v); p99 %v, and %v\n",
+		t.Supervised, t.Bare, t.Ratio, t.Twins, t.SupervisedP99, t.BareP99)
 }
 
 // PrintThroughputs writes them for people.
 func PrintThroughputs(w io.Writer, all []Throughput) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprint(t, "supervisord's socket\trounds\trequests/s\tbare\tratio\tof two bare ones\t\n")
+	fmt.Fprint(t, "supervisord's socket\trounds\trequests/s\tbare\tratio\tof two bare ones\tp99\tbare p99\t\n")
 	for _, x := range all {
-		fmt.Fprintf(t, "%s\t%d\t%.0f\t%.0f\t%v\t%v\t\n", x.Socket, x.Rounds, x.Supervised, x.Bare, x.Ratio, x.Twins)
+		fmt.Fprintf(t, "%s\t%d\t%.0f\t%.0f\t%v\t%v\t%v\t%v\t\n", x.Socket, x.Rounds, x.Supervised, x.Bare, x.Ratio, x.Twins, x.SupervisedP99, x.BareP99)
 	}
 	t.Flush()
 }

@@ -17,6 +17,10 @@ const (
 	Ready = "ready" // it said READY=1
 	Left  = "left"  // its own Shutdown returned: it held no connection then
 	Died  = "died"  // it is about to exit without any care, as its build is to
+
+	// An accept failed although nobody had told it to leave, or it had not come to that
+	// yet.
+	AcceptFailed = "accept failed"
 )
 
 // An Entry is one line.
@@ -26,7 +30,8 @@ type Entry struct {
 	Event    string           `json:"event"`
 	Answered int64            `json:"answered,omitempty"` // requests, since it began
 	Open     map[string]int64 `json:"open,omitempty"`     // connections that end with it, by socket: each can cost one request
-	Error    string           `json:"error,omitempty"`    // what Shutdown returned
+	Waiting  map[string]int64 `json:"waiting,omitempty"`  // connections that it has not accepted, by socket: none may cost one
+	Error    string           `json:"error,omitempty"`    // what Shutdown returned, or an accept
 }
 
 // Append adds one line to the file. The kernel keeps lines whole: each is one

@@ -74,9 +74,10 @@ func (c *client) request(n int64, due time.Time) {
 	}
 	a, pid, err := c.attempt(q, start.Add(c.Timeout))
 	if err != nil {
-		c.lost(err)
+		c.lost(err, start)
 		return
 	}
+	c.Witness.answered(start)
 	if c.Rate > 0 {
 		start = due
 	}
@@ -141,11 +142,14 @@ func (c *client) connect(by time.Time) error {
 	return nil
 }
 
-func (c *client) lost(err error) {
+func (c *client) lost(err error, start time.Time) {
 	c.wire.hangUp()
 	var lost *lostError
 	if !errors.As(err, &lost) {
 		lost = lose(Malformed, err)
+	}
+	if lost.how == TimedOut && c.Witness.overtaken(start) {
+		c.result.Hanging++
 	}
 	c.result.fail(lost.how, lost.why)
 }

@@ -45,6 +45,7 @@ type Options struct {
 	Requests int64         // of each client, at most; 0: until the context ends
 	Phase    *Phase        // what goes on meanwhile; nil: nothing
 	Trace    *Trace        // where latencies over time are kept; nil: nowhere
+	Witness  *Witness      // of all who ask the same processes; nil: nobody can be said to hang
 }
 
 // Interval is the time from one request of a client to its next, if they come at
@@ -64,6 +65,7 @@ type Result struct {
 	OK         int64
 	Failed     int64
 	Failures   map[Failure]int64
+	Hanging    int64 // of those that timed out: although a request was answered that began later
 	Reconnects int64 // kept connections: those after the first of each client
 	Resent     int64 // HTTP/2: requests that the server said it had not begun
 
@@ -106,6 +108,7 @@ func Sum(mode string, results ...*Result) *Result {
 		sum.Attempts += r.Attempts
 		sum.OK += r.OK
 		sum.Failed += r.Failed
+		sum.Hanging += r.Hanging
 		sum.Reconnects += r.Reconnects
 		sum.Resent += r.Resent
 		sum.Steady.Add(&r.Steady)

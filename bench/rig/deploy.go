@@ -11,7 +11,7 @@ import (
 )
 
 // Builds are the names that the bench's worker knows, see bench/worker.
-var Builds = []string{"library", "plain", "stock", "never-ready", "exits-at-start", "exits-in-bake", "dies-accepting", "hangs", "deaf"}
+var Builds = []string{"library", "plain", "stock", "cstyle", "never-ready", "exits-at-start", "exits-in-bake", "dies-accepting", "dies-with-queue", "hangs", "deaf"}
 
 // Files are builds that no worker is needed for: none of them can run.
 var Files = []string{"missing", "not-executable", "wrong-machine", "cut-off"}

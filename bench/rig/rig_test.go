@@ -17,6 +17,24 @@ func TestUseOfOurselves(t *testing.T) {
 	}
 }
 
+// A map or a program counts once, and a map is not the program with its number. Other
+// descriptors have none of it.
+func TestMemoryOfBPF(t *testing.T) {
+	const sockarray = "pos:\t0\nmap_type:\t20\nmemlock:\t8448\nmap_id:\t7\nfrozen:\t0\n"
+	var m bpfMemory
+	for _, info := range []string{
+		sockarray, "pos:\t0\nflags:\t02\n", "prog_type:\t33\nmemlock:\t4096\nprog_id:\t7\n", sockarray, "map_type:\t2\nmemlock:\t20480\nmap_id:\t8\n",
+	} {
+		m.add([]byte(info))
+	}
+	if want := int64(8448 + 4096 + 20480); m.bytes != want {
+		t.Errorf("%d bytes, want %d", m.bytes, want)
+	}
+	if kib, err := BPF(os.Getpid()); kib != 0 || err != nil {
+		t.Errorf("we have %d KiB, %v", kib, err)
+	}
+}
+
 // A process that has ended and was not waited for is a zombie, and not alive.
 func TestZombies(t *testing.T) {
 	child := exec.Command("/bin/true")

@@ -26,3 +26,28 @@ func (c Ctl) Units(ctx context.Context) ([]Unit, error) {
 	}
 	return status.Services, nil
 }
+
+// A Socket is one listening socket as superctl sockets has it.
+type Socket struct {
+	Address string `json:"address"`
+	Steered bool   `json:"steered"`
+	Note    string `json:"note"` // such as why it is not
+}
+
+// Sockets asks for all.
+func (c Ctl) Sockets(ctx context.Context) (all []Socket, err error) {
+	a, err := c.Must(ctx, "sockets", "-o", "json")
+	if err != nil {
+		return nil, err
+	}
+	var units []struct {
+		Sockets []Socket `json:"sockets"`
+	}
+	if err := json.Unmarshal([]byte(a.Stdout), &units); err != nil {
+		return nil, fmt.Errorf("cannot read superctl's answer: %w", err)
+	}
+	for _, u := range units {
+		all = append(all, u.Sockets...)
+	}
+	return all, nil
+}

@@ -46,6 +46,42 @@ func Use(pid int) (u Usage, err error) {
 	return u, err
 }
 
+// BPF is how much of the kernel's memory the BPF maps and programs take that a process
+// has, in KiB. They are no part of its own memory, and are counted once, however many
+// descriptors of it they have.
+func BPF(pid int) (kib int64, err error) {
+	infos, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))
+	if err != nil {
+		return 0, err
+	}
+	var memory bpfMemory
+	for _, info := range infos {
+		if b, err := os.ReadFile(info); err == nil { // descriptors come and go
+			memory.add(b)
+		}
+	}
+	return memory.bytes / 1024, nil
+}
+
+type bpfMemory struct {
+	seen  map[string]bool
+	bytes int64
+}
+
+// add takes in one descriptor as bpf(2) has it in /proc/PID/fdinfo.
+func (m *bpfMemory) add(info []byte) {
+	for _, key := range []string{"map_id:", "prog_id:"} {
+		id := field(info, key)
+		if name := fmt.Sprint(key, id); id > 0 && !m.seen[name] {
+			if m.seen == nil {
+				m.seen = map[string]bool{}
+			}
+			m.seen[name] = true
+			m.bytes += field(info, "memlock:")
+		}
+	}
+}
+
 // field is the number behind a key that begins a line.
 func field(status []byte, key string) int64 {
 	for line := range bytes.Lines(status) {

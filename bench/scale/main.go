@@ -2,7 +2,9 @@
 // are ready, and the threads, memory, descriptors, wake-ups and answers of
 // supervisord then.
 //
-//	go run ./bench/scale [-services 1000] [-idle 10s] [-json FILE]
+//	go run ./bench/scale [-services 1000] [-shared|-steer] [-idle 10s] [-json FILE]
+//
+// The services have no socket, or a TCP socket each: shared, or steered.
 //
 // It exits with status 1 if supervisord has 30 threads or more.
 package main
@@ -35,13 +37,20 @@ func main() {
 	log.SetFlags(0)
 	log.SetPrefix("scale: ")
 	services := flag.Int("services", 1000, "how many")
+	steer := flag.Bool("steer", false, "give each service a steered TCP socket")
+	shared := flag.Bool("shared", false, "give each service a shared TCP socket")
 	idle := flag.Duration("idle", 10*time.Second, "for how long wake-ups are counted")
 	file := flag.String("json", "", "`file` to write the figures to")
 	into := flag.String("w", "", "page, a `file`, in whose block the figures are to stand")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	figures, err := measure(ctx, *services, *idle)
+	kind, err := kindOf(*shared, *steer)
+	if err != nil {
+		log.Print(err)
+		os.Exit(2)
+	}
+	figures, err := measure(ctx, *services, kind, *idle)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -51,7 +60,7 @@ func main() {
 		log.Fatal(err)
 	}
 	if *into != "" {
-		if err := page.Insert(*into, "go run ./bench/scale", text.String()); err != nil {
+		if err := page.Insert(*into, "go run ./bench/scale"+kind.flag(), text.String()); err != nil {
 			log.Fatal(err)
 		}
 	}
@@ -60,11 +69,37 @@ func main() {
 	}
 }
 
+// A kind is what sockets the services have.
+type kind string
+
+const (
+	none    kind = "none"
+	shared  kind = "shared"
+	steered kind = "steered"
+)
+
+func kindOf(isShared, isSteered bool) (kind, error) {
+	switch {
+	case isShared && isSteered:
+		return "", errors.New("a socket is -shared or it is -steer, not both")
+	case isShared:
+		return shared, nil
+	case isSteered:
+		return steered, nil
+	}
+	return none, nil
+}
+
+// flag is what asks for the kind, as it stands on a command line.
+func (k kind) flag() string { return map[kind]string{shared: " -shared", steered: " -steer"}[k] }
+
 // Figures are what is measured. Times are in seconds and milliseconds.
 type Figures struct {
 	Services int     `json:"services"`
+	Sockets  kind    `json:"sockets"`
 	Start    float64 `json:"start_to_ready_s"`
 	rig.Usage
+	BPF       int64   `json:"bpf_kib"`     // memory of the kernel's for BPF maps and programs that supervisord has
 	StartCPU  float64 `json:"start_cpu_s"` // of supervisord alone
 	Idle      float64 `json:"idle_s"`
 	Wakeups   int64   `json:"idle_wakeups"`
@@ -74,7 +109,7 @@ type Figures struct {
 	Stop      float64 `json:"stop_s"`
 }
 
-func measure(ctx context.Context, services int, idle time.Duration) (f Figures, err error) {
+func measure(ctx context.Context, services int, sockets kind, idle time.Duration) (f Figures, err error) {
 	dir, err := rig.TempDir()
 	if err != nil {
 		return f, err
@@ -88,8 +123,8 @@ func measure(ctx context.Context, services int, idle time.Duration) (f Figures, 
 	if err := rig.BuildPackages(ctx, filepath.Join(dir, "bin"), rig.Module+"/bench/crowd"); err != nil {
 		return f, err
 	}
-	names, configuration := configure(services, filepath.Join(dir, "bin", "crowd"))
-	f.Services, f.Idle = services, idle.Seconds()
+	names, configuration := configure(services, sockets, filepath.Join(dir, "bin", "crowd"))
+	f.Services, f.Sockets, f.Idle = services, sockets, idle.Seconds()
 
 	log.Printf("starting %d services", services)
 	start := time.Now()
@@ -105,14 +140,27 @@ func measure(ctx context.Context, services int, idle time.Duration) (f Figures, 
 	return f, err
 }
 
-func configure(services int, crowd string) (names []string, configuration string) {
+func configure(services int, sockets kind, crowd string) (names []string, configuration string) {
 	var b strings.Builder
 	for i := range services {
 		name := fmt.Sprintf("s%04d", i)
 		names = append(names, name)
-		fmt.Fprintf(&b, "[service.%s]\nexec_start = [%q, \"idle\", \"-\"]\ntype = \"notify\"\n\n", name, crowd)
+		fmt.Fprintf(&b, "[service.%s]\nexec_start = [%q, \"idle\", \"-\"]\ntype = \"notify\"\n", name, crowd)
+		b.WriteString(socket(name, sockets) + "\n")
 	}
 	return names, b.String()
+}
+
+// socket is the service's key for its socket, and the section of that.
+func socket(name string, sockets kind) string {
+	if sockets == none {
+		return ""
+	}
+	s := fmt.Sprintf("sockets = [%q]\n\n[socket.%s]\nlisten_stream = [\"127.0.0.1:0\"]\n", name, name)
+	if sockets == steered {
+		s += "steer = \"connections\"\n"
+	}
+	return s
 }
 
 // running measures from the moment when all are ready.
@@ -133,6 +181,9 @@ func (f *Figures) running(ctx context.Context, s *rig.Supervisor, names []string
 		return err
 	}
 	f.Usage, f.StartCPU = before, before.CPU.Seconds()
+	if f.BPF, err = rig.BPF(s.PID()); err != nil {
+		return err
+	}
 	log.Printf("idle for %v", idle)
 	if err := pause(ctx, idle); err != nil {
 		return err
@@ -174,16 +225,27 @@ func (f Figures) print(w io.Writer) {
 	line := func(what, format string, args ...any) {
 		fmt.Fprintf(t, "%s\t"+format+"\n", append([]any{what}, args...)...)
 	}
-	line("services", "%d", f.Services)
+	line("services", "%d%s", f.Services, f.with())
 	line("start to all ready", "%.2f s", f.Start)
 	line("supervisord's CPU time for that", "%.2f s", f.StartCPU)
 	line("supervisord's threads", "%d", f.Threads)
 	line("resident memory", "%.1f MiB", float64(f.RSS)/1024)
+	if f.BPF > 0 {
+		line("BPF maps and programs", "%.1f MiB of the kernel's memory (%.1f KiB a service)", float64(f.BPF)/1024, float64(f.BPF)/float64(f.Services))
+	}
 	line("descriptors", "%d (%.1f a service)", f.Files, float64(f.Files)/float64(f.Services))
 	line("wake-ups when idle", "%d in %.0f s, %.2f s of CPU time", f.Wakeups, f.Idle, f.IdleCPU)
 	line("superctl status", "p50 %.0f ms, max %.0f ms", f.StatusP50, f.StatusMax)
 	line("stop of all", "%.2f s", f.Stop)
 	t.Flush()
+}
+
+// with is what sockets they have.
+func (f Figures) with() string {
+	if f.Sockets == none {
+		return ""
+	}
+	return fmt.Sprintf(", each with a %s TCP socket", f.Sockets)
 }
 
 func (f Figures) write(file string) error {

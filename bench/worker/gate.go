@@ -1,9 +1,13 @@
 package main
 
 import (
+	"log"
 	"net"
 	"sync"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // gates has listeners accept at the worker's pace, and not at all when it is to stall.
@@ -48,6 +52,41 @@ func (w *worker) stalled() bool {
 }
 
 func (g *gate) Close() error {
-	g.once.Do(func() { close(g.closed) })
+	g.open()
 	return g.Listener.Close()
+}
+
+// open lets through whoever waits at the gate.
+func (g *gate) open() { g.once.Do(func() { close(g.closed) }) }
+
+// behind is the socket itself.
+func behind(l net.Listener) syscall.RawConn {
+	if g, ok := l.(*gate); ok {
+		l = g.Listener
+	}
+	raw, err := l.(syscall.Conn).SyscallConn()
+	if err != nil {
+		log.Fatal(err)
+	}
+	return raw
+}
+
+// shut does what shutdown(2) does to a listening socket, for all who have it. One that
+// somebody else has shut down stays so.
+func shut(l net.Listener) {
+	behind(l).Control(func(fd uintptr) { syscall.Shutdown(int(fd), syscall.SHUT_RD) })
+	if g, ok := l.(*gate); ok {
+		g.open()
+	}
+}
+
+// queue is how many connections wait to be accepted, where the kernel says so: at TCP
+// sockets.
+func queue(l net.Listener) (n int64) {
+	behind(l).Control(func(fd uintptr) {
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			n = int64(info.Unacked) // of a listening socket, see tcp_get_info in the kernel
+		}
+	})
+	return n
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log"
+	"net"
 	"net/http"
 	"os"
 	"time"
@@ -44,7 +45,12 @@ func (w *worker) library() {
 		server.Addr = w.listen
 		g.HTTP(server)
 	}
-	w.left(a, g.Serve(context.Background()))
+	err = g.Serve(context.Background())
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "accept" {
+		w.acceptFailed(err)
+	}
+	w.left(a, err)
 }
 
 func (a *app) server() *http.Server { return &http.Server{Handler: a, Protocols: protocols()} }

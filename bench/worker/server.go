@@ -4,13 +4,13 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"log"
 	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/supervisord-go/supervisord/bench/ledger"
 	"github.com/supervisord-go/supervisord/bench/message"
 )
 
@@ -21,12 +21,14 @@ type server struct {
 	moved     context.Context // is done when those who send messages are to move
 	move      context.CancelFunc
 	sockets   []*socket
+	gauges    *ledger.Gauges
 	accepting sync.WaitGroup
+	shut      atomic.Bool // accept fails because the sockets were shut down here
+	failed    func(error) // an accept has, though the server has not begun to leave
 }
 
-// serve begins to serve all listeners; what each, is in its name.
-func serve(listeners map[string][]net.Listener, certificate string) (*server, error) {
-	s := new(server)
+func newServer(certificate string, gauges *ledger.Gauges) (*server, error) {
+	s := &server{gauges: gauges}
 	s.moved, s.move = context.WithCancel(context.Background())
 	s.moving = func(*http.Request) context.Context { return s.moved }
 	s.http.Handler, s.http.Protocols = &s.app, protocols()
@@ -36,12 +38,16 @@ func serve(listeners map[string][]net.Listener, certificate string) (*server, er
 			return nil, err
 		}
 	}
+	return s, nil
+}
+
+// serve begins to serve all listeners; what each, is in its name.
+func (s *server) serve(listeners map[string][]net.Listener) {
 	for name, all := range listeners {
 		for _, l := range all {
-			s.serve(&socket{Listener: l, name: name})
+			s.accept(&socket{Listener: l, name: name, open: s.gauges.Of(class(l, name))})
 		}
 	}
-	return s, nil
 }
 
 func protocols() *http.Protocols {
@@ -57,7 +63,7 @@ func secure(certificate string) (*tls.Config, error) {
 	return &tls.Config{Certificates: []tls.Certificate{pair}}, err
 }
 
-func (s *server) serve(l *socket) {
+func (s *server) accept(l *socket) {
 	s.sockets = append(s.sockets, l)
 	s.accepting.Go(func() {
 		var err error
@@ -69,8 +75,8 @@ func (s *server) serve(l *socket) {
 		default:
 			err = s.http.Serve(l)
 		}
-		if !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
-			log.Fatal(err)
+		if !s.shut.Load() && !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
+			s.failed(err)
 		}
 	})
 }
@@ -97,10 +103,25 @@ func (s *server) close() {
 	s.accepting.Wait()
 }
 
-func (s *server) leave(patience time.Duration) error {
+// shutSockets stops accepting by shutdown(2), as close does by close(2). Accept fails then, also
+// in other processes that have the same socket.
+func (s *server) shutSockets() {
+	s.shut.Store(true)
+	for _, l := range s.sockets {
+		shut(l.Listener)
+	}
+	s.accepting.Wait()
+}
+
+func (s *server) leave(patience time.Duration) error { return s.drain(s.close, patience) }
+
+func (s *server) end(patience time.Duration) error { return s.drain(s.shutSockets, patience) }
+
+// drain stops accepting, and answers what was accepted.
+func (s *server) drain(stop func(), patience time.Duration) error {
 	s.leaving.Store(true)
 	s.move()
-	s.close()
+	stop()
 	for end := time.Now().Add(patience); s.busy() && time.Now().Before(end); {
 		time.Sleep(5 * time.Millisecond)
 	}
@@ -119,7 +140,7 @@ func (s *server) shutdown() error {
 func (s *server) open() map[string]int64 {
 	open := map[string]int64{}
 	for _, l := range s.sockets {
-		open[l.class()] += l.open.Load()
+		open[class(l.Listener, l.name)] = l.open.Load() // all of a class have one gauge
 	}
 	return open
 }
@@ -137,15 +158,15 @@ func (s *server) busy() bool {
 type socket struct {
 	net.Listener
 	name string
-	open atomic.Int64
+	open *atomic.Int64
 }
 
 // class is what clients call it: a unix socket may have HTTP's name.
-func (l *socket) class() string {
+func class(l net.Listener, name string) string {
 	if l.Addr().Network() == "unix" {
 		return "unix"
 	}
-	return l.name
+	return name
 }
 
 func (l *socket) Accept() (net.Conn, error) {

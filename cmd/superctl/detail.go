@@ -217,7 +217,7 @@ func socketFacts(y ipc.Socket) string {
 		facts = append(facts, inQueue(y.Queue, y.Limit))
 	}
 	if y.Listening {
-		facts = append(facts, fmt.Sprintf("%d dropped", y.Drops+y.Lost))
+		facts = append(facts, fmt.Sprintf("%d dropped", y.Drops))
 	}
 	if y.Steered {
 		facts = append(facts, "steered")
