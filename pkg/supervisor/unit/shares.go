@@ -7,8 +7,9 @@ import "slices"
 // moves to who has a share by then; so shares change before anything else is done.
 
 // Shares says who gets new connections. Instances share alike. While nobody is ready,
-// those that come up as Main get them, so that whoever waits is with them before they
-// even run.
+// a Main that comes up gets them if it is the only one, so that whoever waits is with it
+// before it even runs. Of several nobody knows which will be ready first, and whoever
+// is with another would have to wait for that one.
 func (s Service) Shares() (shares []Share) {
 	if !s.steered() {
 		return nil
@@ -23,6 +24,9 @@ func (s Service) Shares() (shares []Share) {
 		if in.Main.stays() {
 			shares = append(shares, Share{in.Main.ID, 100})
 		}
+	}
+	if len(shares) > 1 {
+		return nil
 	}
 	return shares
 }

@@ -59,12 +59,12 @@ func (f Steer) forbids(e Effect, to Service) string {
 	return ""
 }
 
-// sharesAreRight: they are for who is ready, or for every Main that comes up where
-// nobody is.
+// sharesAreRight: they are for who is ready, or where nobody is for the only Main that
+// comes up.
 func sharesAreRight(_ Service, _ Event, to Service, _ []Effect) string {
 	ready, coming := to.candidates()
 	shares, may := to.Shares(), ready
-	if len(ready) == 0 {
+	if len(ready) == 0 && len(coming) == 1 {
 		may = coming
 	}
 	var seen tally
@@ -75,7 +75,7 @@ func sharesAreRight(_ Service, _ Event, to Service, _ []Effect) string {
 	}
 	switch {
 	case !to.steered():
-	case len(may) > 0 && len(shares) == 0, len(ready) == 0 && len(shares) != len(coming):
+	case len(may) > 0 && len(shares) == 0:
 		return "whoever serves alone has a share"
 	case to.Closed() && len(shares) > 0:
 		return "nobody has a share of what is closed"
