@@ -206,7 +206,6 @@ type Socket struct {
 	// Unsteered is why all processes share it although it was to be steered; Steer is
 	// false then.
 	Unsteered string `json:",omitempty"`
-	Shards    int    // steered: how many processes can have them at a time; 0: 11
 }
 
 // Uses reports whether s has a socket unit of this name.
@@ -219,10 +218,6 @@ func (s *Spec) SocketNames() (names []string) {
 	}
 	return names
 }
-
-// MaxShards is the maximum number of processes that can have a steered socket at a
-// time.
-const MaxShards = 400
 
 // WhenDown says what clients meet while every service of a socket is dead or failed.
 type WhenDown string
