@@ -234,6 +234,15 @@ func again(t *testing.T, uid uint32, pattern string, env ...string) {
 
 func againIn(t *testing.T, uid uint32, cgroup int, pattern string, env ...string) string {
 	t.Helper()
+	return againAs(t, &syscall.SysProcAttr{
+		Credential:  &syscall.Credential{Uid: uid, Gid: uid},
+		UseCgroupFD: cgroup >= 0, CgroupFD: cgroup,
+	}, pattern, env...)
+}
+
+func againAs(t *testing.T, as *syscall.SysProcAttr, pattern string, env ...string) string {
+	t.Helper()
+	uid := as.Credential.Uid
 	dir, err := os.MkdirTemp("", "process")
 	if err != nil {
 		t.Fatal(err)
@@ -244,10 +253,7 @@ func againIn(t *testing.T, uid uint32, cgroup int, pattern string, env ...string
 	copyFile(t, binary, "/proc/self/exe", 0o755)
 	cmd := exec.Command(binary, "-test.run", pattern, "-test.v")
 	cmd.Dir, cmd.Env = "/", append(os.Environ(), env...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Credential:  &syscall.Credential{Uid: uid, Gid: uid},
-		UseCgroupFD: cgroup >= 0, CgroupFD: cgroup,
-	}
+	cmd.SysProcAttr = as
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("as user %d: %v\n%s", uid, err, out)
