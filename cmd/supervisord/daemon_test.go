@@ -105,12 +105,18 @@ func (r *running) write(configuration string) {
 // start runs it, and returns when its control socket answers.
 func (r *running) start() {
 	r.Helper()
+	r.startWith(r.command())
+}
+
+// startWith is start of a command that is, or becomes, a supervisord.
+func (r *running) startWith(cmd *exec.Cmd) {
+	r.Helper()
 	ready, err := rig.ListenReady(r.path("notify"))
 	if err != nil {
 		r.Fatal(err)
 	}
 	defer ready.Close()
-	exited := r.launch(ready.Env())
+	exited := r.run(cmd, ready.Env())
 	if err := ready.Wait(r.Context(), exited); err != nil {
 		for line := range r.lines {
 			r.Log(line)
@@ -119,10 +125,18 @@ func (r *running) start() {
 	}
 }
 
+func (r *running) command() *exec.Cmd {
+	r.Helper()
+	b, err := binaries()
+	if err != nil {
+		r.Fatal(err)
+	}
+	return exec.Command(b.Supervisord(), "-c", r.path("supervisord.toml"))
+}
+
 func (r *running) launch(env ...string) <-chan struct{} {
 	r.Helper()
-	b, _ := binaries()
-	return r.run(exec.Command(b.Supervisord(), "-c", r.path("supervisord.toml")), env...)
+	return r.run(r.command(), env...)
 }
 
 // run runs a command that is, or becomes, a supervisord.
@@ -307,7 +321,7 @@ func TestAfterAKill(t *testing.T) {
 	r.end(-1)
 	r.launch()
 	r.has(r.line("still run"), fmt.Sprintf("pid %d of api", pid))
-	r.has(r.line("hint"), fmt.Sprintf("supervisord again: kill %d", pid))
+	r.has(r.line("hint"), fmt.Sprintf("supervisord again: kill %d (if they stay: kill -KILL %[1]d)", pid))
 	r.end(1)
 	worker, _ := os.FindProcess(pid)
 	if err := worker.Signal(syscall.Signal(0)); err != nil {

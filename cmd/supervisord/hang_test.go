@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ type slowFS struct {
 	dir   string
 	dev   *os.File
 	ended chan struct{} // closed when it answers nothing any more
+	deaf  atomic.Bool
 	nodes map[string]*node
 	last  uint64
 }
@@ -56,6 +58,14 @@ func (f *slowFS) hang() {
 	<-f.ended
 }
 
+// swallow has it take requests and answer none: nobody who waits for one can be killed.
+func (f *slowFS) swallow() {
+	if _, err := os.Stat(f.dir); err != nil { // so that it has begun
+		f.Fatal(err)
+	}
+	f.deaf.Store(true)
+}
+
 // abort ends it: whoever waits for it gets an error. Its device is all that holds it.
 func (f *slowFS) abort() {
 	unix.Unmount(f.dir, unix.MNT_DETACH)
@@ -69,6 +79,9 @@ func (f *slowFS) serve() {
 		n, err := f.dev.Read(buf)
 		if err != nil {
 			return
+		}
+		if f.deaf.Load() {
+			continue
 		}
 		op, unique, id := binary.NativeEndian.Uint32(buf[4:]), binary.NativeEndian.Uint64(buf[8:]), binary.NativeEndian.Uint64(buf[16:])
 		if answer, errno, ok := f.answer(op, id, buf[40:n]); ok {
@@ -188,5 +201,68 @@ bake = "1ms"
 		r.has(r.ctl(0, "status"), "api")
 		r.ctl(0, "sockets")
 	}
+	r.stop()
+}
+
+// A program on a file system that hangs fails its own start, in its time, and holds up
+// nobody else.
+func TestAProgramOnAFileSystemThatHangs(t *testing.T) {
+	t.Parallel()
+	r := at(t, "")
+	fs := mountSlow(t, r.path("fs"))
+	r.write(sleeper + `
+[service.stuck]
+exec_start = ["$DIR/fs/program"]
+start = "manual"
+restart = "no"
+timeout_start_sec = "100ms"
+timeout_stop_sec = "1h"
+`)
+	r.start()
+	r.ctl(0, "start", "api")
+	fs.hang()
+	r.ctl(0, "start", "--no-block", "stuck")
+	r.line(`"unit":"stuck"`, "could not be set up within timeout_start_sec")
+	r.line(`"unit":"stuck"`, "failed (was stop-sigterm)")
+	r.ctl(0, "restart", "api")
+	r.stop()
+}
+
+// A file system that a service's user serves may keep for ever who looks into it. Restarts
+// do not leave it more and more processes.
+func TestStartsThatCannotBeKilled(t *testing.T) {
+	needsRoot(t)
+	t.Parallel()
+	r := at(t, "")
+	if err := os.Mkdir(r.path("theirs"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	os.Chown(r.path("theirs"), 65534, 65534)
+	os.Chmod(r.dir, 0o755)
+	fs := mountSlow(t, r.path("theirs/fs"))
+	r.write(sleeper + `
+[service.stuck]
+exec_start = ["/bin/sleep", "1000"]
+user = "65534"
+group = "65534"
+environment_file = ["$DIR/theirs/fs/env"]
+start = "manual"
+restart = "always"
+restart_sec = "1ms"
+restart_max_delay_sec = "1ms"
+timeout_start_sec = "50ms"
+timeout_stop_sec = "50ms"
+`)
+	r.start()
+	r.ctl(0, "start", "api")
+	fs.swallow()
+	r.ctl(0, "start", "--no-block", "stuck")
+	for range 20 {
+		r.line(`"unit":"stuck"`, "restarts in ")
+	}
+	if n := len(r.forks()); n > 1+4+1 {
+		t.Errorf("%d processes have executed nothing", n)
+	}
+	r.ctl(0, "restart", "api")
 	r.stop()
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/supervisord-go/supervisord/pkg/ipc"
 	"github.com/supervisord-go/supervisord/pkg/supervisor"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/process"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/safepath"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/socket"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/store"
@@ -106,7 +107,7 @@ func (d *assembly) build() (err error) {
 	if d.state, err = safepath.MakeDir(c.Manager.StateDirectory, 0o755); err != nil {
 		return err
 	}
-	if d.logs, err = logDirectory(c.Manager); err != nil {
+	if err = d.openLogs(); err != nil {
 		return err
 	}
 	d.manager, err = supervisor.New(supervisor.Options{
@@ -171,22 +172,26 @@ func (d *assembly) close() {
 	d.clean()
 }
 
-// logDirectory makes the directory of the log files: its group may read them.
-func logDirectory(m config.Manager) (*safepath.Dir, error) {
-	dir, err := safepath.MakeLogDir(m.LogDirectory, 0o750)
-	if err != nil {
-		return nil, err
+// openLogs makes the directory of the log files: its group may read them. Where there is
+// no giving it to that group, as in a user namespace, nobody else may.
+func (d *assembly) openLogs() (err error) {
+	m := d.config.Manager
+	if d.logs, err = safepath.MakeLogDir(m.LogDirectory, 0o750); err != nil {
+		return err
 	}
 	if gid, ok := groupID(m.ReadGroup); ok {
-		if err := os.Chown(fmt.Sprintf("/proc/self/fd/%d", dir.FD()), -1, gid); err != nil {
-			dir.Close()
-			return nil, fmt.Errorf("cannot give %s to group %s: %w", dir.Path(), m.ReadGroup, err)
+		if err := safepath.Chown(d.logs.FD(), -1, gid); err != nil {
+			d.log.Warn().Str("hint", `read_group = "" says that no group is to have it`).Msgf("cannot give %s to group %s: %v", d.logs.Path(), m.ReadGroup, err)
 		}
 	}
-	return dir, nil
+	return nil
 }
 
+// groupID is of a group's name, or its number in decimal.
 func groupID(name string) (int, bool) {
+	if gid, err := process.ParseID(name); err == nil {
+		return int(gid), true
+	}
 	g, err := user.LookupGroup(name)
 	if name == "" || err != nil {
 		return 0, false // the default group need not be there; others were checked

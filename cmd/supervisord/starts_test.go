@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -66,6 +67,55 @@ func TestTemplateOfARunningSupervisord(t *testing.T) {
 	r.stop()
 }
 
+// A template that is stopped ends with supervisord, though it cannot see that.
+func TestStoppedTemplateOfAKilledSupervisord(t *testing.T) {
+	t.Parallel()
+	r := at(t, "[service.api]\nexec_start = [\"/bin/sleep\", \"1000\"]\nstart = \"manual\"\n")
+	r.start()
+	template := r.template()
+	pidfd, err := unix.PidfdOpen(template, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pidfd)
+	r.kill(template, syscall.SIGSTOP)
+	r.signal(syscall.SIGKILL)
+	r.end(-1)
+	const enough = 20_000 // ms; nobody waits for it unless the template stays
+	poll := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(poll, enough)
+		if err == unix.EINTR {
+			continue
+		}
+		if n == 0 {
+			t.Error("the template is still there")
+			r.kill(template, syscall.SIGKILL)
+		}
+		return
+	}
+}
+
+// A template that was killed is not left for the next start to be taken off.
+func TestKilledTemplateIsReaped(t *testing.T) {
+	t.Parallel()
+	r := at(t, sleeper)
+	r.start()
+	r.ctl(0, "start", "api")
+	was := r.template()
+	r.kill(was, syscall.SIGKILL)
+	for end := time.Now().Add(20 * time.Second); syscall.Kill(was, 0) == nil; runtime.Gosched() {
+		if time.Now().After(end) {
+			t.Fatal("it is not reaped")
+		}
+	}
+	r.ctl(0, "reload", "api")
+	if r.template() == was {
+		t.Error("it is still there")
+	}
+	r.stop()
+}
+
 // While there can be no template a start fails, says why, and is tried again.
 func TestNoTemplateForAWhile(t *testing.T) {
 	t.Parallel()
@@ -97,6 +147,33 @@ restart_max_delay_sec = "50ms"
 	if now := r.template(); now == template {
 		t.Errorf("it is still %d", now)
 	}
+	r.stop()
+}
+
+// A supervisord that has as many files as it may answers, and does what needs no more.
+func TestNoMoreFiles(t *testing.T) {
+	t.Parallel()
+	r := at(t, sleeper)
+	r.start()
+	r.ctl(0, "start", "api")
+	var limit unix.Rlimit
+	if err := unix.Prlimit(r.cmd.Process.Pid, unix.RLIMIT_NOFILE, nil, &limit); err != nil {
+		t.Fatal(err)
+	}
+	free := uint64(0)
+	for link := func() error {
+		_, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", r.cmd.Process.Pid, free))
+		return err
+	}; link() == nil; {
+		free++
+	}
+	if err := unix.Prlimit(r.cmd.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: free, Max: limit.Max}, nil); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		r.has(r.ctl(0, "status"), "running")
+	}
+	r.ctl(0, "stop", "api")
 	r.stop()
 }
 

@@ -131,7 +131,8 @@ func (e *AliveError) Error() string {
 
 // Hint says how to go on.
 func (e *AliveError) Hint() string {
-	return "this version cannot take them over; end them before you start supervisord again: kill " + strings.Trim(fmt.Sprint(e.PIDs), "[]")
+	pids := strings.Trim(fmt.Sprint(e.PIDs), "[]")
+	return fmt.Sprintf("this version cannot take them over; end them before you start supervisord again: kill %s (if they stay: kill -KILL %[1]s)", pids)
 }
 
 // restore reads what a former supervisord stored. Its processes are gone, or it

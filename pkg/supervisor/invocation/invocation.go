@@ -148,7 +148,10 @@ func (i *Invocation) prepare(ctx context.Context) (t process.Task, err error) {
 	}
 	t = process.Task{
 		ID: o.ID, Service: o.Spec.Name, Instance: o.Inst, Program: p, Account: account,
-		Env: []string{"INVOCATION_ID=" + i.id}, Watchdog: o.Spec.Life.Watchdog, Executable: i.executable(p),
+		Env: []string{"INVOCATION_ID=" + i.id}, Watchdog: o.Spec.Life.Watchdog,
+	}
+	if t.Executable, err = i.executable(ctx, p); err != nil {
+		return t, err
 	}
 	if t.Sockets, err = i.enter(ctx); err != nil {
 		return t, err
@@ -170,24 +173,37 @@ func (i *Invocation) prepare(ctx context.Context) (t process.Task, err error) {
 	return t, nil
 }
 
-// executable is the file to run that is kept open; nil: what is at the path.
-func (i *Invocation) executable(p *unit.Program) *process.Executable {
-	kept := i.order.Pinned
-	if kept != nil && !i.order.Fresh {
-		return kept
+// executable is the file to run that is kept open; nil: what is at the path. The disk
+// that it has to look at may not answer.
+func (i *Invocation) executable(ctx context.Context, p *unit.Program) (*process.Executable, error) {
+	c, err := process.Apart(ctx, i.r.Launcher, i.order.Spec.Name, p.Path, func() choice { return i.order.choose(p) })
+	i.file = c.file
+	return c.kept, err
+}
+
+// A choice is what to run.
+type choice struct {
+	kept *process.Executable // nil: what is at the path
+	file string              // see Invocation.File
+}
+
+func (o Order) choose(p *unit.Program) choice {
+	kept := o.Pinned
+	if kept != nil && !o.Fresh {
+		return choice{kept: kept}
 	}
 	path, err := process.Preflight(p)
 	if err != nil {
-		return kept
+		return choice{kept: kept}
 	}
+	file := ""
 	if stamp, err := safepath.StampOf(path); err == nil {
-		i.file = fmt.Sprint(stamp)
+		file = fmt.Sprint(stamp)
 	}
-	if kept != nil && (!kept.Differs(path) || i.file == i.order.Failed) {
-		i.file = ""
-		return kept
+	if kept != nil && (!kept.Differs(path) || file == o.Failed) {
+		return choice{kept: kept}
 	}
-	return nil
+	return choice{file: file}
 }
 
 // enter opens the sockets to clients, and takes those that are for this process.

@@ -8,8 +8,9 @@ import (
 
 // What may hang in the kernel for ever, such as a file system whose server does
 // not answer, is done apart: whoever has waited long enough goes on, and what comes
-// of it later is undone. Each costs a thread as long as it hangs, so a service has
-// maxHung at most; from then on it fails at once, until one of them has come back.
+// of it later is undone. Each costs a thread as long as it hangs, or a process (see
+// lingers), so a service has maxHung at most; from then on it fails at once, until one of
+// them has come back.
 const maxHung = 4
 
 // errHung is why nothing was tried.

@@ -1,6 +1,8 @@
 package process
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -93,13 +95,21 @@ func passed(keys, environ []string) (env []string) {
 
 // addFile reads an environment file that nobody but root (or ourselves) can have
 // put there. Any other is opened by the process itself, with the rights of the program's
-// user: the path may lead to a file that only root can read.
+// user: the path may lead to a file that only we can read. So is one that we cannot get at:
+// that user may.
 func addFile(to *order, path string) *StartError {
 	name, _ := optionalFile(path)
-	text, err := safepath.ReadFile(name, maxFile)
-	if err != nil {
+	read := safepath.ReadFile
+	if to.setIDs { // also if we are not root
+		read = safepath.ReadTrusted
+	}
+	text, err := read(name, maxFile)
+	switch {
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist):
 		to.envFiles = append(to.envFiles, envFile{path: path})
 		return nil
+	case err != nil:
+		return stepEnvironment.failed(errnoOf(err), name, Shortage(err))
 	}
 	pairs, line := parseFile(text)
 	if line > 0 {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
@@ -39,6 +41,12 @@ func (e *StartError) Cause() string {
 		return "it is not a regular file"
 	case step(e.Step) == stepEnvironment && e.Errno == syscall.EFBIG:
 		return fmt.Sprintf("it is larger than %d bytes", maxFile)
+	case step(e.Step) == stepEnvironment && e.Errno == syscall.EISDIR:
+		return "it is not a regular file"
+	case step(e.Step) == stepSpawn && e.Errno == syscall.EPIPE:
+		return "superv-template, which would fork it, was killed twice"
+	case step(e.Step) == stepSpawn && e.Errno == syscall.ETIMEDOUT:
+		return "superv-template, which would fork it, does not answer"
 	case step(e.Step) == stepStart && e.Errno == syscall.ETIMEDOUT:
 		return "it took too long"
 	case step(e.Step) == stepStart && e.Errno == syscall.EBADMSG:
@@ -86,7 +94,7 @@ func (e *StartError) Hint() string {
 			return "its user interferes with it, as fs.suid_dumpable=1 allows: set that to 0 or 2 (sysctl)"
 		}
 	case stepSpawn, stepCgroup:
-		return Shortage(e.Errno)
+		return cmp.Or(Shortage(e.Errno), e.templateHint())
 	}
 	return ""
 }
@@ -120,6 +128,18 @@ func Shortage(err error) string {
 	return ""
 }
 
+// templateHint is about the process that forks others.
+func (e *StartError) templateHint() string {
+	switch {
+	case step(e.Step) != stepSpawn:
+	case e.Errno == syscall.EPIPE:
+		return "see who kills supervisord's child superv-template: the kernel does so when memory runs out (dmesg)"
+	case e.Errno == syscall.ETIMEDOUT:
+		return "see who stops supervisord's child superv-template, or whether its cgroup is frozen or the machine overloaded"
+	}
+	return ""
+}
+
 func (e *StartError) execHint() string {
 	switch e.Errno {
 	case syscall.ETXTBSY:
@@ -135,9 +155,26 @@ func (e *StartError) execHint() string {
 // look is the hint of an error that the kernel gave at execve(2): what is to be
 // seen of the file now.
 func (e *StartError) look() string {
-	if step(e.Step) != stepExec || e.Errno != syscall.ENOENT && e.Errno != syscall.ENOEXEC {
-		return e.hint
+	switch {
+	case step(e.Step) != stepExec:
+	case e.Errno == syscall.EACCES:
+		return cmp.Or(e.hint, denied(e.Detail))
+	case e.Errno == syscall.ENOENT, e.Errno == syscall.ENOEXEC:
+		return e.lookInside()
 	}
+	return e.hint
+}
+
+// denied is about a file that may not be executed.
+func denied(path string) string {
+	var fs unix.Statfs_t
+	if _, err := retry(func() (int, error) { return 0, unix.Statfs(path, &fs) }); err == nil && fs.Flags&unix.ST_NOEXEC != 0 {
+		return "its file system is mounted noexec"
+	}
+	return "its user may not execute it or the interpreter that it names, or not enter a directory above: namei -l " + path
+}
+
+func (e *StartError) lookInside() string {
 	var again *StartError
 	if errors.As(inspectPath(e.Detail), &again) && again.hint != "" {
 		return again.hint

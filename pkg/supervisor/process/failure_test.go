@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -126,6 +127,24 @@ func TestScoreThatMayNotBeLowered(t *testing.T) {
 	launch(t, newTestLauncher(t, Options{}), task).expect("ran")
 }
 
+// Where /proc is read-only the score stays as well.
+func TestScoreThatCannotBeWritten(t *testing.T) {
+	needsRoot(t)
+	unshare, err := exec.LookPath("unshare")
+	if err != nil {
+		t.Skip("needs unshare(1)")
+	}
+	cmd := exec.Command(unshare, "--mount", "sh", "-c", `mount -o remount,bind,ro /proc || exit 3; exec "$@"`, "sh",
+		selfPath(), "-test.run", "^TestScoreThatMayNotBeLowered$", "-test.v")
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() == 3 {
+		t.Skipf("needs to mount: %s", out)
+	}
+	if err != nil || !strings.Contains(string(out), "--- PASS") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // R14: a file that cp writes over.
 func TestFileOpenForWriting(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "busy")
@@ -144,6 +163,32 @@ func TestFileOpenForWriting(t *testing.T) {
 	}
 	f.Close()
 	launch(t, l, task).expect("ran") // it recovers as soon as the file is whole
+}
+
+// Why the kernel denies a file that has all its bits is said.
+func TestFileThatMayNotBeExecuted(t *testing.T) {
+	needsRoot(t)
+	dir := openDir(t)
+	if err := unix.Mount("noexec", dir, "tmpfs", unix.MS_NOEXEC, "mode=755"); err != nil {
+		t.Skip("needs to mount: ", err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	copyFile(t, filepath.Join(dir, "sh"), "/bin/sh", 0o755)
+	closed := filepath.Join(openDir(t), "closed")
+	os.Mkdir(closed, 0o700)
+	os.WriteFile(filepath.Join(closed, "script"), []byte("#!/bin/sh\necho ran\n"), 0o755)
+	l := newTestLauncher(t, Options{})
+	for path, hint := range map[string]string{
+		filepath.Join(dir, "sh"):        "its file system is mounted noexec",
+		filepath.Join(closed, "script"): "namei -l " + closed,
+	} {
+		task := as(alice, sh("echo ran"))
+		task.Program.Path = path
+		_, err := tryLaunch(t, l, task, nil)
+		if e := mustFail(t, err, "exec", 203, syscall.EACCES); !strings.Contains(e.Hint(), hint) {
+			t.Errorf("hint is %q", e.Hint())
+		}
+	}
 }
 
 // The kernel says ENOENT for a program whose loader is missing.

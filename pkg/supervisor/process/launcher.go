@@ -69,7 +69,7 @@ func NewLauncher(o Options) (*Launcher, error) {
 		return nil, fmt.Errorf("cannot fork the process that starts others: %w", err)
 	}
 	l.findCgroups(o)
-	l.reaper = newReaper(o)
+	l.reaper = newReaper(o, l.templateDied)
 	return l, nil
 }
 
@@ -78,6 +78,19 @@ func NewLauncher(o Options) (*Launcher, error) {
 func counts() bool {
 	info, ok := debug.ReadBuildInfo()
 	return !ok || slices.Contains(info.Settings, debug.BuildSetting{Key: "-cover", Value: "true"})
+}
+
+// templateDied has a template taken off as soon as nobody uses it. The next start forks
+// another one.
+func (l *Launcher) templateDied(pid int) {
+	go func() {
+		select {
+		case l.turn <- struct{}{}:
+			l.template.Died(pid)
+			<-l.turn
+		case <-l.reaper.quit:
+		}
+	}()
 }
 
 // endTemplate reaps a template that was killed.
@@ -193,10 +206,22 @@ func (l *Launcher) Launch(ctx context.Context, t Task, staged func(*Process) err
 	if err != nil {
 		c.close()
 		p.killTree()
-		p.WaitGone(ctx)
+		if p.WaitGone(ctx) != nil {
+			l.lingers(p)
+		}
 		return nil, err
 	}
 	return p, nil
+}
+
+// lingers counts a process that was killed and is not gone among what hangs: a file system
+// that its user serves may keep it for ever, and the next one as well.
+func (l *Launcher) lingers(p *Process) {
+	l.hung.add(p.service, 1)
+	go func() {
+		<-p.gone
+		l.hung.add(p.service, -1)
+	}()
 }
 
 // A ready is what a start needs to know, as it is on the disk now.
@@ -258,6 +283,16 @@ func notAnswered(err error, path string) *StartError {
 		e.hint = "the file system of the program, or of an environment file, does not answer"
 	}
 	return e
+}
+
+// Apart does what may wait for the disk of a service for as long as ctx lasts. What comes
+// later is dropped. The error is a *StartError about path.
+func Apart[T any](ctx context.Context, l *Launcher, service, path string, do func() T) (T, error) {
+	v, err := apart(ctx, &l.hung, service, do, func(T) {})
+	if err != nil {
+		return v, notAnswered(err, path)
+	}
+	return v, nil
 }
 
 // program opens what is to be run; no file: it is run by its path.

@@ -186,7 +186,7 @@ func (c *compiler) moveFiles() {
 // that PID 1 of a container has, are meant for those below.
 
 // adjustOOM ignores a refusal, as systemd does: in a container without
-// CAP_SYS_RESOURCE the value cannot be lowered.
+// CAP_SYS_RESOURCE the value cannot be lowered, and /proc may be read-only.
 func (c *compiler) adjustOOM() {
 	asked := 0
 	switch {
@@ -208,7 +208,7 @@ func (c *compiler) adjustOOM() {
 		c.Check(now, 0xff, '-', unix.EDOM).Allow(unix.EDOM).Else(done)
 	}
 	text := decimal(asked)
-	c.Call(unix.SYS_OPENAT, atFDCWD, path, unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOCTTY).Keep(open).Allow(unix.EACCES, unix.EPERM).Else(refused)
+	c.Call(unix.SYS_OPENAT, atFDCWD, path, unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOCTTY).Keep(open).Allow(unix.EACCES, unix.EPERM, unix.EROFS).Else(refused)
 	c.Call(unix.SYS_WRITE, open, c.Text(text), uintptr(len(text))).Take(0).Allow(unix.EACCES, unix.EPERM).Then(done)
 	c.Here(refused)
 	c.readScore(path, now)
@@ -411,21 +411,26 @@ func (c *compiler) setIDs(set, get uintptr, id uint32) {
 	}
 }
 
-// dropCapabilities empties the inheritable and ambient sets, which survive a
-// change of user. What is permitted and effective went with root's id; if the id
-// stays, execve computes it from the id and the file.
+// dropCapabilities leaves a program's user nothing but that user's rights for what
+// follows. Root's capabilities went with its id, but for securebits that keep them, and a
+// supervisord that is not root may have some: the change of a user leaves those, and
+// execve takes them off (capabilities(7)). Of root itself it empties the inheritable and
+// ambient sets, which survive a later change of user.
 func (c *compiler) dropCapabilities() {
 	c.step(stepCapabilities, "")
 	who, sets := c.Halves(unix.LINUX_CAPABILITY_VERSION_3, 0), c.Space(2*3*4)
-	inheritable := []uintptr{sets + 2*4, sets + 5*4}
+	dropped := []uintptr{sets + 2*4, sets + 5*4} // inheritable
+	if c.order.uid != 0 {
+		dropped = append(dropped, sets, sets+4, sets+3*4, sets+4*4) // effective and permitted
+	}
 	c.Call(unix.SYS_CAPGET, who, sets)
-	for _, at := range inheritable {
+	for _, at := range dropped {
 		c.Store(at, 0)
 	}
 	c.Call(unix.SYS_CAPSET, who, sets)                                                            // ambient is a subset, and follows
 	c.Call(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL).Allow(unix.EINVAL) // before Linux 4.3
 	c.Call(unix.SYS_CAPGET, who, sets)
-	for _, at := range inheritable {
+	for _, at := range dropped {
 		c.Check(at, 1<<32-1, 0, unix.EPERM)
 	}
 }

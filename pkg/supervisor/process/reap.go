@@ -20,14 +20,16 @@ import (
 // with the template's request, and is reaped as a stray.
 type reaper struct {
 	stray func(pid int)  // may be nil
+	died  func(pid int)  // is told of a template, once; it must not wait
+	told  int            // of which it was
 	sole  bool           // see Options.Sole
 	kick  chan os.Signal // a child has ended, or a start
 	quit  chan struct{}
 	done  chan struct{}
 }
 
-func newReaper(o Options) *reaper {
-	r := &reaper{stray: o.OnStray, sole: o.Sole, kick: make(chan os.Signal, 1), quit: make(chan struct{}), done: make(chan struct{})}
+func newReaper(o Options, died func(pid int)) *reaper {
+	r := &reaper{stray: o.OnStray, died: died, sole: o.Sole, kick: make(chan os.Signal, 1), quit: make(chan struct{}), done: make(chan struct{})}
 	signal.Notify(r.kick, syscall.SIGCHLD)
 	r.look() // for those that ended before
 	go r.run()
@@ -63,6 +65,12 @@ func (r *reaper) look() {
 
 // sweep reaps the orphans that have ended.
 func (r *reaper) sweep() {
+	for _, pid := range own.allTemplates() {
+		if pid != r.told && waits(pid) {
+			r.told = pid
+			r.died(pid)
+		}
+	}
 	pids, err := children()
 	if err != nil {
 		return // the next child that ends brings the next sweep
@@ -81,6 +89,15 @@ func (r *reaper) sweep() {
 func reap(pid int) bool {
 	_, err := retry(func() (int, error) { return 0, unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOHANG, nil) })
 	return err == nil
+}
+
+// waits says whether a child has ended and is not reaped.
+func waits(pid int) bool {
+	var info unix.Siginfo
+	_, err := retry(func() (int, error) {
+		return 0, unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+	})
+	return err == nil && info.Signo != 0
 }
 
 // reapEnding waits for a child that is about to end, by the number that own has of it, and
@@ -141,6 +158,16 @@ func (r *register) reapedTemplate(pid int) {
 	delete(r.templates, pid)
 	r.mu.Unlock()
 	r.reaped(pid)
+}
+
+// allTemplates are those that are not reaped; it is seldom more than one.
+func (r *register) allTemplates() (pids []int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for pid := range r.templates {
+		pids = append(pids, pid)
+	}
+	return pids
 }
 
 // reaped says that a process's number is free.

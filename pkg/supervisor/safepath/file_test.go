@@ -195,6 +195,34 @@ func TestReadFileOfOrdinaryUser(t *testing.T) {
 	}
 }
 
+// What has more now and then, such as /proc/kmsg, is not waited for.
+func TestReadingWaitsForNothing(t *testing.T) {
+	var pipe [2]int
+	must(t, unix.Pipe2(pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK))
+	defer unix.Close(pipe[0])
+	defer unix.Close(pipe[1])
+	if text, err := slurp(pipe[0], 100); err != unix.EAGAIN {
+		t.Errorf("got %q, %v", text, err)
+	}
+}
+
+// TestReadTrusted: what ReadFile leaves to an ordinary user is not trusted.
+func TestReadTrusted(t *testing.T) {
+	if !asStranger(t) {
+		return
+	}
+	dir := scratch(t)
+	must(t, os.Chmod(dir, 0o755))
+	touch(t, dir+"/ours.toml", 0o600, os.Geteuid())
+	if text, err := ReadTrusted(dir+"/ours.toml", 100); err != nil || string(text) != "secret\n" {
+		t.Errorf("%q, %v", text, err)
+	}
+	must(t, os.Chmod(dir, 0o777))
+	if _, err := ReadTrusted(dir+"/ours.toml", 100); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("in a directory that others write to: %v", err)
+	}
+}
+
 // TestLock: one holder, who is named to the others; a stranger cannot even open
 // the file.
 func TestLock(t *testing.T) {

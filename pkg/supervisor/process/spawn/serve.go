@@ -21,8 +21,9 @@ const (
 	sysClone3     = 435
 	sysCloseRange = 436
 
-	prSetDumpable = 4
-	prSetName     = 15
+	prSetParentDeath = 1
+	prSetDumpable    = 4
+	prSetName        = 15
 
 	noReplace = 0x100000 // MAP_FIXED_NOREPLACE
 )
@@ -94,6 +95,9 @@ type board struct {
 // deep is more stack than serve and what it calls use, or the linker refuses them.
 const deep = 2048
 
+// above is more stack than there is of forkTemplate's above its variables.
+const above = 256
+
 // forkTemplate forks this thread alone.
 //
 //go:noinline
@@ -110,12 +114,29 @@ func forkTemplate(b *board, socket, null uintptr) (uintptr, syscall.Errno) {
 	pid, _, e := syscall.RawSyscall6(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
 	if pid == 0 && e == 0 {
 		b.strip(socket, null)
+		b.wipe(b.stack[0], uintptr(unsafe.Pointer(&all))-deep)
+		b.wipe(uintptr(unsafe.Pointer(&all))+above, b.stack[1])
 		b = b.move()
 		b.serve() // which returns in its children alone
 		run(b, unsafe.Add(unsafe.Pointer(b), boardSize))
 	}
 	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, setMask, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
 	return pid, e
+}
+
+// wipe clears what of the stack's pages a template does not use: supervisord's frames, and
+// what is beside its stack in the heap.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func (b *board) wipe(from, to uintptr) {
+	if b.unmapped == 0 { // then all of the memory is there
+		return
+	}
+	for from = (from + 7) &^ 7; from+8 <= to; from += 8 {
+		*(*uint64)(unsafe.Add(unsafe.Pointer(b), from-uintptr(unsafe.Pointer(b)))) = 0
+	}
 }
 
 // move puts the board next to the stack, where it takes no page tables of its own:
@@ -230,6 +251,10 @@ func (b *board) strip(socket, null uintptr) {
 		syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&b.action)), 0, 8, 0, 0)
 	}
 	syscall.RawSyscall6(syscall.SYS_SETSID, 0, 0, 0, 0, 0, 0)
+	// One that is stopped would not see the end of its socket. The signal comes with
+	// the end of the thread that forked us, which is that of supervisord: Go ends none
+	// earlier, and if it did, another template would take our place. No child has it.
+	syscall.RawSyscall6(syscall.SYS_PRCTL, prSetParentDeath, uintptr(syscall.SIGKILL), 0, 0, 0, 0)
 	syscall.RawSyscall6(syscall.SYS_PRCTL, prSetDumpable, 0, 0, 0, 0, 0)
 	syscall.RawSyscall6(syscall.SYS_PRCTL, prSetName, uintptr(unsafe.Pointer(&b.name)), 0, 0, 0, 0)
 }

@@ -9,8 +9,8 @@ import (
 
 // shrink lists the memory that a template does without: all that can be written, and
 // what is reserved for more of it, but for b with what is behind it, and the pages of the
-// stack around here, which the caller is on. So of what supervisord knows nothing stays
-// but what those few pages hold. Without /proc all stays: then a start costs more, and a
+// stack around here, which the caller is on, and of which wipe clears what is not used.
+// So of what supervisord knows nothing stays. Without /proc all stays: then a start costs more, and a
 // child's user still cannot read it.
 func (b *board) shrink(here uintptr, variables bool) {
 	b.unmapped = 0
@@ -19,13 +19,14 @@ func (b *board) shrink(here uintptr, variables bool) {
 	}
 }
 
-// list is shrink by a text of proc_pid_maps(5).
+// list is shrink by a text of proc_pid_maps(5), which is in the order of addresses.
 func (b *board) list(maps string, here, page uintptr, variables bool) {
 	const around = 8 << 10
 	b.stack = [2]uintptr{(here - around) &^ (page - 1), (here + around + page - 1) &^ (page - 1)}
 	at := uintptr(unsafe.Pointer(b))
 	keep := [][2]uintptr{b.stack, {at, at + boardSize + regionSize}}
 	program := uintptr(0) // where the part of a file that was seen last ends
+	kept := uintptr(0)    // where what stays ends, as far as it was seen
 	for line := range strings.Lines(maps) {
 		m, ok := parseMapping(line)
 		if !ok {
@@ -33,26 +34,40 @@ func (b *board) list(maps string, here, page uintptr, variables bool) {
 		}
 		if m.file || m.from == program && !m.named { // our binary, and the variables that follow
 			if program = m.to; variables {
+				kept = m.to
 				continue
 			}
 		}
 		if m.writable || m.reserved {
-			b.cut(m.from, m.to, keep)
+			kept = b.cut(m.from, m.to, kept, keep)
+		} else {
+			kept = m.to
 		}
 	}
 }
 
-// cut lists from to to, without what is to be kept of it.
-func (b *board) cut(from, to uintptr, keep [][2]uintptr) {
+// cut lists from to to, without what is to be kept of it, and returns where that ends.
+func (b *board) cut(from, to, kept uintptr, keep [][2]uintptr) uintptr {
+	if from >= to {
+		return kept
+	}
 	for _, k := range keep {
 		if k[0] < to && from < k[1] {
-			b.cut(from, max(from, k[0]), keep)
-			b.cut(min(to, k[1]), to, keep)
-			return
+			b.cut(from, max(from, k[0]), kept, keep)
+			return b.cut(min(to, k[1]), to, min(to, k[1]), keep)
 		}
 	}
-	if from < to && b.unmapped < uintptr(len(b.unmap)) {
-		b.unmap[b.unmapped] = [2]uintptr{from, to - from}
+	b.without(from, to, kept)
+	return kept
+}
+
+// without adds to the list. Where nothing that stays is between, what is there is one with
+// what was listed last: so the list is short, however many mappings there are.
+func (b *board) without(from, to, kept uintptr) {
+	if n := b.unmapped; n > 0 && b.unmap[n-1][0]+b.unmap[n-1][1] >= kept {
+		b.unmap[n-1][1] = to - b.unmap[n-1][0]
+	} else if n < uintptr(len(b.unmap)) {
+		b.unmap[n] = [2]uintptr{from, to - from}
 		b.unmapped++
 	}
 }
@@ -81,7 +96,7 @@ func parseMapping(line string) (m mapping, ok bool) {
 	const noInode = "0"
 	return mapping{
 		from: uintptr(from), to: uintptr(to),
-		writable: f[1][1] == 'w', reserved: f[1][0] == '-',
+		writable: f[1][1] == 'w', reserved: strings.HasPrefix(f[1], "---"), // [vsyscall] is --x, and not ours to unmap
 		file: f[4] != noInode, named: len(f) > 5,
 	}, true
 }

@@ -477,6 +477,52 @@ func TestNothingOfOursIsInATemplate(t *testing.T) {
 	if found > 0 {
 		t.Error("the template has the secret")
 	}
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", r.PID()))
+	if err != nil || bytes.Contains(maps, []byte("[stack]")) || bytes.Count(maps, []byte(" rw")) > 2 {
+		t.Errorf("it has more than its board and its stack: %v\n%s", err, maps)
+	}
+}
+
+// What was on the stack, or on its pages beside it, is not in a template either.
+func TestStackOfATemplate(t *testing.T) {
+	if os.Geteuid() != 0 || !shrinkable {
+		t.Skip("needs root, and a build without cgo")
+	}
+	var onStack [6 << 10]byte
+	for i := 0; i < len(onStack); i += len(secret) {
+		copy(onStack[i:], secret)
+	}
+	r := newRig(t)
+	r.fork(-1).ends()
+	if found, _ := search(t, r.PID()); found > 0 {
+		t.Errorf("the template has the secret %d times", found)
+	}
+	if !bytes.HasPrefix(onStack[:], secret) {
+		t.Error("it was not there")
+	}
+}
+
+// However many mappings there are.
+func TestManyMappings(t *testing.T) {
+	if os.Geteuid() != 0 || !shrinkable {
+		t.Skip("needs root, and a build without cgo")
+	}
+	page := os.Getpagesize()
+	for i := range 300 {
+		m, err := unix.Mmap(-1, 0, page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANON) // each is apart
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Munmap(m)
+		if copy(m, secret); i%3 == 0 {
+			unix.Mprotect(m, unix.PROT_NONE)
+		}
+	}
+	r := newRig(t)
+	r.fork(-1).ends()
+	if found, _ := search(t, r.PID()); found > 0 {
+		t.Errorf("the template has the secret %d times", found)
+	}
 }
 
 // search looks for the secret in what a process can write.
@@ -692,6 +738,21 @@ func TestTemplateWithoutMoreFiles(t *testing.T) {
 	(&started{request.Child, t, 0}).ends()
 }
 
+// A limit of files that was raised since the template was forked counts.
+func TestLimitOfFilesThatWasRaised(t *testing.T) {
+	r := newRig(t)
+	was := r.PID()
+	limit := unix.Rlimit{Cur: 8, Max: 8}
+	if err := unix.Prlimit(was, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
+		t.Skip("needs to lower the limit of a template: ", err)
+	}
+	c := r.fork(-1, r.null, r.null, r.null, r.null, r.null, r.null)
+	c.tell(become(c.round(0), "exit 42"))
+	if ws := c.runs(); ws.ExitStatus() != 42 || r.PID() == was {
+		t.Errorf("it ended with %x, of template %d, which was %d", ws, r.PID(), was)
+	}
+}
+
 // A socket takes no message that is larger than its buffer, which a machine may have
 // made small (net.core.wmem_default).
 func TestProgramThatIsLargerThanTheBuffer(t *testing.T) {
@@ -729,6 +790,26 @@ func TestPagesThatAreLarge(t *testing.T) {
 		}
 		if boardSize%page != 0 || programSize%page != 0 || regionSize%page != 0 {
 			t.Errorf("%d: a program cannot map files", page)
+		}
+	}
+}
+
+// The stack may be at the end of what the heap has of its memory, and at its beginning.
+func TestStackAcrossMappings(t *testing.T) {
+	const maps = `004000000000-004000400000 rw-p 00000000 00:00 0
+004000400000-004004000000 ---p 00000000 00:00 0
+`
+	for _, here := range []uintptr{0x4000400000 - 4096, 0x4000400000 + 4096, 0x4000400000, 0x4000000000 + 4096, 0x4004000000 - 4096} {
+		b := &board{}
+		b.list(maps, here, 4096, false)
+		size := uintptr(0)
+		for _, u := range b.unmap[:b.unmapped] {
+			if size += u[1]; u[0] < b.stack[1] && u[0]+u[1] > b.stack[0] {
+				t.Errorf("%x: %x is unmapped, the stack is %x", here, u, b.stack)
+			}
+		}
+		if stays := uintptr(64<<20) - size; stays > b.stack[1]-b.stack[0] {
+			t.Errorf("%x: %d bytes stay", here, stays)
 		}
 	}
 }

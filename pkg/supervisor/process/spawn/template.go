@@ -115,6 +115,18 @@ func (t *Template) Expired() {
 	}
 }
 
+// Died takes off a template that has ended, if it is of that pid. Without it the next
+// request would.
+func (t *Template) Died(pid int) {
+	if t.PID() != pid {
+		return
+	}
+	t.stop()
+	if len(t.queue) > 0 && !t.queue[0].done {
+		t.again(syscall.EPIPE)
+	}
+}
+
 // Fork is Ask and Answered in one. It must not be used beside them.
 func (t *Template) Fork(r *Request) {
 	for t.Ask(r); t.Answered() == nil; {
@@ -228,6 +240,9 @@ func (t *Template) hear(r *Request) {
 	case err != nil || n != int(unsafe.Sizeof(got)):
 		t.stop()
 		t.again(syscall.EPIPE)
+	case got.errno == uint32(syscall.EMFILE): // our limit may have been raised since the fork
+		t.stop()
+		t.again(syscall.EMFILE)
 	case got.errno != 0:
 		r.fail(syscall.Errno(got.errno))
 	default:
