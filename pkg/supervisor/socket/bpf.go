@@ -25,13 +25,14 @@ const (
 )
 
 type mapCreate struct {
-	kind, keySize, valueSize, entries, flags, inner, node uint32
-	name                                                  [16]byte
+	kind, keySize, valueSize, entries uint32
+	_                                 [3]uint32 // flags, inner map, NUMA node
+	name                              [16]byte
 }
 
 type mapElement struct {
-	fd, _             uint32
-	key, value, flags uint64
+	fd, _         uint32
+	key, value, _ uint64 // flags: BPF_ANY
 }
 
 type progLoad struct {
@@ -39,9 +40,9 @@ type progLoad struct {
 	instructions, license uint64
 	logLevel, logSize     uint32
 	log                   uint64
-	version, flags        uint32
+	_                     [2]uint32 // kernel version, flags
 	name                  [16]byte
-	device, attachType    uint32
+	_, attachType         uint32 // device
 }
 
 // bpfTries bounds how often the kernel may ask us to try again. The verifier does when

@@ -71,10 +71,12 @@ func steering(deal, sockets int) []instruction {
 	}
 	p = append(p, mapOf(r1, deal)...)
 	p = append(p, []instruction{
-		{op: 0xbf, regs: reg(r2, fp)}, {op: 0x07, regs: r2, imm: key},
-		{op: 0x85, imm: helperLookup},            // r0 = the cards
-		{op: 0x55, regs: r0, off: 2},             // which are there, but the verifier cannot know
-		{op: 0xb7, regs: r0, imm: 1}, {op: 0x95}, // else return SK_PASS
+		{op: 0xbf, regs: reg(r2, fp)},
+		{op: 0x07, regs: r2, imm: key},
+		{op: 0x85, imm: helperLookup}, // r0 = the cards
+		{op: 0x55, regs: r0, off: 2},  // which are there, but the verifier cannot know
+		{op: 0xb7, regs: r0, imm: 1},
+		{op: 0x95},                            // else return SK_PASS
 		{op: 0x79, regs: reg(r1, r6)},         // r1 = where the TCP header begins
 		{op: 0x79, regs: reg(r2, r6), off: 8}, // r2 = where the packet ends
 		{op: 0xbf, regs: reg(r3, r1)},         //
@@ -91,12 +93,14 @@ func steering(deal, sockets int) []instruction {
 		{op: 0x27, regs: r1, imm: stride},            //
 		{op: 0x97, regs: r1, imm: cardCount},         //
 		{op: 0xa5, regs: r1, off: 2, imm: cardCount}, // it is less, but the verifier does not know what % bounds
-		{op: 0xb7, regs: r0, imm: 1}, {op: 0x95},
+		{op: 0xb7, regs: r0, imm: 1},
+		{op: 0x95},
 		{op: 0x67, regs: r1, imm: 1},             // cards have two bytes
 		{op: 0x0f, regs: reg(r0, r1)},            //
 		{op: 0x69, regs: reg(r1, r0), off: card}, //
 		{op: 0x55, regs: r1, off: 2, imm: refusal},
-		{op: 0xb7, regs: r0}, {op: 0x95}, // return SK_DROP
+		{op: 0xb7, regs: r0},
+		{op: 0x95},                              // return SK_DROP
 		{op: 0x63, regs: reg(fp, r1), off: key}, // key = r1
 	}...)
 	p = append(p, choose...)

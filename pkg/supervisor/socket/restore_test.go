@@ -469,17 +469,6 @@ func listeningFormer(t *testing.T) (f *former, address string) {
 	return f, address
 }
 
-// shared compares 3 : 1 with chance, within six standard deviations.
-func shared(t *testing.T, table *Table, n int) {
-	t.Helper()
-	waitFor(t, func() bool { got := queues(table); return got[1]+got[2]+got[0] == n })
-	got := queues(table)
-	mean := 3 * float64(n) / 4
-	if off := math.Abs(float64(got[1]) - mean); off > 6*math.Sqrt(mean/4) || got[0] > 0 {
-		t.Errorf("of %d: %v", n, got)
-	}
-}
-
 // TestWatchedAgain: what a process does to a socket that was taken over is
 // noticed at once.
 func TestWatchedAgain(t *testing.T) {
