@@ -101,6 +101,7 @@ type spot struct {
 	name    string // of the socket unit
 	address string
 	holder  unit.Invocation
+	cookie  uint64 // of the socket
 }
 
 // spot finds where to ask a process: at the address wanted, else at its first.
@@ -130,7 +131,7 @@ func (t *trier) spots(who doors.Process) (all []spot) {
 				continue
 			}
 			for _, h := range s.Shards {
-				all = append(all, spot{name, h.Address, s.Holder})
+				all = append(all, spot{name, h.Address, s.Holder, h.Cookie})
 			}
 		}
 	}
@@ -211,7 +212,30 @@ func (t *trier) ask(s spot, path string, by time.Time) (ipc.Tried, error) {
 		return ipc.Tried{}, err
 	}
 	defer c.Close()
-	return get(c, path, by)
+	answer, err := get(c, path, by)
+	if !t.listens(s) {
+		return ipc.Tried{}, errMoved
+	}
+	return answer, err
+}
+
+// errMoved means that nobody knows who answered.
+var errMoved = errors.New("its queue has moved")
+
+// listens tells whether the queue is still where it was. A queue moves when its socket
+// ends, and then another process may have answered.
+func (t *trier) listens(s spot) bool {
+	for _, p := range steered(t.table, s.name) {
+		if p.Holder != s.holder {
+			continue
+		}
+		for _, h := range p.Shards {
+			if h.Cookie == s.cookie {
+				return h.Limit > 0
+			}
+		}
+	}
+	return false
 }
 
 // failedTry says what became of a request that was not answered.
@@ -223,6 +247,8 @@ func failedTry(r ipc.TryRequest, p located, s spot, err error) error {
 	case errors.As(err, &other):
 		what = fmt.Sprintf("%s does not answer in HTTP at %s: %s", p, s.address, other)
 		e.Hints = other.hints()
+	case errors.Is(err, errMoved):
+		what = fmt.Sprintf("%s does not listen at %s any more: the request may have gone to another process", p, s.address)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		what = fmt.Sprintf("%s refuses connections at %s", p, s.address)
 	case errors.Is(err, syscall.EAGAIN):

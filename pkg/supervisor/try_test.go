@@ -44,7 +44,7 @@ func dialTo(t *testing.T, h http.HandlerFunc, asked *spot) dialFunc {
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
 	return func(name, address string, holder unit.Invocation) (int, error) {
-		*asked = spot{name, address, holder}
+		*asked = spot{name: name, address: address, holder: holder}
 		c, err := net.Dial("tcp", s.Listener.Addr().String())
 		if err != nil {
 			return -1, err
@@ -129,6 +129,24 @@ func TestTryTheNewProcess(t *testing.T) {
 	}
 }
 
+// Who ends before it has answered hands its clients to others. Their answer is not its own.
+func TestTryWhoEnds(t *testing.T) {
+	h := keepHouse(t, t.TempDir(), strings.ReplaceAll(steeredHouse, "$NAME", "try-who-ends"))
+	go func() {
+		for range h.log {
+		}
+	}()
+	var asked spot
+	h.trier.dial = dialTo(t, func(http.ResponseWriter, *http.Request) {
+		h.o.Table.Free("http", asked.holder)
+	}, &asked)
+	h.run("start", "api")
+	var e *ipc.Error
+	if got, err := h.Try(ipc.TryRequest{Unit: "api"}, ipc.Caller{}); !errors.As(err, &e) || e.Code != ipc.Failed || !strings.Contains(e.Message, "does not listen") {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
 // bakes returns when the process that a verb has started is ready.
 func (h *household) bakes(verb, name string) {
 	h.Helper()
@@ -159,10 +177,11 @@ func TestTryFails(t *testing.T) {
 		"full":      {fmt.Errorf("cannot call: %w", syscall.EAGAIN), "cannot try api: pid 4711 (next, instance 2) takes no connection at 127.0.0.1:80: its queue is full"},
 		"too late":  {syscall.ETIMEDOUT, "cannot try api: pid 4711 (next, instance 2) did not answer at 127.0.0.1:80 within 5s"},
 		"not HTTP":  {&notHTTP{[]byte("SSH-2.0")}, `cannot try api: pid 4711 (next, instance 2) does not answer in HTTP at 127.0.0.1:80: what came begins with "SSH-2.0"`},
+		"moved":     {errMoved, "cannot try api: pid 4711 (next, instance 2) does not listen at 127.0.0.1:80 any more: the request may have gone to another process"},
 		"otherwise": {errors.New("it is raining"), "cannot try api: pid 4711 (next, instance 2) at 127.0.0.1:80 gave no answer: it is raining"},
 	} {
 		tr := newTrier(nil, nil, func(string, string, unit.Invocation) (int, error) { return -1, c.err })
-		_, err := tr.try(ipc.TryRequest{Unit: "api"}, p, spot{"http", "127.0.0.1:80", 9})
+		_, err := tr.try(ipc.TryRequest{Unit: "api"}, p, spot{name: "http", address: "127.0.0.1:80", holder: 9})
 		if e := new(ipc.Error); !errors.As(err, &e) || e.Code != ipc.Failed || e.Message != c.want {
 			t.Errorf("%s: got %v, want %s", name, err, c.want)
 		}
