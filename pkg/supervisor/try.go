@@ -87,13 +87,24 @@ func nobody(v *service.View, r ipc.TryRequest) error {
 	why := "it has no process"
 	switch n := len(v.State.Inst); {
 	case r.Instance != nil && *r.Instance >= n:
-		why = fmt.Sprintf("it has no instance %d: they are 0 to %d", *r.Instance, n-1)
+		why = fmt.Sprintf("it has no instance %d: %s", *r.Instance, numbered(n))
 	case r.Whom == unit.KillNext:
 		why = "no new process is coming up"
 		e.Hints = []string{"a reload brings one up, and lets it bake: superctl reload --no-block " + r.Unit}
 	}
 	e.Message = fmt.Sprintf("cannot try %s: %s", r.Unit, why)
 	return e
+}
+
+// numbered names n instances.
+func numbered(n int) string {
+	switch n {
+	case 0:
+		return "it has none"
+	case 1:
+		return "its only one is 0"
+	}
+	return fmt.Sprintf("they are 0 to %d", n-1)
 }
 
 // A spot is where a process has a queue of its own.

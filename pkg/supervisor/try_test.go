@@ -92,8 +92,8 @@ func TestTryAsksOneProcess(t *testing.T) {
 		{ipc.TryRequest{Unit: "http.socket"}, "no-such-unit: cannot try http.socket: it is a socket, not a service"},
 		{ipc.TryRequest{Unit: "down"}, "not-active: cannot try down: it has no process"},
 		{ipc.TryRequest{Unit: "api", Whom: unit.KillNext}, "not-active: cannot try api: no new process is coming up"},
-		{ipc.TryRequest{Unit: "api", Instance: &one}, "not-active: cannot try api: it has no instance 1: they are 0 to 0"},
-		{ipc.TryRequest{Unit: "api", Instance: &nine, Whom: unit.KillMain}, "not-active: cannot try api: it has no instance 9: they are 0 to 0"},
+		{ipc.TryRequest{Unit: "api", Instance: &one}, "not-active: cannot try api: it has no instance 1: its only one is 0"},
+		{ipc.TryRequest{Unit: "api", Instance: &nine, Whom: unit.KillMain}, "not-active: cannot try api: it has no instance 9: its only one is 0"},
 		{ipc.TryRequest{Unit: "api", Address: "127.0.0.1:1"}, fmt.Sprintf("refused: cannot try api: pid %d (main) has no steered socket at 127.0.0.1:1", main.PID)},
 		{ipc.TryRequest{Unit: "shared"}, fmt.Sprintf("refused: cannot try shared: pid %d (main) has no steered socket, and at a shared one nobody can choose who gets a connection", h.find("shared").View().State.Inst[0].Main.PID)},
 	} {

@@ -20,7 +20,7 @@ func Change(v *service.View, c unit.Change) string {
 	case unit.IsReady:
 		return ready(v, c)
 	case unit.HasBaked:
-		return fmt.Sprintf("stayed ready for %s", Short(Life(v, p).Bake))
+		return fmt.Sprintf("pid %d stayed ready for %s", p.PID, Short(Life(v, p).Bake))
 	case unit.Switched:
 		return fmt.Sprintf("switched to generation %d (pid %d)", p.Gen, p.PID)
 	case unit.Mending:
