@@ -86,8 +86,19 @@ func unsteerable() string {
 		return "" // nobody knows
 	}
 	has := func(c uint) bool { return data[c/32].Effective&(1<<(c%32)) != 0 }
+	if inUserNamespace() {
+		return "steering needs CAP_BPF outside of user namespaces, so a rootless container cannot have it"
+	}
 	if has(unix.CAP_BPF) || has(unix.CAP_SYS_ADMIN) {
 		return ""
 	}
 	return "steering needs CAP_BPF, which root has, but in a container only with --cap-add BPF"
+}
+
+// inUserNamespace tells whether capabilities are worth nothing to bpf(2): it asks for
+// them in the first user namespace, which the kernel gives a number of its own.
+func inUserNamespace() bool {
+	const first = 0xEFFFFFFD // PROC_USER_INIT_INO in linux/proc_ns.h
+	var st unix.Stat_t
+	return unix.Stat("/proc/self/ns/user", &st) == nil && st.Ino != first
 }

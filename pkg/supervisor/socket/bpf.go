@@ -156,7 +156,7 @@ func unsteerable(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, unix.EPERM):
-		return fmt.Errorf("steering needs CAP_BPF, and a seccomp profile that lets bpf(2) pass: %w", err)
+		return fmt.Errorf("%s: %w", forbidden(mayBPF(), inUserNamespace("/proc/self/ns/user")), err)
 	case errors.Is(err, unix.ENOSYS):
 		return fmt.Errorf("steering needs a kernel with bpf(2) (CONFIG_BPF_SYSCALL): %w", err)
 	case errors.Is(err, unix.EACCES):
@@ -165,4 +165,34 @@ func unsteerable(err error) error {
 		return fmt.Errorf("steering needs Linux 5.14: %w", err)
 	}
 	return err
+}
+
+// forbidden says what the kernel misses.
+func forbidden(may, inNamespace bool) string {
+	switch {
+	case inNamespace:
+		return "steering needs CAP_BPF outside of user namespaces, so a rootless container cannot have it"
+	case !may:
+		return "steering needs CAP_BPF, which root has, but in a container only with --cap-add BPF"
+	}
+	return "steering needs CAP_BPF, which is there, and a seccomp profile that lets bpf(2) pass"
+}
+
+// mayBPF tells whether this process has the capability, in its own user namespace.
+func mayBPF() bool {
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&head, &data[0]); err != nil {
+		return true // nobody knows
+	}
+	has := func(c uint) bool { return data[c/32].Effective&(1<<(c%32)) != 0 }
+	return has(unix.CAP_BPF) || has(unix.CAP_SYS_ADMIN)
+}
+
+// inUserNamespace tells whether capabilities are worth nothing to bpf(2): it asks for
+// them in the first user namespace, which the kernel gives a number of its own.
+func inUserNamespace(proc string) bool {
+	const first = 0xEFFFFFFD // PROC_USER_INIT_INO in linux/proc_ns.h
+	var st unix.Stat_t
+	return unix.Stat(proc, &st) == nil && st.Ino != first
 }

@@ -924,6 +924,30 @@ func TestWhyNot(t *testing.T) {
 	}
 }
 
+// Who is refused learns what is missing: a capability is worth nothing in a user
+// namespace, and of no use where a filter is in the way.
+func TestWhyForbidden(t *testing.T) {
+	for _, c := range []struct {
+		may, inNamespace bool
+		want             string
+	}{
+		{false, false, "--cap-add BPF"},
+		{true, false, "seccomp"},
+		{true, true, "rootless"},
+		{false, true, "rootless"},
+	} {
+		if got := forbidden(c.may, c.inNamespace); !strings.Contains(got, "CAP_BPF") || !strings.Contains(got, c.want) {
+			t.Errorf("%+v: %s", c, got)
+		}
+	}
+	if inUserNamespace("/nowhere") {
+		t.Error("without /proc it is in one")
+	}
+	if !inUserNamespace("/proc/self/ns/mnt") {
+		t.Error("another number is the first one's")
+	}
+}
+
 // Processes come, go and look at once; then all is in order.
 func TestManySteerAtOnce(t *testing.T) {
 	table := steered(t, tcp("127.0.0.1", 0), tcp("127.0.0.2", 0))
