@@ -209,6 +209,8 @@ func (sh sheet) socketUnit(x ipc.SocketUnit) {
 func socketFacts(y ipc.Socket) string {
 	facts := []string{y.Address}
 	switch {
+	case y.Address == "": // none is bound
+		return y.Error
 	case y.Error != "":
 		return y.Address + ": " + y.Error
 	case !y.Listening:

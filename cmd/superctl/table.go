@@ -257,7 +257,7 @@ func addresses(x ipc.SocketUnit, b brevity) string {
 		text := address(printable(y.Address), b)
 		switch {
 		case y.Error != "":
-			text += " (failed)"
+			text = strings.TrimLeft(text+" (failed)", " ")
 		case !y.Listening:
 			text += " (refused)"
 		}

@@ -203,6 +203,10 @@ func waitingForOld(p unit.Proc, now unit.Time) string {
 	switch {
 	case p.By == 0:
 		return fmt.Sprintf("waiting for pid %d to end", p.PID)
+	case p.Phase == unit.Settling:
+		return fmt.Sprintf("waiting for pid %d to settle, kill signal in %s", p.PID, until(p.By, now))
+	case p.Phase == unit.Emptying:
+		return fmt.Sprintf("waiting for the queue of pid %d to get empty, kill signal in %s at the latest", p.PID, until(p.By, now))
 	case p.Phase == unit.Told:
 		return fmt.Sprintf("waiting for pid %d to end after SIGKILL, given up in %s", p.PID, until(p.By, now))
 	}
