@@ -108,10 +108,10 @@ var socketColumns = []column[socketLine]{
 	{title: "ADDRESS", of: func(l socketLine) string { return dash(l.address) }, least: 18},
 	{title: "STATE", of: func(l socketLine) string { return dash(l.state) }, look: func(l socketLine) style { return l.style }},
 	{title: "QUEUE", of: func(l socketLine) string { return dash(l.queue) }},
-	{title: "DROPPED", of: func(l socketLine) string { return dash(l.drops) }, drop: 3},
-	{title: "SHARE", of: func(l socketLine) string { return dash(l.share) }, drop: 2},
-	{title: "PID", of: func(l socketLine) string { return dash(l.pid) }, drop: 1},
-	{title: "NOTE", of: func(l socketLine) string { return l.note }, least: 26},
+	{title: "DROPPED", of: func(l socketLine) string { return dash(l.drops) }, drop: 1},
+	{title: "SHARE", of: func(l socketLine) string { return dash(l.share) }, drop: 3},
+	{title: "PID", of: func(l socketLine) string { return dash(l.pid) }, drop: 2},
+	{title: "NOTE", of: func(l socketLine) string { return l.note }, least: 18},
 }
 
 // showSockets also says which of the services that were named have none.

@@ -234,3 +234,31 @@ func TestLossesAreTold(t *testing.T) {
 		t.Errorf("%q, not %q", got, want)
 	}
 }
+
+// On a narrow terminal a note leaves room for who gets what.
+func TestSharesFitBesideANote(t *testing.T) {
+	var out bytes.Buffer
+	s := newSession(&out, &bytes.Buffer{}, func(string) string { return "" })
+	s.out.width = 80
+	queue := []ipc.SocketQueue{{Address: "127.0.0.1:18080", Limit: 4096}}
+	s.showSockets([]ipc.SocketUnit{{
+		Name: "http",
+		Sockets: []ipc.Socket{
+			{Address: "127.0.0.1:18080", Listening: true, Limit: 4096, Steered: true, Note: "the configuration has changed: the next start, reload or restart takes it"},
+		},
+		Holders: []ipc.SocketHolder{
+			{Role: "main", PID: 1234567, Share: 66.67, Queues: queue},
+			{Role: "main", Instance: 1, PID: 1234568, Share: 33.33, Queues: queue},
+		},
+	}}, nil)
+	for _, want := range []string{"66.67%", "33.33%", "1234568", "the configuration"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %s:\n%s", want, out.String())
+		}
+	}
+	for line := range strings.Lines(out.String()) {
+		if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > 80 {
+			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+}
