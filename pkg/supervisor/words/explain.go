@@ -267,7 +267,7 @@ func hints(v *service.View, verb unit.Verb, f unit.Finish) (hints []string) {
 	case unit.WhyCrowded:
 		hints = append(hints, "to see what they wait for: superctl status "+v.Name)
 	case unit.WhySocket:
-		hints = append(hints, "to see what was done to it, and by whom: superctl sockets")
+		hints = append(hints, "to see what was done to it: superctl sockets")
 	case unit.WhyDraining:
 		hints = append(hints, "wait until they have finished, or end them: superctl kill --whom=old "+v.Name)
 	case unit.WhyStuck:
