@@ -69,6 +69,7 @@ func (m *Manager) wire() {
 	m.ledger = ledger.New(m.epoch, m.numbers.jobs(), ledger.World{
 		Account:  m.report.account,
 		Queueing: m.report.queueing,
+		Shared:   m.report.stillShared,
 		Remember: func(r ipc.Record) { remember(m.log, m.history, r) },
 		Log:      func(e ipc.Event, c unit.Change) { logEvent(m.log, e, c) },
 	})

@@ -86,8 +86,15 @@ func (rep *reporter) unitStatus(e entry, f facts, whole bool) ipc.UnitStatus {
 			u.Leftovers = append(u.Leftovers, fmt.Sprintf("pid %d (%s)", l.PID, l.Comm))
 		}
 	}
+	if !slices.ContainsFunc(rep.doors.Of(e.Name()), rep.isSteered) {
+		for i := range u.Processes {
+			u.Processes[i].Share = 0 // it is what would be dealt
+		}
+	}
 	return u
 }
+
+func (rep *reporter) isSteered(name string) bool { return len(steered(rep.table, name)) > 0 }
 
 // leavesAlone: what its main process leaves behind is not ended.
 func (e entry) leavesAlone() bool {
@@ -353,6 +360,26 @@ func (rep *reporter) queueing(v *service.View) (all []string) {
 		}
 	}
 	return all
+}
+
+// stillShared are the sockets that are to be steered, and were open before they were to be.
+func (rep *reporter) stillShared(v *service.View) (all []string) {
+	b := v.State.Build(v.State.Current)
+	if b == nil {
+		return nil
+	}
+	for _, s := range b.Spec.Sockets {
+		if s.Steer && rep.shared(s.Name) {
+			all = append(all, s.Name)
+		}
+	}
+	return all
+}
+
+// shared: it is open, and could be steered, but is not.
+func (rep *reporter) shared(name string) bool {
+	tcp := func(s socket.Status) bool { return !isUnix(s.Address) }
+	return !rep.isSteered(name) && slices.ContainsFunc(rep.table.Status(name), tcp)
 }
 
 // inOrder compares names of sockets by the place of their units in a list, and by

@@ -161,6 +161,10 @@ func unsteered(v *service.View, p located, r ipc.TryRequest) error {
 		return e
 	}
 	for _, s := range b.Spec.Sockets {
+		if s.Steer {
+			e.Notes = append(e.Notes, fmt.Sprintf("[socket.%s] is to be steered, but was open before", s.Name))
+			e.Hints = []string{"to steer it: superctl restart " + r.Unit}
+		}
 		if s.Unsteered != "" {
 			e.Notes = append(e.Notes, fmt.Sprintf("[socket.%s] is shared: %s", s.Name, s.Unsteered))
 			e.Hints = nil

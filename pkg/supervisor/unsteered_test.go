@@ -1,7 +1,9 @@
 package supervisor
 
 import (
+	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -62,5 +64,49 @@ canary = "5%"
 	}
 	if j = h.ends("restart", "api"); len(j.Notes) > 0 {
 		t.Errorf("a restart says %q", j.Notes)
+	}
+}
+
+// A socket that was open before it was to be steered stays shared in a reload. Who reloads
+// learns that, and status gives nobody a share.
+func TestSteeredTooLate(t *testing.T) {
+	text := strings.Replace(strings.ReplaceAll(steeredHouse, "$NAME", "steered-too-late"), `steer = "connections"`, "", 1)
+	h := keepHouse(t, t.TempDir(), text)
+	go func() {
+		for range h.log {
+		}
+	}()
+	h.run("start", "api")
+	text = strings.Replace(text, "[socket.local]", "steer = \"connections\"\n[socket.local]", 1)
+	h.takeIn(strings.Replace(text, `bake = "1ms"`, "bake = \"1ms\"\ncanary = \"5%\"", 1))
+	j := h.ends("reload", "api")
+	if want := "[socket.http] is still shared, as it was when it was opened: canary 5% was not possible"; !slices.Contains(j.Notes, want) || !slices.Contains(j.Hints, "to steer it: superctl restart api") {
+		t.Errorf("the reload says %q, %q", j.Notes, j.Hints)
+	}
+	shares := func() (sum float64) {
+		st, err := h.Status([]string{"api"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range st.Services[0].Processes {
+			sum += p.Share
+		}
+		return sum
+	}
+	if got := shares(); got != 0 {
+		t.Errorf("processes have %v%% at a shared socket", got)
+	}
+	var e *ipc.Error
+	if _, err := h.Try(ipc.TryRequest{Unit: "api"}, ipc.Caller{}); !errors.As(err, &e) || !slices.Contains(e.Hints, "to steer it: superctl restart api") {
+		t.Errorf("a trial: %+v", err)
+	}
+	if j = h.ends("restart", "api"); len(j.Notes) > 0 {
+		t.Errorf("the restart says %q", j.Notes)
+	}
+	if got := shares(); got != 100 {
+		t.Errorf("processes have %v%% at a steered socket", got)
+	}
+	if j = h.ends("reload", "api"); len(j.Notes) > 0 {
+		t.Errorf("the next reload says %q", j.Notes)
 	}
 }

@@ -24,6 +24,8 @@ type World struct {
 	// Queueing are the addresses of a service that is down whose clients wait for its
 	// next start.
 	Queueing func(*service.View) []string
+	// Shared are the sockets of a service that are to be steered and are not yet.
+	Shared func(*service.View) []string
 	// Remember adds a record to the history.
 	Remember func(ipc.Record)
 	// Log writes one event to supervisord's own log.
@@ -157,7 +159,8 @@ func (l *Ledger) done(verb unit.Verb, v *service.View) (notes, hints []string) {
 		return words.Scaled(v)
 	case unit.Reload:
 		if b := v.State.Build(v.State.Current); b != nil {
-			return words.Shared(b.Spec), nil
+			notes, hints = words.StillShared(v, l.world.Shared(v))
+			return append(words.Shared(b.Spec), notes...), hints
 		}
 	}
 	return nil, nil
