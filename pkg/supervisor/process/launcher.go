@@ -70,6 +70,7 @@ func NewLauncher(o Options) (*Launcher, error) {
 	}
 	l.findCgroups(o)
 	l.reaper = newReaper(o, l.templateDied)
+	l.reaper.begin() // which may call us at once
 	return l, nil
 }
 

@@ -29,11 +29,14 @@ type reaper struct {
 }
 
 func newReaper(o Options, died func(pid int)) *reaper {
-	r := &reaper{stray: o.OnStray, died: died, sole: o.Sole, kick: make(chan os.Signal, 1), quit: make(chan struct{}), done: make(chan struct{})}
+	return &reaper{stray: o.OnStray, died: died, sole: o.Sole, kick: make(chan os.Signal, 1), quit: make(chan struct{}), done: make(chan struct{})}
+}
+
+// begin starts the reaper's goroutine.
+func (r *reaper) begin() {
 	signal.Notify(r.kick, syscall.SIGCHLD)
 	r.look() // for those that ended before
 	go r.run()
-	return r
 }
 
 func (r *reaper) run() {
