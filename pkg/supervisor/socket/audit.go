@@ -153,15 +153,13 @@ func foreignFilter(fd int) bool {
 	return n > 0 || err == unix.EACCES // not a classic one
 }
 
-// audit looks at each shard, and for clients in the room that should be elsewhere.
+// audit looks at each shard, and for clients in the room that should be elsewhere. The
+// program is attached again by what follows: [group.redeal].
 func (r *ring) audit() (found []Finding) {
 	if r.room < 0 {
 		return nil
 	}
 	r.watch.retry(r.room)
-	if err := r.attach(); err != nil {
-		r.strained(err)
-	}
 	ended := r.countEnded()
 	for _, key := range slices.Sorted(maps.Keys(r.shards)) {
 		found = append(found, r.auditShard(key, r.shards[key])...)
@@ -202,9 +200,10 @@ func (r *ring) lost(s *shard) []Finding {
 	r.mu.Lock()
 	s.ended = true
 	r.mu.Unlock()
-	if !r.hands.bury(s.cookie) {
+	if s.told || !r.hands.bury(s.cookie) {
 		return nil
 	}
+	s.told = true
 	return []Finding{{
 		Address: r.where().String(), Holder: s.holder,
 		What: "shut it down", Mended: "its clients go to other processes", Void: true, Dead: s.cookie,
