@@ -53,9 +53,10 @@ func (f Finding) String() string {
 
 // Audit looks at every socket of a unit for what processes did to it, and mends
 // it: a shared socket that was shut down listens again (who waited in its queue was
-// reset), the clients of a shard that was shut down go to other processes, options and the length of the queue are set back, the program that
-// divides new connections is attached again, what nothing can mend is replaced. It
-// lists what it found; what cannot be mended, once. O_NONBLOCK is set back only when
+// reset), the clients of a shard that was shut down go to other processes, options and
+// the length of a shared queue are set back, the program that divides new connections is
+// attached again, what nothing can mend is replaced. It lists what it found; what cannot
+// be mended, once. O_NONBLOCK is set back only when
 // no process has the socket.
 //
 // It is for events, such as a process that is ready. [Table.Listen] and [Table.Free]

@@ -2,8 +2,11 @@ package socket
 
 import (
 	"encoding/binary"
+	"errors"
 	"net"
+	"strings"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -88,6 +91,23 @@ func TestSteerWithoutDescriptors(t *testing.T) {
 	}
 	await(t, table, shares{1: 5})
 	steersAsItShould(t, table)
+}
+
+// What is short is named, and the verifier's log is not: it refused nothing.
+func TestLoadWithoutDescriptors(t *testing.T) {
+	needSteering(t)
+	deal, err := newMap(mapArray, uint32(unsafe.Sizeof(cards{})), 1)
+	must(t, err)
+	defer closeFD(deal)
+	sockets, err := newMap(mapSockets, 8, 1)
+	must(t, err)
+	defer closeFD(sockets)
+	enough := noDescriptors(t)
+	_, err = load(steering(deal, sockets))
+	enough()
+	if !errors.Is(err, unix.EMFILE) || strings.Contains(err.Error(), "processed") {
+		t.Errorf("it says %v", err)
+	}
 }
 
 // noDescriptors has no more be opened, until it is enough.
