@@ -53,9 +53,10 @@ func (f Finding) String() string {
 
 // Audit looks at every socket of a unit for what processes did to it, and mends
 // it: a shared socket that was shut down listens again (who waited in its queue was
-// reset), the clients of a shard that was shut down go to other processes, options and the length of the queue are set back, the program that
-// divides new connections is attached again, what nothing can mend is replaced. It
-// lists what it found; what cannot be mended, once. O_NONBLOCK is set back only when
+// reset), the clients of a shard that was shut down go to other processes, options and
+// the length of a shared queue are set back, the program that divides new connections is
+// attached again, what nothing can mend is replaced. It lists what it found; what cannot
+// be mended, once. O_NONBLOCK is set back only when
 // no process has the socket.
 //
 // It is for events, such as a process that is ready. [Table.Listen] and [Table.Free]
@@ -153,15 +154,13 @@ func foreignFilter(fd int) bool {
 	return n > 0 || err == unix.EACCES // not a classic one
 }
 
-// audit looks at each shard, and for clients in the room that should be elsewhere.
+// audit looks at each shard, and for clients in the room that should be elsewhere. The
+// program is attached again by what follows: [group.redeal].
 func (r *ring) audit() (found []Finding) {
 	if r.room < 0 {
 		return nil
 	}
 	r.watch.retry(r.room)
-	if err := r.attach(); err != nil {
-		r.strained(err)
-	}
 	ended := r.countEnded()
 	for _, key := range slices.Sorted(maps.Keys(r.shards)) {
 		found = append(found, r.auditShard(key, r.shards[key])...)
@@ -202,9 +201,10 @@ func (r *ring) lost(s *shard) []Finding {
 	r.mu.Lock()
 	s.ended = true
 	r.mu.Unlock()
-	if !r.hands.bury(s.cookie) {
+	if s.told || !r.hands.bury(s.cookie) {
 		return nil
 	}
+	s.told = true
 	return []Finding{{
 		Address: r.where().String(), Holder: s.holder,
 		What: "shut it down", Mended: "its clients go to other processes", Void: true, Dead: s.cookie,

@@ -109,6 +109,9 @@ func load(program []instruction) (int, error) {
 	if err == nil {
 		return fd, nil
 	}
+	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EACCES) { // it was not the verifier
+		return -1, fmt.Errorf("cannot load the steering program: %w", err)
+	}
 	log := make([]byte, 64<<10)
 	attr.logLevel, attr.logSize, attr.log = 1, uint32(len(log)), pointer(&p, &log[0])
 	if fd, again := bpf(bpfProgLoad, attr); again == nil {

@@ -63,7 +63,7 @@ func (d *deal) write() error {
 }
 
 // call has the next connection from a port of this machine go to a key, whatever its
-// card. Port 0 ends that: nobody can have it.
+// card. Port 0 ends that.
 func (d *deal) call(from uint16, key uint16) error {
 	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&d.now.Caller))[:], from)
 	d.now.Callee = key

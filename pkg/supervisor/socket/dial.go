@@ -2,6 +2,7 @@ package socket
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -11,7 +12,7 @@ import (
 
 // Dial connects to one process of a steered unit through an address of its own, whatever
 // its share: a process that has no clients yet can be asked whether it answers. An empty
-// address means the unit's first. What it returns does not block, is closed on exec, and
+// address means the first where it has a shard that listens. What it returns does not block, is closed on exec, and
 // is the caller's.
 func (t *Table) Dial(name, address string, holder unit.Invocation) (fd int, err error) {
 	g, end := t.begin(name)
@@ -21,11 +22,17 @@ func (t *Table) Dial(name, address string, holder unit.Invocation) (fd int, err 
 		return -1, fmt.Errorf("cannot call a process through socket %s: it has none of its own there", name)
 	}
 	for _, r := range g.rings() {
-		if address == "" || r.where().String() == address {
+		if r.listens(m.key) && (address == "" || r.where().String() == address) {
 			return r.dial(m.key)
 		}
 	}
-	return -1, fmt.Errorf("cannot call a process at %s: socket %s is not steered there", address, name)
+	return -1, fmt.Errorf("cannot call a process through socket %s: it has none of its own there that accepts connections", strings.TrimSpace(name+" "+address))
+}
+
+// listens says that a call to a process would not go elsewhere.
+func (r *ring) listens(key uint16) bool {
+	s := r.shards[key]
+	return s != nil && accepts(s.fd)
 }
 
 // dial needs op. On one machine the handshake is over when connect(2) returns, so the

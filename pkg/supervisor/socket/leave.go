@@ -17,7 +17,7 @@ const patience = 250 * time.Millisecond
 // cards is watched for clients, so nobody looks while nobody waits.
 func (g *group) depart() {
 	for id, m := range g.members {
-		if !m.told || !g.listensAt(m.key) {
+		if !m.told {
 			continue
 		}
 		n, still := g.waiting(id)

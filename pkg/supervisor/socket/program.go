@@ -36,7 +36,7 @@ type instruction struct {
 // steering is the program. The kernel runs it for the first packet of each new
 // connection, and for each connection and handshake of a socket that ends:
 //
-//	if the packet is there and comes from Caller {
+//	if the packet is there and comes from Caller, which is not 0 {
 //		key = Callee
 //	} else {
 //		Dealt++
@@ -81,9 +81,10 @@ func steering(deal, sockets int) []instruction {
 		{op: 0x79, regs: reg(r2, r6), off: 8}, // r2 = where the packet ends
 		{op: 0xbf, regs: reg(r3, r1)},         //
 		{op: 0x07, regs: r3, imm: 2},          //
-		{op: 0x2d, regs: reg(r3, r2), off: 5}, // no packet: a connection that moves
+		{op: 0x2d, regs: reg(r3, r2), off: 6}, // no packet: a connection that moves
 		{op: 0x69, regs: reg(r1, r1)},         // r1 = source port
 		{op: 0x69, regs: reg(r2, r0), off: caller},
+		{op: 0x15, regs: r2, off: 3},          // we call nobody, and a packet may come from port 0
 		{op: 0x5d, regs: reg(r1, r2), off: 2}, // not from us
 		{op: 0x69, regs: reg(r1, r0), off: callee},
 		{op: 0x05, off: 11},                          // to key = r1

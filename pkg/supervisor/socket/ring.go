@@ -63,6 +63,7 @@ type shard struct {
 	holder unit.Invocation
 	base   *Baseline
 	ended  bool // it does not listen any more: its process has shut it down, or we have
+	told   bool // that its process did so
 }
 
 func (t *Table) newRing(g *group, s *unit.Socket, a unit.Address) *ring {
@@ -331,7 +332,7 @@ func (r *ring) release() error {
 func (r *ring) vacate() error {
 	old := r.room
 	if err := r.newRoom(listenBeside); err != nil {
-		return r.strained(err)
+		return err
 	}
 	r.watch.add(r.spec.Name, r.room, r.roomEvents())
 	err := r.shut(old)
@@ -348,6 +349,22 @@ func waits(fd int) bool {
 	return n > 0
 }
 
+// follow does here what the deal, which is in force, asks for.
+func (r *ring) follow(weights map[uint16]int) error {
+	r.watchFor(weights)
+	err := r.attach()
+	if len(weights) > 0 || r.deal.refuses() {
+		err = errors.Join(err, r.release())
+	}
+	if err != nil {
+		return r.strained(one(err))
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.err = nil
+	return nil
+}
+
 // watchFor has the kernel tell of clients where none is to come: at shards without cards,
 // and in the room while there are cards here.
 func (r *ring) watchFor(weights map[uint16]int) {
@@ -360,7 +377,7 @@ func (r *ring) watchFor(weights map[uint16]int) {
 		r.watch.add(r.spec.Name, s.fd, events)
 	}
 	r.mu.Lock()
-	r.served, r.refusing, r.err = served, r.deal.refuses(), nil
+	r.served, r.refusing = served, r.deal.refuses()
 	r.mu.Unlock()
 	r.watch.add(r.spec.Name, r.room, r.roomEvents())
 }

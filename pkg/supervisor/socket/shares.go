@@ -2,7 +2,6 @@ package socket
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -69,7 +68,23 @@ func (t *Table) Open(name string, holder unit.Invocation) error {
 	g.mu.Lock()
 	g.members[holder] = &member{key: key}
 	g.mu.Unlock()
-	return g.redeal()
+	err = g.redeal()
+	if err != nil {
+		g.dismiss(holder)
+	}
+	return err
+}
+
+// dismiss closes the shards of a process.
+func (g *group) dismiss(holder unit.Invocation) {
+	key := g.keyOf(holder)
+	g.mu.Lock()
+	delete(g.members, holder)
+	g.mu.Unlock()
+	g.failed(g.redeal()) // before the shards go: what waits there goes by the new cards
+	for _, r := range g.rings() {
+		r.remove(key)
+	}
 }
 
 // freeKey is the next that nobody has.
@@ -94,7 +109,8 @@ func (g *group) freeKey(name string) (uint16, error) {
 // comes waits until somebody has; but if the unit is closed, nobody will, and clients
 // meet what when_down says. It takes effect at once, between two connections, and puts
 // the program back if a worker took it off. If there is an error the shares are what they
-// were. For a unit that is not steered nothing is done.
+// were. What is left to do at an address, such as to move who waited, is tried again; its
+// [Status] has the cause. For a unit that is not steered nothing is done.
 func (t *Table) Steer(name string, shares map[unit.Invocation]int, closed bool) error {
 	for _, share := range shares {
 		if share < 0 || share > maxWeight {
@@ -122,7 +138,8 @@ func (g *group) share(shares map[unit.Invocation]int, closed bool) {
 }
 
 // redeal puts in force what follows from shares, members and doors, and gives those who
-// wait in rooms to who has them now. It needs op.
+// wait in rooms to who has them now. If there is an error everything is as it was. It
+// needs op.
 func (g *group) redeal() error {
 	rings := g.rings()
 	if len(rings) == 0 {
@@ -137,13 +154,15 @@ func (g *group) redeal() error {
 		g.count()
 	}
 	for _, r := range rings {
-		r.watchFor(weights)
-		if len(weights) > 0 || g.deal.refuses() {
-			err = errors.Join(err, r.release())
+		if r.follow(weights) != nil {
+			r.watch.after(r.spec.Name, retry)
 		}
 	}
-	return one(err)
+	return nil
 }
+
+// retry is when a ring is looked at again that could not do all that was asked.
+const retry = time.Second
 
 // count has it known how many cards each key has.
 func (g *group) count() {
@@ -156,13 +175,22 @@ func (g *group) count() {
 	g.inForce = n
 }
 
-// weights are the shares of those who have shards that listen.
+// weights are the shares of those who have shards that listen. Nobody may be there to
+// say anything of a unit that is to be shared as soon as no process has it. Until then it
+// is as if it was: those have it who are not told to end.
 func (g *group) weights() map[uint16]int {
-	weights := map[uint16]int{}
-	for id, share := range g.shares {
-		if m := g.members[id]; m != nil && share > 0 && g.listensAt(m.key) {
+	weights, all := map[uint16]int{}, map[uint16]int{}
+	for id, m := range g.members {
+		if !g.listensAt(m.key) || m.told && !g.spec.Steer {
+			continue
+		}
+		all[m.key] = 1
+		if share := g.shares[id]; share > 0 {
 			weights[m.key] = share
 		}
+	}
+	if len(weights) == 0 && !g.spec.Steer && !g.closed {
+		return all
 	}
 	return weights
 }
@@ -197,13 +225,7 @@ func (t *Table) Free(name string, holder unit.Invocation) {
 	}
 	found := g.audit()
 	if m != nil {
-		g.mu.Lock()
-		delete(g.members, holder)
-		g.mu.Unlock()
-		g.failed(g.redeal()) // before the shards go: what waits there goes by the new cards
-		for _, r := range g.rings() {
-			r.remove(m.key)
-		}
+		g.dismiss(holder)
 	}
 	end()
 	t.watch.say(name, found)

@@ -14,8 +14,8 @@ import (
 
 // A watch hears at once of what is fatal to a socket: an epoll(7) instance has
 // all that listen, edge-triggered and for EPOLLRDHUP only, so ordinary clients
-// wake nobody. EPOLLIN is added where no client is to come: seats without a
-// share, and sockets that refuse. What becomes of paths an inotify(7) instance
+// wake nobody. EPOLLIN is added where no client is to come: shards without
+// cards, waiting rooms while others have cards, and sockets that refuse. What becomes of paths an inotify(7) instance
 // tells (marks.go). Both lie in the runtime's own poller, and cost no thread.
 //
 // Its goroutines wait for no unit: each unit has at most one audit in progress, which
