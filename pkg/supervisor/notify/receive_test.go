@@ -169,7 +169,7 @@ func TestForeignDescriptorsAreClosed(t *testing.T) {
 	for h.closer.pending() > 0 {
 		<-h.closer.freed
 	}
-	if after := openFDs(t); after != before {
+	if after := openFDs(t); after > before { // an earlier test's may be closed meanwhile
 		t.Errorf("%d descriptors are open, were %d", after, before)
 	}
 }

@@ -164,7 +164,11 @@ func steersAsItShould(t *testing.T, table *Table) {
 // Of 20,000 connections, one after the other, each process gets its share to the last.
 func TestSharesAreExact(t *testing.T) {
 	const n = 2 * cardCount
-	for _, s := range []shares{{1: 99, 2: 1}, {1: 95, 2: 5}, {1: 1, 2: 1}, {1: 999, 2: 1}, {1: 1, 2: 1, 3: 1}} {
+	all := []shares{{1: 95, 2: 5}, {1: 99, 2: 1}, {1: 1, 2: 1}, {1: 999, 2: 1}, {1: 1, 2: 1, 3: 1}}
+	if raced {
+		all = all[:1]
+	}
+	for _, s := range all {
 		table := steered(t, tcp("127.0.0.1", 0))
 		enter(t, table, 1, 2, 3)
 		steer(t, table, s)
@@ -588,16 +592,19 @@ func TestAllKeys(t *testing.T) {
 // Processes come and go as often as they like.
 func TestManyShardsComeAndGo(t *testing.T) {
 	table := steered(t, tcp("127.0.0.1", 0))
-	before := openFiles(t)
-	for id := range unit.Invocation(3000) {
+	before, n := openFiles(t), unit.Invocation(3000)
+	if raced {
+		n = 300
+	}
+	for id := range n {
 		must(t, table.Open("http", id+1))
 		steer(t, table, shares{id + 1: 1})
 		table.Free("http", id)
 	}
 	connect(t, addressOf(table), 2)
-	await(t, table, shares{3000: 2})
-	if n := openFiles(t); n > before+4 {
-		t.Errorf("%d files are open, %d were", n, before)
+	await(t, table, shares{n: 2})
+	if now := openFiles(t); now > before+4 {
+		t.Errorf("%d files are open, %d were", now, before)
 	}
 }
 
