@@ -204,6 +204,44 @@ bake = "1ms"
 	r.stop()
 }
 
+// A program on a file system that hangs fails its own start, in its time, and holds up
+// nobody else.
+func TestAProgramOnAFileSystemThatHangs(t *testing.T) {
+	t.Parallel()
+	r := at(t, "")
+	fs := mountSlow(t, r.path("fs"))
+	r.write(sleeper + `
+[service.stuck]
+exec_start = ["$DIR/fs/program"]
+start = "manual"
+restart = "no"
+timeout_start_sec = "100ms"
+timeout_stop_sec = "1h"
+`)
+	r.start()
+	r.ctl(0, "start", "api")
+	fs.hang()
+	r.ctl(0, "start", "--no-block", "stuck")
+	r.line(`"unit":"stuck"`, "could not be set up within timeout_start_sec")
+	r.line(`"unit":"stuck"`, "failed (was stop-sigterm)")
+	r.ctl(0, "restart", "api")
+	r.stop()
+}
+
+// A signal wakes the first thread of a process. No disk may hold that up, so nothing but
+// main runs there: its goroutine, which a dump shows, is locked to it.
+func TestTheFirstThreadIsMains(t *testing.T) {
+	t.Parallel()
+	r := at(t, "")
+	r.write(sleeper)
+	r.start()
+	r.signal(syscall.SIGQUIT)
+	if first := r.line("goroutine 1 "); !strings.Contains(first, "locked to thread") {
+		t.Error(first)
+	}
+	r.end(2)
+}
+
 // A file system that a service's user serves may keep for ever who looks into it. Restarts
 // do not leave it more and more processes.
 func TestStartsThatCannotBeKilled(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strings"
 
@@ -27,6 +28,11 @@ const (
 	exitFailure = 1 // it could not start
 	exitUsage   = 2
 )
+
+// The first thread is main's alone. A signal to a process goes to its first thread, if that
+// does not block it (complete_signal in the kernel's signal.c); and if that thread waits for
+// a disk that does not answer, it is heard by nobody.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == demoServiceArg {

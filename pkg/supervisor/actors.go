@@ -42,7 +42,7 @@ func (as *actors) add(name string, state unit.Service, counts *metrics.Counters)
 		Save:  func(r service.Record) error { return as.save(name, r) },
 		Doors: func(w []unit.Door) { as.setDoors(name, w) },
 		Steer: func(to unit.Steer) { as.steer(name, to) },
-		Start: func(o service.Order) { as.start(a, o) },
+		Start: func(ctx context.Context, o service.Order) { as.start(ctx, a, o) },
 		Settle: func(ctx context.Context, id unit.Invocation) {
 			as.runner.Go(func() { as.settle(ctx, a, id) })
 		},
@@ -69,9 +69,9 @@ func (as *actors) save(name string, r service.Record) error {
 }
 
 // start starts an invocation of a service.
-func (as *actors) start(a *service.Actor, o service.Order) {
+func (as *actors) start(ctx context.Context, a *service.Actor, o service.Order) {
 	pinned, _ := o.Pinned.(*process.Executable)
-	as.runner.Start(invocation.Order{
+	as.runner.Start(ctx, invocation.Order{
 		ID: o.ID, Gen: o.Gen, Inst: o.Inst, Spec: o.Spec, Pinned: pinned, Fresh: o.Fresh, Failed: o.Failed,
 	}, owner{a, o.ID})
 }

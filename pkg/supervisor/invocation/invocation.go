@@ -62,10 +62,11 @@ type Invocation struct {
 	proceed chan error     // has room for one
 }
 
-// Start makes an invocation in the background.
-func (r *Runner) Start(o Order, to Owner) {
+// Start makes an invocation in the background. When ctx is done, a start that has not led
+// to a process is given up.
+func (r *Runner) Start(ctx context.Context, o Order, to Owner) {
 	i := &Invocation{r: r, order: o, owner: to, id: newID(), proceed: make(chan error, 1)}
-	r.going.Go(i.run)
+	r.going.Go(func() { i.run(ctx) })
 }
 
 // newID is 128 random bits in hex (systemd.exec(5), $INVOCATION_ID).
@@ -75,8 +76,8 @@ func newID() string {
 	return hex.EncodeToString(b[:])
 }
 
-func (i *Invocation) run() {
-	ctx, cancel := context.WithTimeout(context.Background(), i.r.limit(i.order.Spec))
+func (i *Invocation) run(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, i.r.limit(i.order.Spec))
 	defer cancel()
 	if err := i.launch(ctx); err != nil {
 		i.free(isSteered)
@@ -129,7 +130,7 @@ func (i *Invocation) start(ctx context.Context, t process.Task) error {
 		case err := <-i.proceed:
 			return err
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		}
 	})
 	return err

@@ -73,8 +73,15 @@ func (r *Runner) Go(f func()) { r.going.Go(f) }
 // Wait returns when no invocation is left.
 func (r *Runner) Wait() { r.going.Wait() }
 
-// limit is how long a start may take until the program runs.
-func (r *Runner) limit(spec *unit.Spec) time.Duration { return min(spec.Life.Start, maxLaunch) }
+// limit is how long a start may take until the program runs. The rules say when it has
+// taken too long, and then either have it given up or signal it; what is still there after
+// that cannot be ended.
+func (r *Runner) limit(spec *unit.Spec) time.Duration {
+	return min(spec.Life.Start, maxLaunch) + behind
+}
+
+// behind is how much later we give up than the rules.
+const behind = time.Second
 
 // How many processes are on their way to their program at the same time, of all
 // services and of one; the others wait. A start that hangs, since the disk does or

@@ -156,8 +156,9 @@ func (a *Actor) do(f unit.Effect) {
 }
 
 func (a *Actor) spawn(f unit.Spawn) {
-	a.runs[f.ID] = &Run{}
-	a.world.Start(Order{
+	ctx, giveUp := context.WithCancelCause(context.Background())
+	a.runs[f.ID] = &Run{giveUp: giveUp}
+	a.world.Start(ctx, Order{
 		Spawn: f, Spec: a.state.Build(f.Gen).Spec, Pinned: a.baked[f.Gen], Failed: a.failed,
 	})
 }
@@ -181,7 +182,10 @@ func (a *Actor) signal(f unit.Signal) {
 	switch r := a.runs[f.ID]; {
 	case r == nil:
 	case r.Handle == nil:
-		r.doomed = r.doomed || f.Leave
+		if f.Leave {
+			r.doomed = true
+			r.giveUp(ErrDoomed)
+		}
 	default:
 		if f.Leave {
 			r.Handle.Leave()

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -154,7 +155,7 @@ func (b *bench) changed(cs []unit.Change, _ unit.Service, _ *View) {
 	}
 }
 
-func (b *bench) start(o Order) {
+func (b *bench) start(_ context.Context, o Order) {
 	go func() {
 		if int(o.ID) > len(b.scripts) {
 			b.Tell(unit.NotStarted{ID: o.ID, Exit: unit.Exit{Kind: unit.NotRun, Step: "exec", Errno: syscall.ENOENT}})
@@ -291,15 +292,12 @@ func TestStopCancelsReload(t *testing.T) {
 // A stop may come when the process to be stopped has no pid yet.
 func TestStopBeforeTheProcessIsThere(t *testing.T) {
 	bubble(t, func(b *bench) {
-		slow := make(chan struct{})
 		start := b.world.Start
-		b.world.Start = func(o Order) {
-			go func() { <-slow; start(o) }()
+		b.world.Start = func(ctx context.Context, o Order) { // it waits for a disk, until it need not
+			go func() { <-ctx.Done(); start(ctx, o) }()
 		}
 		job := b.ask(unit.Start)
 		stop := b.ask(unit.Stop)
-		synctest.Wait()
-		close(slow)
 		b.want("stop", b.result(stop), unit.Done)
 		b.want("start", b.result(job), unit.Canceled)
 		b.want("what ran", b.kinds[len(b.kinds)-1], unit.Finished)

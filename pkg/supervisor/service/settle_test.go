@@ -150,7 +150,7 @@ func TestSteeredBeforeStartedAndBeforeTold(t *testing.T) {
 	bubble(t, func(b *bench) {
 		b.spec.Life.Steer = true
 		start := b.world.Start
-		b.world.Start = func(o Order) { b.note("start %d", o.ID); start(o) }
+		b.world.Start = func(ctx context.Context, o Order) { b.note("start %d", o.ID); start(ctx, o) }
 		b.world.Steer = func(to unit.Steer) { b.note("steer %v %v", to.Shares, to.Closed) }
 		b.do(unit.Start)
 		b.do(unit.Restart)

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"encoding/json"
 	"maps"
 	"strings"
@@ -32,9 +33,10 @@ type Run struct {
 	Reloading bool      // it said RELOADING=1
 
 	trace   json.RawMessage
-	doomed  bool   // it was told to go before it had a pid
-	unwatch func() // as it settles: ends the watch over that; nil: it is not watched
-	pinned  bool   // its executable is the one kept open
+	doomed  bool                    // it was told to go before it had a pid
+	giveUp  context.CancelCauseFunc // says so to whoever starts it
+	unwatch func()                  // as it settles: ends the watch over that; nil: it is not watched
+	pinned  bool                    // its executable is the one kept open
 }
 
 type shown = atomic.Pointer[View]

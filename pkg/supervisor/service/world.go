@@ -27,8 +27,9 @@ type World struct {
 	// has its clients already, and one that is signalled next gets no more of them.
 	Steer func(unit.Steer)
 	// Start starts an invocation in the background. The actor receives a [Staged] when
-	// there is a process, and then events about it.
-	Start func(Order)
+	// there is a process, and then events about it. When ctx is done, which it never is once
+	// there is one, the process need not come.
+	Start func(ctx context.Context, o Order)
 	// Settle watches, in the background and until ctx is done, a process that gets no new
 	// connections. The actor receives a [unit.Traffic] when nobody waits in its queues any
 	// more, or somebody does again, and when it has taken nobody who waits there for
