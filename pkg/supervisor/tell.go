@@ -37,6 +37,10 @@ func level(c unit.Change) zerolog.Level {
 		return zerolog.InfoLevel
 	case unit.Scheduled, unit.Mending:
 		return zerolog.WarnLevel
+	case unit.Leaving:
+		if c.Hung {
+			return zerolog.WarnLevel
+		}
 	case unit.Spawned, unit.IsGone, unit.HasBaked, unit.Begun:
 		return zerolog.DebugLevel
 	}

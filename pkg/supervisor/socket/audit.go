@@ -75,7 +75,7 @@ func (g *group) audit() (found []Finding) {
 	for _, e := range g.each() {
 		found = append(found, e.audit()...)
 	}
-	g.depart()
+	found = append(found, g.depart()...)
 	g.failed(g.redeal()) // who was found to be gone has no cards, and who strayed goes on
 	return found
 }

@@ -619,6 +619,7 @@ func openFiles(t *testing.T) int {
 // clients, however slowly, is left alone.
 func TestHungProcess(t *testing.T) {
 	table := steered(t, tcp("127.0.0.1", 0))
+	found := watching(t, table)
 	enter(t, table, 1)
 	steer(t, table, shares{1: 100})
 	connect(t, addressOf(table), 60)
@@ -632,6 +633,10 @@ func TestHungProcess(t *testing.T) {
 	await(t, table, shares{2: 60})
 	if still := accepts(shardOf(t, table, 1)); still {
 		t.Error("its shard listens on")
+	}
+	const want = "invocation 1 was told to end and takes nobody any more; those who wait in its queue (60) go to who serves"
+	if f := <-found; !strings.HasSuffix(f.String(), want) {
+		t.Errorf("it is told as %q", f)
 	}
 	steersAsItShould(t, table)
 }

@@ -1,5 +1,7 @@
 package unit
 
+import "slices"
+
 // A Change is one difference that a Step made. Status, logs, the events that superctl
 // follows and the tests all read this one stream.
 type Change struct {
@@ -10,6 +12,7 @@ type Change struct {
 
 	From, To SubState // State
 	Due      Time     // Scheduled: when
+	Hung     bool     // Leaving: it goes early, as it takes nobody from its queues
 	Job      Job      // Queued, Begun: as it is now
 	Finish   Finish   // Finished
 }
@@ -63,6 +66,7 @@ func Changes(before, after Service, effects []Effect) (cs []Change) {
 		if known {
 			before = was[i]
 		}
+		c.Hung = slices.ContainsFunc(effects, func(e Effect) bool { s, ok := e.(Signal); return ok && s.Hung && s.ID == c.Proc.ID })
 		cs = append(cs, processChanges(before, c, known)...)
 	}
 	for _, c := range was {

@@ -47,7 +47,9 @@ func (t *turn) traffic(p *Proc, e Traffic) {
 	switch {
 	case !p.Phase.Settles():
 	case hangs, p.Phase == Emptying && e.Waiting == 0:
+		t.hung = hangs
 		t.press(p)
+		t.hung = false
 	case p.Phase == Settling:
 		p.Empty = e.Waiting == 0
 	}
@@ -157,7 +159,7 @@ func (t *turn) kill(e Kills) {
 func (t *turn) killRole(e Kills, role Whom, mode KillMode, ps ...Proc) {
 	for _, p := range ps {
 		if p.ID != 0 && (e.Whom == role || e.Whom == KillAll) {
-			t.do(Signal{p.ID, e.Signal, mode, false})
+			t.do(Signal{ID: p.ID, Signal: e.Signal, Mode: mode})
 		}
 	}
 }

@@ -39,6 +39,7 @@ type turn struct {
 	effects []Effect
 	heir    Job  // for those who waited for a job that has ended, when the event is over
 	rise    bool // with a start of what is down
+	hung    bool // whoever is signalled now hangs: see [Signal]
 }
 
 func (t *turn) event(e Event) {
@@ -199,7 +200,7 @@ func (t *turn) spawn(i int, g Generation) Proc {
 }
 
 func (t *turn) signal(p *Proc, sig syscall.Signal) {
-	t.do(Signal{p.ID, sig, t.life(p.Gen).KillMode, true})
+	t.do(Signal{ID: p.ID, Signal: sig, Mode: t.life(p.Gen).KillMode, Leave: true, Hung: t.hung})
 }
 
 // begun: p's program runs. What need not say that it is ready, is.

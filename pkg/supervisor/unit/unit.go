@@ -320,6 +320,7 @@ type (
 		Signal syscall.Signal
 		Mode   KillMode
 		Leave  bool // it is to go: one that has no pid yet need not start. Else it is an operator's, and no more than a signal
+		Hung   bool // it is to go early, as it takes nobody from its queues: see [HungAfter]
 	}
 	Steer struct { // who gets new connections from now on; nobody else does
 		Shares []Share // none: whoever comes waits for the next who gets some

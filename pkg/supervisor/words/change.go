@@ -102,5 +102,9 @@ func leaving(v *service.View, c unit.Change) string {
 	case unit.Told:
 		return fmt.Sprintf("sent SIGKILL to %s: it did not end within timeout_stop_sec = %s", who, Short(l.Stop))
 	}
-	return fmt.Sprintf("sent %s to %s", SignalName(int(l.KillSignal)), who)
+	text := fmt.Sprintf("sent %s to %s", SignalName(int(l.KillSignal)), who)
+	if c.Hung {
+		text += ": it has taken nobody from its queue for " + Short(unit.HungAfter)
+	}
+	return text
 }

@@ -103,6 +103,11 @@ var tales = []tale{
 		name: "an instance that a reload adds fails", then: func(l *unit.Life) { l.Instances = 2 },
 		acts: after(up, reload, runs(2), isReady(2), passes(time.Second), exits(1, 0), isGone(1), runs(3), exits(3, 1), isGone(3), runs(4), isReady(4), passes(time.Second)),
 	},
+	{
+		name: "an old process that takes nobody from its queue", life: func(l *unit.Life) { l.Steer, l.Settle = true, time.Second },
+		then: func(l *unit.Life) { l.Steer = true },
+		acts: after(up, reload, runs(2), isReady(2), passes(time.Second), unit.Traffic{ID: 1, Waiting: 3}, exits(1, 0), isGone(1)),
+	},
 	{name: "a socket that is dead", acts: after(up, unit.Broken{Socket: "http", Procs: []unit.Invocation{1}}, runs(2), isReady(2), passes(time.Second), exits(1, 0), isGone(1))},
 }
 
