@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"text/tabwriter"
 	"time"
 
@@ -20,19 +19,20 @@ type Canary struct {
 	Failed      int64 `json:"failed"`
 	Asked       int64 `json:"asked"` // connections: the share of all
 	Got         int64 `json:"got"`
-	Kept        bool  `json:"kept"` // it is what chance makes of it, and nothing was lost
+	Kept        bool  `json:"kept"` // it got what it was to get, and nothing was lost
 }
 
-// sigmas is how many standard deviations chance may make: once in 500 million.
-const sigmas = 6
+// deck is how many connections are dealt before it begins anew, and the share is exact.
+const deck = 10000
 
-// judge compares what the new process got with what it was to get. Each connection
-// goes to it by chance, so the number is binomial.
+// judge compares what the new process got with what it was to get: exactly its share of
+// each whole deck, and of a part of one what its cards may be there.
 func (c *Canary) judge() {
-	p := float64(c.Percent) / 100
-	n := float64(c.Connections)
-	c.Asked = int64(math.Round(n * p))
-	c.Kept = c.Failed == 0 && math.Abs(float64(c.Got)-n*p) <= sigmas*math.Sqrt(n*p*(1-p))
+	cards, part := int64(c.Percent)*deck/100, c.Connections%deck
+	whole := c.Connections / deck * cards
+	least, most := whole+max(0, part-(deck-cards)), whole+min(part, cards)
+	c.Asked = (c.Connections*int64(c.Percent) + 50) / 100
+	c.Kept = c.Failed == 0 && least <= c.Got && c.Got <= most
 }
 
 // Canaries makes as many connections for each of the shares, in per cent, and counts
@@ -90,7 +90,7 @@ func PrintCanaries(w io.Writer, all []Canary) {
 	for _, c := range all {
 		verdict := ""
 		if !c.Kept {
-			verdict = " PROBLEM: that is not chance"
+			verdict = " PROBLEM: that is not its share"
 		}
 		fmt.Fprintf(t, "%d%%\t%d\t%d\t%d\t%d\t%.2f%%\t%s\n", c.Percent, c.Connections, c.Failed, c.Asked, c.Got,
 			100*float64(c.Got)/float64(max(c.Connections, 1)), verdict)
