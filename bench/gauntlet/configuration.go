@@ -37,10 +37,7 @@ func (g *gauntlet) configuration() string {
 	var b strings.Builder
 	for _, s := range g.sockets() {
 		fmt.Fprintf(&b, "[socket.%s]\nlisten_stream = [%q]\n", s, g.addresses[s])
-		if g.steered(s) {
-			b.WriteString("steer = \"connections\"\n")
-		}
-		b.WriteByte('\n')
+		fmt.Fprintf(&b, "steer = %q\n\n", map[bool]string{true: "connections", false: "off"}[g.steered(s)])
 	}
 	return b.String() + g.service("-certificate", g.certificate())
 }

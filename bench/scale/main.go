@@ -157,10 +157,7 @@ func socket(name string, sockets kind) string {
 		return ""
 	}
 	s := fmt.Sprintf("sockets = [%q]\n\n[socket.%s]\nlisten_stream = [\"127.0.0.1:0\"]\n", name, name)
-	if sockets == steered {
-		s += "steer = \"connections\"\n"
-	}
-	return s
+	return s + fmt.Sprintf("steer = %q\n", map[kind]string{shared: "off", steered: "connections"}[sockets])
 }
 
 // running measures from the moment when all are ready.

@@ -350,7 +350,7 @@ bake = "10ms"
 	r.start()
 	r.ctl(0, "reload", "api")
 	pid := r.pid("api")
-	r.ctl(0, "kill", "-s", "SEGV", "api")
+	r.ctl(0, "kill", "--whom", "main", "-s", "SEGV", "api") // the old one may still be there
 	r.line(fmt.Sprintf("pid %d was killed by SIGSEGV", pid))
 	r.line("running")
 	first := r.ctl(0, "history")

@@ -272,6 +272,8 @@ func TestStartsThatWait(t *testing.T) {
 			for range questions / 4 {
 				if a, err := r.Call(context.WithoutCancel(r.Context()), "status"); err == nil && a.Status == 0 {
 					answered.Add(1)
+				} else {
+					t.Log(a, err)
 				}
 			}
 		})

@@ -157,6 +157,35 @@ func TestCanary(t *testing.T) {
 	r.stop()
 }
 
+// withoutBPF is a command that runs another one which may load no program into the
+// kernel, whoever runs it. CAP_SYS_ADMIN includes CAP_BPF (capabilities(7)).
+func withoutBPF(cmd *exec.Cmd) *exec.Cmd {
+	if os.Geteuid() != 0 {
+		return cmd
+	}
+	return exec.Command("setpriv", append([]string{"--bounding-set", "-bpf,-sys_admin", "--"}, cmd.Args...)...)
+}
+
+// A supervisord that may not steer shares the socket, serves, and says so wherever
+// somebody might count on it.
+func TestWithoutTheCapability(t *testing.T) {
+	path, err := hello()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := at(t, strings.ReplaceAll(steered, "$HELLO", path)+"[service.api.reload]\nbake = \"10ms\"\ncanary = \"5%\"\n")
+	r.startWith(withoutBPF(r.command()))
+	const why = "steering needs CAP_BPF"
+	r.has(r.line("shared"), why)
+	r.ctl(0, "start", "api")
+	r.allFrom(r.pid("api"), 20, r.address(), "at a socket that is shared")
+	r.has(r.ctl(0, "status", "api"), "canary 5% is not possible")
+	r.has(r.ctl(0, "sockets"), "shared", why)
+	r.has(r.ctl(0, "reload", "api"), why, "canary 5% is not possible")
+	r.has(r.ctl(1, "sockets", "--try", "api"), why)
+	r.stop()
+}
+
 // A new process can be asked at the clients' address while they all still get the old
 // one.
 func TestTry(t *testing.T) {
@@ -264,6 +293,7 @@ func TestStopRefusesAtOnce(t *testing.T) {
 	address, pid := r.address(), r.pid("api")
 	freeze(t, pid)
 	r.ctl(0, "stop", "--no-block", "api")
+	r.line("stop-sigterm") // it is said when it is done
 	if _, err := net.Dial("tcp", address); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("a client gets %v", err)
 	}
@@ -339,6 +369,7 @@ func TestRuinedSocketIsMended(t *testing.T) {
 	r := at(t, `
 [socket.http]
 listen_stream = ["127.0.0.1:0"]
+steer = "off"
 [service.api]
 exec_start = ["python3", "-c", """
 import socket, struct, time

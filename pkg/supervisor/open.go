@@ -98,6 +98,7 @@ func (m *Manager) makeRunner() error {
 		return err
 	}
 	m.sayTracking(launcher)
+	m.saySteering()
 	m.runner = &invocation.Runner{
 		Launcher: launcher, Doors: m.doors, Pairs: invocation.NewPairs(), NotifyDir: notifyDir, Sink: m.sinks.of,
 		LeftOver: func(name, who string) {
@@ -116,6 +117,18 @@ func (m *Manager) sayTracking(l *process.Launcher) {
 		m.log.Warn().Msg("cannot use cgroups (" + why + "): a process that leaves its session may be missed when its service is stopped")
 	} else {
 		m.log.Debug().Str("cgroup", cgroup).Msg("processes are held together by cgroups")
+	}
+}
+
+// saySteering says why no socket is steered by default here. Of those that were to be,
+// the configuration has warned.
+func (m *Manager) saySteering() {
+	tcp := func(a unit.Address) bool { return a.Network == "tcp" }
+	byDefault := func(s *unit.Socket) bool {
+		return !s.Steer && s.Unsteered == "" && slices.ContainsFunc(s.Listen, tcp)
+	}
+	if why := Unsteerable(); why != "" && slices.ContainsFunc(m.o.Config.Sockets, byDefault) {
+		m.log.Info().Msg("processes share their sockets: " + why)
 	}
 }
 

@@ -378,7 +378,7 @@ func (rep *reporter) stillShared(v *service.View) (all []string) {
 
 // shared: it is open, and could be steered, but is not.
 func (rep *reporter) shared(name string) bool {
-	tcp := func(s socket.Status) bool { return !isUnix(s.Address) }
+	tcp := func(s socket.Status) bool { return !isUnix(s.Address) && !s.Given }
 	return !rep.isSteered(name) && slices.ContainsFunc(rep.table.Status(name), tcp)
 }
 

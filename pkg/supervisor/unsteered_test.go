@@ -70,14 +70,14 @@ canary = "5%"
 // A socket that was open before it was to be steered stays shared in a reload. Who reloads
 // learns that, and status gives nobody a share.
 func TestSteeredTooLate(t *testing.T) {
-	text := strings.Replace(strings.ReplaceAll(steeredHouse, "$NAME", "steered-too-late"), `steer = "connections"`, "", 1)
+	text := strings.Replace(strings.ReplaceAll(steeredHouse, "$NAME", "steered-too-late"), `steer = "connections"`, `steer = "off"`, 1)
 	h := keepHouse(t, t.TempDir(), text)
 	go func() {
 		for range h.log {
 		}
 	}()
 	h.run("start", "api")
-	text = strings.Replace(text, "[socket.local]", "steer = \"connections\"\n[socket.local]", 1)
+	text = strings.Replace(text, `steer = "off"`, `steer = "connections"`, 1)
 	h.takeIn(strings.Replace(text, `bake = "1ms"`, "bake = \"1ms\"\ncanary = \"5%\"", 1))
 	j := h.ends("reload", "api")
 	if want := "[socket.http] is still shared, as it was when it was opened: canary 5% was not possible"; !slices.Contains(j.Notes, want) || !slices.Contains(j.Hints, "to steer it: superctl restart api") {

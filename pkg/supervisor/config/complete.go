@@ -33,7 +33,7 @@ func (l *load) complete() {
 	l.checkRuntimeDirectory()
 	l.socketNames = slices.Sorted(maps.Keys(l.sockets))
 	for _, name := range l.socketNames {
-		l.sockets[name].complete(l.o)
+		l.sockets[name].complete()
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.services)) {
 		s := l.services[name]
@@ -41,6 +41,7 @@ func (l *load) complete() {
 		l.checkSockets(s)
 	}
 	l.follow()
+	l.steer()
 	l.share()
 	l.checkAddresses()
 	l.follow()
@@ -90,11 +91,10 @@ func (c cursor) names(key string) bool {
 	return ok
 }
 
-func (s *socket) complete(o Options) {
+func (s *socket) complete() {
 	setDefault(&s.FDName, s.Name)
 	s.Mode = uint32(s.mode)
 	s.ReceiveBuf, s.SendBuf = int(s.receiveBuf), int(s.sendBuf)
-	s.setSteer(o)
 	if s.ipv6Only == "both" || s.ipv6Only == "ipv6-only" {
 		only := s.ipv6Only == "ipv6-only"
 		s.IPv6Only = &only

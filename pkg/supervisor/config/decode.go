@@ -54,6 +54,7 @@ type socket struct {
 	set                 set
 	mode                int
 	ipv6Only, steer     string
+	unasked             bool // it is steered by default
 	receiveBuf, sendBuf int64
 	instances           int // of the service that has it, if each has its own
 }

@@ -149,8 +149,8 @@ var keys = []key{
 		unit: "bytes", says: "`SO_SNDBUF`.", eg: `"256K"`,
 	},
 	{
-		in: "socket", name: "steer", is: into(choice([]string{"off", "connections"}, "quic", "current"), func(t *target) *string { return &t.s.steer }), def: `"off"`,
-		says: "With `connections`, each process has its own queue at every TCP address, and supervisord decides, in the kernel, which process gets a new connection: one that has yet to prove itself gets none, or its `canary` share, and an old one gets no more before it is told to exit. Clients of a process that dies, or of an old one that hangs, move to the next. With `off`, all processes accept from one queue. Steering needs `CAP_BPF` and Linux 5.14; without them the socket is shared, and status says why. Unix sockets, and sockets passed by systemd, are always shared.",
+		in: "socket", name: "steer", is: into(choice([]string{"auto", "off", "connections"}, "quic", "current"), func(t *target) *string { return &t.s.steer }), def: `"auto"`,
+		says: "With `connections`, each process has its own queue at every TCP address, and supervisord decides, in the kernel, which process gets a new connection: one that has yet to prove itself gets none, or its `canary` share, and an old one gets no more before it is told to exit. Clients of a process that dies, or of an old one that hangs, move to the next. With `off`, all processes accept from one queue. `auto` is `connections` if one service has the socket, with `instances` = 1 or a `canary`, and `off` otherwise; `superctl scale` does not change that. Steering needs `CAP_BPF` and Linux 5.14; without them the socket is shared, and status says why if you asked for it. Unix sockets, and sockets passed by systemd, are always shared.",
 	},
 	{in: "socket", name: "per_worker", says: "A socket for each process."},
 

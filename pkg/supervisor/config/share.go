@@ -58,8 +58,48 @@ func (s *service) checkCrowd(i int, name string) {
 	}
 }
 
+// Values of steer.
+const (
+	steerAuto        = "auto"
+	steerOff         = "off"
+	steerConnections = "connections"
+)
+
+// steer decides for each socket whether it is to be steered, where nobody has: if it is
+// all for the one process of a service, or if there is to be a canary. Of several
+// processes with a queue each, a busy one would keep its clients waiting while another is
+// idle. The number is the file's: a queue does not come and go with superctl scale.
+func (l *load) steer() {
+	users := map[string][]*service{}
+	for _, s := range l.standingServices() {
+		for _, name := range s.sockets {
+			users[name] = append(users[name], s)
+		}
+	}
+	for _, name := range l.socketNames {
+		s := l.sockets[name]
+		if s.steer == steerAuto {
+			s.choose(users[name])
+		}
+		s.setSteer(l.o)
+	}
+}
+
+// choose replaces "auto".
+func (s *socket) choose(users []*service) {
+	s.steer = steerOff
+	if len(users) != 1 || !s.hasTCP() {
+		return
+	}
+	l := users[0].Life
+	alone := l.Instances == 1 && Crowd(l, 1) <= MaxSteered
+	if alone || l.Canary > 0 {
+		s.steer, s.unasked = steerConnections, l.Canary == 0
+	}
+}
+
 // toSteer says what is wished, possible or not.
-func (s *socket) toSteer() bool { return s.steer == "connections" }
+func (s *socket) toSteer() bool { return s.steer == steerConnections }
 
 func (s *socket) hasTCP() bool {
 	return slices.ContainsFunc(s.Listen, func(a unit.Address) bool { return a.Network == "tcp" })
@@ -68,15 +108,23 @@ func (s *socket) hasTCP() bool {
 // setSteer: where steering is not to be had, the socket is shared, and says why.
 func (s *socket) setSteer(o Options) {
 	s.Steer = s.toSteer()
-	if !s.Steer || !s.hasTCP() || o.Unsteerable == "" {
+	switch {
+	case !s.Steer || !s.hasTCP() || o.Unsteerable == "":
+		return
+	case s.unasked: // whoever has not asked need not be told
+		s.Steer = o.Check
 		return
 	}
+	at, written := s.set["steer"]
+	if !written { // it follows from a canary
+		at = s.set["listen_stream"]
+	}
 	if o.Check {
-		s.set["steer"].doubtful("where supervisord can do no more than this check, all processes share it: %s", o.Unsteerable)
+		at.doubtful("where supervisord can do no more than this check, all processes share it: %s", o.Unsteerable)
 		return
 	}
 	s.Steer, s.Unsteered = false, o.Unsteerable
-	s.set["steer"].doubtful("shared, as if it were \"off\": %s", o.Unsteerable)
+	at.doubtful("shared, as if it were \"off\": %s", o.Unsteerable)
 }
 
 // checkCanary: a share can only be given where somebody deals. steered are the sockets

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -105,5 +107,63 @@ func TestCrowd(t *testing.T) {
 	}
 	if n := Crowd(unit.Life{Surge: 2, MaxDraining: 8}, 3); n != 13 {
 		t.Errorf("%d", n)
+	}
+}
+
+// Who says nothing has each socket steered that is all for one process, as far as that is
+// possible, and hears nothing of it where it is not.
+func TestSteeredByDefault(t *testing.T) {
+	const services = `
+[service.one]
+exec_start = ["/bin/true"]
+type = "notify"
+sockets = ["one", "off", "local", "both"]
+[service.two]
+exec_start = ["/bin/true"]
+type = "notify"
+sockets = ["two", "both"]
+instances = 2
+[service.canary]
+exec_start = ["/bin/true"]
+type = "notify"
+sockets = ["canary"]
+instances = 2
+[service.canary.reload]
+canary = "5%"
+[service.crowd]
+exec_start = ["/bin/true"]
+type = "notify"
+sockets = ["crowd"]
+[service.crowd.reload]
+max_draining = 1000
+max_surge = 30
+`
+	text := ""
+	for i, name := range []string{"one", "off", "both", "two", "canary", "crowd", "nobody"} {
+		text += fmt.Sprintf("[socket.%s]\nlisten_stream = [\"127.0.0.1:%d\"]\n", name, 8000+i)
+	}
+	text = strings.Replace(text, ":8001\"]", ":8001\"]\nsteer = \"off\"", 1)
+	text += "[socket.local]\nlisten_stream = [\"/run/local.sock\"]\n" + services
+	steered := func(o Options) (names []string, problems string) {
+		o.Root = true
+		c, problems := problemsOf(t, text, o)
+		if c == nil {
+			t.Fatal(problems)
+		}
+		for _, s := range c.Sockets {
+			if s.Steer {
+				names = append(names, s.Name)
+			}
+		}
+		return names, problems
+	}
+	for _, o := range []Options{{}, {Check: true}} {
+		if names, problems := steered(o); !slices.Equal(names, []string{"canary", "one"}) || problems != "" {
+			t.Errorf("%v are steered; %s", names, problems)
+		}
+	}
+	names, problems := steered(Options{Unsteerable: noBPF})
+	if len(names) > 0 || strings.Count(problems, "\n") != 2 || !strings.Contains(problems, "socket.canary.listen_stream: shared") {
+		t.Errorf("without the capability %v are steered, and who asked for a canary is told\n%s", names, problems)
 	}
 }
