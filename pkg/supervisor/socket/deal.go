@@ -28,9 +28,12 @@ func (d *deal) open() error {
 		return err
 	}
 	d.fd = fd
-	d.kept.hold("deal/"+d.name, fd)
+	d.kept.hold(d.key(), fd)
 	return d.write()
 }
+
+// key is what the map is kept under.
+func (d *deal) key() string { return "deal/" + d.name }
 
 // set puts cards in force, and says whether they are others than before. If that fails
 // it is as if nobody had asked.

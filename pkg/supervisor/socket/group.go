@@ -33,15 +33,16 @@ type endpoint interface {
 
 // A group is what one socket unit owns.
 type group struct {
-	op    sync.Mutex   // held by whoever changes it, however long that takes
-	spec  *unit.Socket // of the last Bind; needs op, as saved does
-	saved *Record      // as it was last saved
-	hands *hands
-	lost  map[unit.Address]uint64 // dead sockets that a former supervisord left with processes; needs op
-	fresh bool                    // taken over, and not told yet to listen or refuse; needs op
-	gone  bool                    // it has nothing any more and is not in the table; needs op
-	deal  *deal                   // where new connections of its rings go; needs op
-	last  uint16                  // the key that was given last; needs op
+	op     sync.Mutex   // held by whoever changes it, however long that takes
+	spec   *unit.Socket // of the last Bind; needs op, as saved does
+	saved  *Record      // as it was last saved
+	hands  *hands
+	lost   map[unit.Address]uint64 // dead sockets that a former supervisord left with processes; needs op
+	fresh  bool                    // taken over, and not told yet to listen or refuse; needs op
+	unsaid bool                    // taken over, and nobody has said yet who is to have new connections; needs op
+	gone   bool                    // it has nothing any more and is not in the table; needs op
+	deal   *deal                   // where new connections of its rings go; needs op
+	last   uint16                  // the key that was given last; needs op
 
 	mu      sync.Mutex // held for moments, to read and to commit
 	all     map[unit.Address]endpoint

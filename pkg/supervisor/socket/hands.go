@@ -140,7 +140,7 @@ func (h *hands) records() (all []HolderRecord) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, id := range slices.Sorted(maps.Keys(h.of)) {
-		all = append(all, HolderRecord{Holder: id, Sockets: h.of[id]})
+		all = append(all, HolderRecord{Holder: id, Leaving: h.leaving[id], Sockets: h.of[id]})
 	}
 	return all
 }

@@ -51,6 +51,13 @@ func (c *custody) begin(k Keeper) {
 	}
 }
 
+// own is for what the Keeper has already.
+func (c *custody) own(key string, fd int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.keys[fd] = key
+}
+
 // add must come before listen(2): from then on clients may wait in the socket.
 // One whose cookie the kernel does not tell is not kept.
 func (c *custody) add(fd int) {

@@ -12,16 +12,14 @@ import (
 )
 
 // recordVersion changes with what a Record means. One of version 1 does not say who
-// has the sockets, and up to version 2 there may be rings in it.
-const recordVersion = 3
+// has the sockets, and before version 4 there are no rings in it, or others.
+const recordVersion = 4
 
 // maxRecorded bounds the descriptors that one record may name.
 const maxRecorded = 1 << 16
 
-// A Record is what must be known of a unit's sockets to take them over. Rings are not in
-// it. It is
-// stored as JSON. What the kernel tells is not in it, nor what was under way when
-// it was made.
+// A Record is what must be known of a unit's sockets to take them over. It is stored as
+// JSON. What the kernel tells is not in it, nor what was under way when it was made.
 type Record struct {
 	Version int
 	Spec    *unit.Socket // of the last Bind
@@ -41,6 +39,24 @@ type SocketRecord struct {
 	Options   *Baseline    `json:",omitempty"`
 	Made      *Made        `json:",omitempty"` // nil: as Spec says
 	Node      *Node        `json:",omitempty"` // of a unix path that is ours
+	Ring      *RingRecord  `json:",omitempty"` // it is steered, and the cookie is that of the room
+}
+
+// A RingRecord is what belongs to a steered address. Its maps and its program have names
+// to be kept under; who gets new connections is in them.
+type RingRecord struct {
+	UID    int           // see ring.uid
+	Past   uint64        `json:",omitempty"`
+	Shards []ShardRecord `json:",omitempty"`
+}
+
+// A ShardRecord is the socket of one process.
+type ShardRecord struct {
+	Key     uint16
+	Cookie  uint64 // SO_COOKIE
+	Holder  unit.Invocation
+	Ended   bool      `json:",omitempty"`
+	Options *Baseline `json:",omitempty"`
 }
 
 // A Node is the inode of a unix path. Its number is not used again while the
@@ -50,6 +66,7 @@ type Node struct{ Dev, Ino uint64 }
 // A HolderRecord is what a process was given.
 type HolderRecord struct {
 	Holder  unit.Invocation
+	Leaving bool `json:",omitempty"` // it was told to end
 	Sockets []Held
 }
 
@@ -87,6 +104,7 @@ func (r *Record) checkHolders() error {
 func (r *Record) checkSockets() error {
 	addresses := map[unit.Address]bool{}
 	cookies := map[uint64]bool{}
+	keys := map[uint16]unit.Invocation{}
 	for _, s := range r.Sockets {
 		if addresses[s.Address] {
 			return fmt.Errorf("its record has %s twice", s.Address)
@@ -99,9 +117,33 @@ func (r *Record) checkSockets() error {
 			return fmt.Errorf("its record has cookie %d twice", s.Cookie)
 		}
 		cookies[s.Cookie] = true
+		if err := s.Ring.check(cookies, keys); err != nil {
+			return fmt.Errorf("its record of %s is wrong: %w", s.Address, err)
+		}
 	}
-	if len(r.Sockets) > maxRecorded {
+	if len(cookies) > maxRecorded {
 		return fmt.Errorf("its record has more than %d sockets", maxRecorded)
+	}
+	return nil
+}
+
+// check adds the shards to the cookies, and the processes that have them to the keys,
+// which are the same at all addresses.
+func (r *RingRecord) check(cookies map[uint64]bool, keys map[uint16]unit.Invocation) error {
+	if r == nil {
+		return nil
+	}
+	here := map[uint16]bool{}
+	for _, s := range r.Shards {
+		switch other, ok := keys[s.Key]; {
+		case s.Key == roomKey || s.Key >= keyCount || here[s.Key]:
+			return fmt.Errorf("key %d is none, or is there twice", s.Key)
+		case s.Holder == 0 || ok && other != s.Holder:
+			return fmt.Errorf("key %d is of process %d, and of %d", s.Key, other, s.Holder)
+		case cookies[s.Cookie]:
+			return fmt.Errorf("it has cookie %d twice", s.Cookie)
+		}
+		here[s.Key], keys[s.Key], cookies[s.Cookie] = true, s.Holder, true
 	}
 	return nil
 }
@@ -115,6 +157,8 @@ func (s *SocketRecord) fits() bool {
 	}
 	switch {
 	case a.Network != "tcp" && a.Network != "unix":
+		return false
+	case s.Ring != nil && (a.Network != "tcp" || s.Given || s.Listening):
 		return false
 	case s.Given:
 		return true

@@ -30,7 +30,8 @@ type take func(key string) (fd int, ok bool)
 // A unit that the former was opening or closing when it ended may be the one or the
 // other. So Listen or Refuse must follow, as the unit is in use or not: this Listen is
 // no start of a process, and does not open what processes have a dead socket instead
-// of. Those that [Table.Watch] hear of each dead socket that the record or a failure
+// of. Where it is steered, new connections go where they went until [Table.Steer] is
+// called. Those that [Table.Watch] hear of each dead socket that the record or a failure
 // leaves processes with. Free must follow for processes that have ended meanwhile.
 func (t *Table) Restore(name string, r Record, take func(key string) (fd int, ok bool)) error {
 	if err := r.check(name); err != nil {
@@ -46,7 +47,7 @@ func (t *Table) Restore(name string, r Record, take func(key string) (fd int, ok
 	var err error
 	for i := range r.Sockets {
 		s := &r.Sockets[i]
-		e, failed := t.resumeListener(g, r.Spec, s, take)
+		e, failed := t.resume(g, r.Spec, s, take)
 		if failed != nil {
 			err = errors.Join(err, fmt.Errorf("cannot take over %s of socket %s: %w", s.Address, name, failed))
 		}
@@ -56,6 +57,7 @@ func (t *Table) Restore(name string, r Record, take func(key string) (fd int, ok
 			g.lost[s.Address] = s.Cookie
 		}
 	}
+	g.enroll()
 	g.turnAs(g.listens())
 	found := g.bereaved()
 	found = append(found, g.audit()...)
@@ -69,6 +71,9 @@ func (g *group) take(r *Record) {
 	g.lost = map[unit.Address]uint64{}
 	for _, h := range r.Holders {
 		g.hands.give(h.Holder, h.Sockets)
+		if h.Leaving {
+			g.hands.leave(h.Holder)
+		}
 	}
 }
 
@@ -94,6 +99,21 @@ func (g *group) adopt(e endpoint, s *SocketRecord) {
 	if !s.Former {
 		g.order = append(g.order, e)
 	}
+}
+
+func (t *Table) resume(g *group, spec *unit.Socket, s *SocketRecord, take take) (endpoint, error) {
+	if s.Ring != nil {
+		r, err := t.resumeRing(g, spec, s, take)
+		if err != nil {
+			return nil, err
+		}
+		return r, nil
+	}
+	l, err := t.resumeListener(g, spec, s, take)
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
 }
 
 // resumeListener takes what systemd has given anew before what was kept: it is one
@@ -131,7 +151,11 @@ func (t *Table) resumeListener(g *group, spec *unit.Socket, s *SocketRecord, tak
 	} else {
 		l.gone = s.Gone
 	}
-	l.kept.add(fd)
+	if ok {
+		l.kept.own(key, fd)
+	} else {
+		l.kept.add(fd)
+	}
 	switch {
 	case l.listening:
 		l.watch.add(spec.Name, fd, 0)

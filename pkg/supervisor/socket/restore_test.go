@@ -66,11 +66,37 @@ func supervise([]string) {
 		},
 		"listen": func([]byte) error { return table.Listen("http") },
 		"refuse": func([]byte) error { return table.Refuse("http") },
+		"open": func(arg []byte) error {
+			var id unit.Invocation
+			return errors.Join(json.Unmarshal(arg, &id), table.Open("http", id), giveOut(table, id))
+		},
+		"steer": func(arg []byte) error {
+			var to shares
+			return errors.Join(json.Unmarshal(arg, &to), table.Steer("http", to, false))
+		},
+		"leaving": func(arg []byte) error {
+			var id unit.Invocation
+			err := json.Unmarshal(arg, &id)
+			table.Leaving("http", id)
+			return err
+		},
+		"free": func(arg []byte) error {
+			var id unit.Invocation
+			err := json.Unmarshal(arg, &id)
+			table.Free("http", id)
+			return err
+		},
 	}
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		word, arg, _ := strings.Cut(in.Text(), " ")
 		fmt.Println(deeds[word]([]byte(arg)))
 	}
+}
+
+// giveOut gives a process its sockets.
+func giveOut(table *Table, id unit.Invocation) error {
+	_, err := filesOf(table, "http", id)
+	return err
 }
 
 // A former is a supervisord in a process of its own, and what it has had kept.
@@ -84,14 +110,24 @@ type former struct {
 	mu      sync.Mutex // not needed after kill
 	kept    map[string]int
 	records map[string]*Record
+	last    int // the message after which it is killed; 0: none
+	said    int // so many messages
 }
 
 func begun(t *testing.T, s *unit.Socket) *former {
 	t.Helper()
+	f := begunUntil(t, 0)
+	f.do("bind", s)
+	return f
+}
+
+// begunUntil is killed after so many messages; 0: when the test says so.
+func begunUntil(t *testing.T, last int) *former {
+	t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	must(t, err)
 	theirs := os.NewFile(uintptr(pair[1]), "pair")
-	f := &former{t: t, cmd: role("supervise"), end: pair[0], kept: map[string]int{}, records: map[string]*Record{}}
+	f := &former{t: t, cmd: role("supervise"), end: pair[0], kept: map[string]int{}, records: map[string]*Record{}, last: last}
 	f.cmd.ExtraFiles = []*os.File{theirs}
 	f.in, err = f.cmd.StdinPipe()
 	must(t, err)
@@ -105,7 +141,6 @@ func begun(t *testing.T, s *unit.Socket) *former {
 		}
 	})
 	t.Cleanup(f.close)
-	f.do("bind", s)
 	return f
 }
 
@@ -120,13 +155,21 @@ func (f *former) close() {
 // do has it do something.
 func (f *former) do(word string, arg any) {
 	f.t.Helper()
+	if said, lives := f.try(word, arg); !lives || said != "<nil>\n" {
+		f.t.Fatalf("%s %v: %q", word, arg, said)
+	}
+}
+
+// try is do of one that may be killed meanwhile.
+func (f *former) try(word string, arg any) (said string, lives bool) {
+	f.t.Helper()
 	b, err := json.Marshal(arg)
 	must(f.t, err)
-	_, err = fmt.Fprintln(f.in, word, string(b))
-	must(f.t, err)
-	if said, err := f.out.ReadString('\n'); err != nil || said != "<nil>\n" {
-		f.t.Fatalf("%s %s: %q, %v", word, b, said, err)
+	if _, err = fmt.Fprintln(f.in, word, string(b)); err != nil {
+		return "", false
 	}
+	said, err = f.out.ReadString('\n')
+	return said, err == nil
 }
 
 // receive keeps one thing. It ends when the supervisord has ended.
@@ -164,6 +207,10 @@ func (f *former) receive() bool {
 			return false
 		}
 		f.kept[m.Key] = fds[0]
+	}
+	if f.said++; f.said == f.last {
+		f.cmd.Process.Kill()
+		return false
 	}
 	return unix.Send(f.end, []byte("."), unix.MSG_NOSIGNAL) == nil
 }
@@ -232,10 +279,6 @@ func newShelf(t *testing.T) *shelf {
 }
 
 func (s *shelf) Keep(key string, fd int) {
-	cookie, err := cookieOf(fd)
-	if err != nil || keyOf(cookie) != key {
-		s.t.Errorf("%s is kept for fd %d: %d, %v", key, fd, cookie, err)
-	}
 	former, twice := s.kept[key]
 	if twice && !s.before[key] {
 		s.t.Errorf("%s is kept twice", key)
@@ -243,15 +286,26 @@ func (s *shelf) Keep(key string, fd int) {
 	if delete(s.before, key); twice {
 		unix.Close(former)
 	}
+	if strings.HasPrefix(key, "socket/") {
+		s.suits(key, fd, twice)
+	}
+	var err error
+	if s.kept[key], err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3); err != nil {
+		s.t.Error(err)
+	}
+}
+
+// suits: a socket is kept under its own name, when it is bound and does not listen.
+func (s *shelf) suits(key string, fd int, twice bool) {
+	cookie, err := cookieOf(fd)
+	if err != nil || keyOf(cookie) != key {
+		s.t.Errorf("%s is kept for fd %d: %d, %v", key, fd, cookie, err)
+	}
 	if at := boundTo(fd); at == (unit.Address{Network: "unix"}) || at.Network == "tcp" && at.Port == 0 {
 		s.t.Errorf("%s is kept before it is bound", key)
 	}
 	if listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); !twice && !s.late && (err != nil || listens != 0) {
 		s.t.Errorf("%s is kept when it listens: %v", key, err)
-	}
-	s.kept[key], err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
-	if err != nil {
-		s.t.Error(err)
 	}
 }
 

@@ -499,9 +499,6 @@ func (r *ring) file(key uint16) (File, error) {
 	return passed(s.fd, r.spec), nil
 }
 
-// record: a later supervisord does not take rings over.
-func (r *ring) record() (SocketRecord, bool) { return SocketRecord{}, false }
-
 // queued is how many wait at a process's shard, or in the room.
 func (r *ring) queued(key uint16) int {
 	r.mu.Lock()

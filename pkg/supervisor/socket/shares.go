@@ -124,6 +124,7 @@ func (t *Table) Steer(name string, shares map[unit.Invocation]int, closed bool) 
 	}
 	before, was := g.shares, g.closed
 	g.share(maps.Clone(shares), closed)
+	g.unsaid = false
 	err := g.redeal()
 	if err != nil {
 		g.share(before, was)
@@ -142,7 +143,7 @@ func (g *group) share(shares map[unit.Invocation]int, closed bool) {
 // needs op.
 func (g *group) redeal() error {
 	rings := g.rings()
-	if len(rings) == 0 {
+	if len(rings) == 0 || g.unsaid {
 		return nil
 	}
 	weights := g.weights()
