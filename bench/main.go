@@ -247,7 +247,11 @@ func (r *run) checkSteer() error {
 // steer prints what was found also when it could not go on.
 func (r *run) steer(ctx context.Context, kit *gauntlet.Kit) (kept bool, err error) {
 	rows, err := kit.Steered(ctx, r.steering)
-	return gauntlet.Kept(rows), r.write(err, "go run ./bench steer", rows, func(w io.Writer) { gauntlet.PrintRows(w, rows) })
+	made := "go run ./bench steer"
+	if len(r.steering.Workers) == 1 {
+		made += " -workers " + r.workers
+	}
+	return gauntlet.Kept(rows), r.write(err, made, rows, func(w io.Writer) { gauntlet.PrintRows(w, rows) })
 }
 
 func (r *run) compareFlags(flags *flag.FlagSet) {
