@@ -74,7 +74,7 @@ func TestEveryKeyArrives(t *testing.T) {
 			{Network: "unix", Path: "/run/api.sock"},
 		},
 		KeepAlive: true, FreeBind: true, IPv6Only: pointer(true),
-		ReceiveBuf: 256 << 10, SendBuf: 1 << 20, WhenDown: unit.Queue,
+		ReceiveBuf: 256 << 10, SendBuf: 1 << 20, WhenDown: unit.Queue, Steer: true,
 	}
 	if d := cmp.Diff(socket, c.Sockets[0]); d != "" {
 		t.Error(d)
@@ -82,7 +82,7 @@ func TestEveryKeyArrives(t *testing.T) {
 	service := &unit.Spec{
 		Name: "api", Sockets: []*unit.Socket{socket}, Notify: unit.NotifyMain,
 		Life: unit.Life{
-			Type: unit.Notify, Restart: unit.Always, Instances: 1, Surge: 1, Settle: time.Second, Empty: 10 * time.Second,
+			Type: unit.Notify, Restart: unit.Always, Steer: true, Instances: 1, Surge: 1, Settle: time.Second, Empty: 10 * time.Second,
 			RestartSec: time.Second, RestartMax: time.Minute, RestartSteps: 4, ResetSec: time.Minute, Burst: 3, Interval: time.Hour,
 			Success: unit.Statuses{Codes: []int{143, 0}, Signals: []syscall.Signal{syscall.SIGUSR1, 37}},
 			Start:   5 * time.Minute, Stop: unit.Infinity, Abort: 90 * time.Second, Watchdog: 1500 * time.Millisecond,
