@@ -1,0 +1,46 @@
+package keeper
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// openFiles is the soft limit of open files that this program was started with, before
+// package os raised it. syscall.Exec puts it back before it tries; this try is of a file
+// that cannot be.
+func openFiles() uint64 {
+	var raised, before unix.Rlimit
+	if unix.Prlimit(0, unix.RLIMIT_NOFILE, nil, &raised) != nil {
+		return 0
+	}
+	syscall.Exec("", []string{""}, nil)
+	unix.Prlimit(0, unix.RLIMIT_NOFILE, &raised, &before)
+	return before.Cur
+}
+
+// low is for one without whom nobody would start anything again, and whose end frees
+// next to nothing.
+const low = -900
+
+const scoreFile = "/proc/self/oom_score_adj"
+
+// lowerScore makes us the last to be killed when memory is short, and returns what there
+// was before. An ordinary user may not.
+func lowerScore() (before int, lowered bool) {
+	text, err := os.ReadFile(scoreFile)
+	if err != nil {
+		return 0, false
+	}
+	before, err = strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || before <= low {
+		return before, false
+	}
+	return before, os.WriteFile(scoreFile, []byte(strconv.Itoa(low)), 0) == nil
+}
+
+func pointer(b *byte) uintptr { return uintptr(unsafe.Pointer(b)) }

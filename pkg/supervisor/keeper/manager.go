@@ -1,0 +1,362 @@
+package keeper
+
+import (
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/process/spawn"
+)
+
+// A manager is the process that has the rules.
+type manager struct {
+	k       *keeper
+	pid     int
+	pidfd   int
+	line    int
+	control int // -1: it executes supervisord
+
+	up, rules, serves, listed bool
+
+	by     *timer // it is up, serves, or has ended
+	next   *timer // ping
+	answer *timer // to it
+	pings  uint32
+
+	queue   []word
+	blocked bool   // the line is full
+	resend  *timer // too many files are on their way
+	alarmed [65]bool   // it is about to be told of the signal
+	known   [65]uint32 // the serial that it was told of
+
+	why    string // it was killed
+	gone   bool
+	status syscall.WaitStatus
+}
+
+// past is how the manager before has ended.
+type past struct {
+	managers int
+	pid      int
+	status   syscall.WaitStatus
+	why      string
+}
+
+func newManager(k *keeper, line int) *manager {
+	m := &manager{k: k, pidfd: -1, control: -1, line: line}
+	m.by, m.answer = k.judge(m.late), k.judge(m.silent)
+	m.next, m.resend = k.timer(m.ping), k.timer(m.ready)
+	return m
+}
+
+// launch starts a manager.
+func (k *keeper) launch() {
+	k.began = time.Now()
+	ours, theirs, err := newLine()
+	if err != nil {
+		k.cannotLaunch(err)
+		return
+	}
+	m := newManager(k, ours)
+	m.say(&fixed{k.hello()})
+	k.now = m
+	k.ask(&start{
+		Request: spawn.Request{Cgroup: -1, Files: []int{0, 1, 2, theirs, k.exe}},
+		own:     k.hold(theirs),
+		done:    m.born,
+	})
+}
+
+// hold counts what release gives back.
+func (k *keeper) hold(fds ...int) []int {
+	k.table.held += len(fds)
+	return fds
+}
+
+func (k *keeper) hello() *message {
+	const code = "" // nobody compares it yet
+	return &message{verb: sayHello, fields: []string{decimal(Wire), code, decimal(os.Getpid()), decimal(k.limit), decimal(k.score)}}
+}
+
+// born: the manager was forked, and is to execute supervisord.
+func (m *manager) born(s *start) {
+	err := s.Err
+	if err == nil {
+		m.pid, m.control = s.Child.PID, s.Child.Control
+		err = m.watch()
+	}
+	if err != nil { // without its socket it ends
+		m.close()
+		m.k.now = nil
+		m.k.cannotLaunch(err)
+		return
+	}
+	m.by.in(m.k.Times.Patience)
+	if err := spawn.Tell(m.control, m.k.program(s)); err != nil {
+		m.kill("it cannot be told what to run: " + err.Error())
+	}
+}
+
+func (m *manager) watch() (err error) {
+	if m.pidfd, err = unix.PidfdOpen(m.pid, 0); err != nil {
+		return err
+	}
+	if err = m.k.watch(m.pidfd, unix.EPOLLIN, m.ended); err != nil {
+		return err
+	}
+	if err = m.k.watch(m.control, unix.EPOLLIN, m.executes); err != nil {
+		return err
+	}
+	return m.k.watch(m.line, unix.EPOLLIN, m.ready)
+}
+
+// executes hears how it gets on with its program.
+func (m *manager) executes() {
+	for m.control >= 0 {
+		f, ok, err := spawn.Hear(m.control)
+		switch {
+		case err == unix.EAGAIN:
+			return
+		case err != nil, !ok:
+			m.closeControl()
+		case f.Kind == spawn.Failed:
+			m.why = "it could not be executed: " + syscall.Errno(f.Errno).Error()
+		}
+	}
+}
+
+func (m *manager) closeControl() {
+	if m.control >= 0 {
+		m.k.forget(m.control)
+		unix.Close(m.control)
+	}
+	m.control = -1
+}
+
+func (k *keeper) cannotLaunch(err error) {
+	k.past.why = "it could not be started: " + err.Error()
+	k.afterwards(false, 1)
+}
+
+// kill ends a manager, which is always safe: that is the point of it all.
+func (m *manager) kill(why string) {
+	if m.why == "" {
+		m.why = why
+	}
+	m.by.stop()
+	m.answer.stop()
+	if m.pidfd >= 0 {
+		unix.PidfdSendSignal(m.pidfd, unix.SIGKILL, nil, 0)
+	}
+}
+
+// late: what it had to do by now it has not done.
+func (m *manager) late() {
+	switch {
+	case m.k.ending:
+		m.kill("it did not end in time")
+	case !m.up:
+		m.kill("it was not up in time")
+	default:
+		m.kill("it had not taken over in time")
+	}
+}
+
+func (m *manager) ping() {
+	m.pings++
+	m.say(&fixed{&message{verb: sayPing, number: m.pings}})
+	m.answer.in(m.k.Times.Pong)
+}
+
+func (m *manager) silent() { m.kill("it did not answer") }
+
+// pong: it is well.
+func (m *manager) pong(q *message) error {
+	if q.number == m.pings && m.answer.set() {
+		m.answer.stop()
+		m.next.in(m.k.Times.Ping)
+	}
+	return errLater
+}
+
+// Bounds of what a manager can make us do or remember at a time.
+const (
+	longQueue = 1024 // one that asks, and does not read, waits
+	atOnce    = 64   // messages; others have a turn then
+	lastWords = 4096 // more than a line holds
+)
+
+// ready says what is to be said, and hears what was.
+func (m *manager) ready() {
+	m.flush()
+	m.hear(atOnce)
+	m.listen()
+}
+
+// hear does what a manager asks.
+func (m *manager) hear(most int) {
+	for ; most > 0 && (len(m.queue) < longQueue || m.gone); most-- {
+		q, err := m.k.in.receive(m.line)
+		switch {
+		case err == unix.EAGAIN:
+			return
+		case err == unix.EPIPE:
+			m.hungUp()
+			return
+		case err == unix.EMFILE && q.verb.asks(): // whatever was meant, it cannot be done
+			m.done(q.number, unix.EMFILE)
+		case err != nil || !q.verb.asks():
+			closeAll(q.files)
+			m.rubbish()
+			return
+		default:
+			m.do(&q)
+		}
+	}
+}
+
+func (m *manager) rubbish() {
+	m.queue = nil
+	m.kill("it talked rubbish")
+}
+
+// hungUp: nobody has the other end. Who is not about to end will not do anything else.
+func (m *manager) hungUp() {
+	if !m.gone {
+		m.k.forget(m.line)
+		m.queue = nil
+		m.kill("it hung up")
+	}
+}
+
+// say queues a word, and sends what can be sent.
+func (m *manager) say(w word) {
+	if m.gone {
+		return
+	}
+	if m.queue = append(m.queue, w); !m.blocked && !m.resend.set() {
+		m.flush()
+		m.listen()
+	}
+}
+
+func (m *manager) done(number uint32, err error) {
+	e, ok := err.(syscall.Errno)
+	if err != nil && !ok {
+		e = unix.EIO
+	}
+	m.say(&fixed{&message{verb: sayDone, number: number, fields: []string{decimal(e)}}})
+}
+
+func (m *manager) flush() {
+	m.blocked = false
+	for len(m.queue) > 0 {
+		w := m.queue[0]
+		what := w.message()
+		if what == nil {
+			m.queue = m.queue[1:]
+			continue
+		}
+		switch err := send(m.line, what); err {
+		case nil:
+			if w.sent() {
+				m.queue = m.queue[1:]
+			}
+		case unix.EAGAIN:
+			m.blocked = true
+			return
+		case unix.ETOOMANYREFS:
+			m.resend.in(10 * time.Millisecond)
+			return
+		default:
+			m.queue = nil
+		}
+	}
+	m.queue = nil
+}
+
+// listen waits for what can be done.
+func (m *manager) listen() {
+	events := uint32(0)
+	if len(m.queue) < longQueue {
+		events |= unix.EPOLLIN
+	}
+	if m.blocked {
+		events |= unix.EPOLLOUT
+	}
+	m.k.listen(m.line, events)
+}
+
+// ended: it is gone. What it had said is done before anything else.
+func (m *manager) ended() {
+	status, ok := endOf(m.pidfd)
+	if !ok {
+		if exitedAlready(m.pidfd) {
+			m.k.listen(m.pidfd, 0)
+			m.k.reaper.hide(m.ended)
+		}
+		return
+	}
+	m.gone, m.status = true, status
+	m.hear(lastWords)
+	m.executes()
+	reap(unix.P_PIDFD, m.pidfd)
+	m.close()
+	m.k.now = nil
+	m.k.past = past{m.k.past.managers + 1, m.pid, status, m.why}
+	m.k.afterwards(m.serves, exitStatus(status))
+}
+
+// close gives up what we have of it.
+func (m *manager) close() {
+	for _, t := range []*timer{m.by, m.next, m.answer, m.resend} {
+		t.stop()
+	}
+	m.gone, m.queue = true, nil
+	m.closeControl()
+	for _, fd := range []int{m.line, m.pidfd} {
+		if fd >= 0 {
+			m.k.forget(fd)
+			unix.Close(fd)
+		}
+	}
+}
+
+func exitStatus(s syscall.WaitStatus) int {
+	if s.Signaled() {
+		return 128 + int(s.Signal())
+	}
+	return s.ExitStatus()
+}
+
+// afterwards: there is no manager. It has served, and would be supervisord's exit
+// status.
+func (k *keeper) afterwards(served bool, status int) {
+	switch {
+	case k.ending:
+		k.finish(k.status)
+	case !k.served:
+		if k.past.why != "" {
+			complain("the manager has ended: " + k.past.why)
+		}
+		k.finish(status)
+	case served:
+		k.failed = 0
+		k.retry.in(max(0, shortest-time.Since(k.began)))
+	default:
+		k.failed++
+		k.retry.in(pause(k.failed))
+	}
+}
+
+// shortest is the time between two managers that serve.
+const shortest = 20 * time.Millisecond
+
+// pause is how long nobody is started when so many managers in a row did not come to
+// serve.
+func pause(failed int) time.Duration {
+	const first, last = 10 * time.Millisecond, 5 * time.Second
+	return min(first<<min(max(failed-1, 0), 20), last)
+}
