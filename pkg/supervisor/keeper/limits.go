@@ -27,12 +27,11 @@ func openFiles() uint64 {
 // next to nothing.
 const low = -900
 
-const scoreFile = "/proc/self/oom_score_adj"
-
 // lowerScore makes us the last to be killed when memory is short, and returns what there
-// was before. An ordinary user may not.
+// was before: the template has that back, so its children have it. An ordinary user may
+// not lower it.
 func lowerScore() (before int, lowered bool) {
-	text, err := os.ReadFile(scoreFile)
+	text, err := os.ReadFile(scoreFile("self"))
 	if err != nil {
 		return 0, false
 	}
@@ -40,7 +39,13 @@ func lowerScore() (before int, lowered bool) {
 	if err != nil || before <= low {
 		return before, false
 	}
-	return before, os.WriteFile(scoreFile, []byte(strconv.Itoa(low)), 0) == nil
+	return before, setScore("self", low) == nil
 }
+
+func setScore(pid string, score int) error {
+	return os.WriteFile(scoreFile(pid), []byte(strconv.Itoa(score)), 0)
+}
+
+func scoreFile(pid string) string { return "/proc/" + pid + "/oom_score_adj" }
 
 func pointer(b *byte) uintptr { return uintptr(unsafe.Pointer(b)) }

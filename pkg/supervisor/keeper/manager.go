@@ -94,8 +94,12 @@ func (m *manager) born(s *start) {
 		return
 	}
 	m.by.in(m.k.Times.Patience)
-	if err := spawn.Tell(m.control, m.k.program(s)); err != nil {
-		m.kill("it cannot be told what to run: " + err.Error())
+	p := m.k.program(s)
+	if err = unix.E2BIG; p.Fits() {
+		err = spawn.Tell(m.control, p)
+	}
+	if err != nil {
+		m.kill("it could not be told what to run: " + err.Error())
 	}
 }
 

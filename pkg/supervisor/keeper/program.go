@@ -1,8 +1,6 @@
 package keeper
 
 import (
-	"strconv"
-
 	"golang.org/x/sys/unix"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/process/spawn"
@@ -11,12 +9,17 @@ import (
 // managerLine is the number of a manager's end of the line.
 const managerLine = 3
 
+// exitExec is the exit status of a manager that could not be executed (systemd.exec(5),
+// EXIT_EXEC).
+const exitExec = 203
+
 // program is what makes a manager of a child: its files are our three, its end of the
 // line, and supervisord. It has a session of its own, so that what is typed in our
 // terminal comes to us alone.
 func (k *keeper) program(s *start) *spawn.Program {
 	b := spawn.NewBuilder(s.Child.Base, 0)
 	first := uintptr(s.First())
+	b.Label(spawn.Label{Status: exitExec})
 	for fd := range uintptr(managerLine) {
 		b.Call(unix.SYS_DUP3, first+fd, fd, 0)
 	}
@@ -35,16 +38,4 @@ func (k *keeper) setLimits(b *spawn.Builder) {
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil && k.limit > 0 {
 		b.Call(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, b.Words(k.limit, limit.Max), 0).AllowAny()
 	}
-	if !k.lowered {
-		return
-	}
-	const fd = 1 // a slot
-	done := new(spawn.Place)
-	text := strconv.Itoa(k.score)
-	b.Call(unix.SYS_OPENAT, atFDCWD, b.Text(scoreFile), unix.O_WRONLY|unix.O_CLOEXEC).Keep(fd).AllowAny().Else(done)
-	b.Call(unix.SYS_WRITE, fd, b.Text(text), uintptr(len(text))).Take(0).AllowAny()
-	b.Call(unix.SYS_CLOSE, fd).Take(0).AllowAny()
-	b.Here(done)
 }
-
-const atFDCWD = ^uintptr(99) // -100

@@ -25,7 +25,12 @@ func (k *keeper) newTemplate() (template, error) {
 	var t *spawn.Template
 	t, err := spawn.New(spawn.Options{
 		Null: k.null, Variables: k.Variables,
-		Began: func(int) { fd = -1 },
+		Began: func(pid int) {
+			fd = -1
+			if k.lowered {
+				setScore(strconv.Itoa(pid), k.score)
+			}
+		},
 		Ended: func(int) { k.closed(fd) },
 	})
 	if err != nil {
