@@ -26,6 +26,17 @@ func must(t *testing.T, err error) {
 // entries is the list by its keys. Its descriptors are closed with the test.
 func entries(t *testing.T, c *keeper.Client) map[string]keeper.Entry {
 	t.Helper()
+	all := listed(t, c)
+	t.Cleanup(func() {
+		for _, e := range all {
+			e.Close()
+		}
+	})
+	return all
+}
+
+func listed(t *testing.T, c *keeper.Client) map[string]keeper.Entry {
+	t.Helper()
 	all, err := c.List()
 	must(t, err)
 	by := map[string]keeper.Entry{}
@@ -34,7 +45,6 @@ func entries(t *testing.T, c *keeper.Client) map[string]keeper.Entry {
 			t.Errorf("%s is there twice", e.Key)
 		}
 		by[e.Key] = e
-		t.Cleanup(e.Close)
 	}
 	return by
 }
