@@ -225,5 +225,3 @@ func closeEntries(all []Entry) {
 		all[i].Close()
 	}
 }
-
-

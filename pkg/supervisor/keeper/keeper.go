@@ -86,7 +86,7 @@ func (t Times) orDefaults(watchdog time.Duration) Times {
 type keeper struct {
 	*loop
 	Options
-	in     receiver
+	in      receiver
 	reaper  *reaper
 	systemd *systemd
 
@@ -160,6 +160,7 @@ func (k *keeper) begin() (err error) {
 	if err = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return failure("become a subreaper", err)
 	}
+	k.systemd.begin()
 	if err = k.loop.open(); err != nil {
 		return failure("wait for events", err)
 	}
@@ -172,8 +173,7 @@ func (k *keeper) begin() (err error) {
 	if err = k.open(); err != nil {
 		return err
 	}
-	k.systemd.begin()
-	k.env = os.Environ() // not before: no manager inherits what was meant for us
+	k.env = os.Environ() // of which systemd has what was meant for us
 	k.Times = k.Times.orDefaults(k.systemd.watchdog)
 	k.reaper.sweep()
 	k.launch()

@@ -26,8 +26,8 @@ type manager struct {
 	pings  uint32
 
 	queue   []word
-	blocked bool   // the line is full
-	resend  *timer // too many files are on their way
+	blocked bool       // the line is full
+	resend  *timer     // too many files are on their way
 	alarmed [65]bool   // it is about to be told of the signal
 	known   [65]uint32 // the serial that it was told of
 

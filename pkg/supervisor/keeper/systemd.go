@@ -57,9 +57,11 @@ func unsetenv(name string) string {
 func (k *keeper) takeGiven(n int, names []string) {
 	const first = 3
 	for i := range max(n, 0) {
-		if _, err := unix.FcntlInt(uintptr(first+i), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
-			return // there are not as many
+		flags, err := unix.FcntlInt(uintptr(first+i), unix.F_GETFD, 0)
+		if err != nil || flags&unix.FD_CLOEXEC != 0 {
+			return // there are not as many: this one was not inherited
 		}
+		unix.CloseOnExec(first + i)
 		name := ""
 		if i < len(names) {
 			name = names[i][:min(len(names[i]), maxMeta)]

@@ -83,10 +83,10 @@ func (t *table) free(key, meta string) error {
 	switch {
 	case key == "" || len(key) > maxKey:
 		return unix.EINVAL
-	case len(meta) > maxMeta:
-		return unix.EMSGSIZE
 	case t.entries[key] != nil:
 		return unix.EEXIST
+	case len(meta) > maxMeta:
+		return unix.EMSGSIZE
 	}
 	return nil
 }

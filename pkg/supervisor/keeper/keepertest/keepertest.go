@@ -74,6 +74,9 @@ func Files(files ...*os.File) Option {
 	return func(c *exec.Cmd) { c.ExtraFiles = files }
 }
 
+// Listening makes $LISTEN_PID the keeper's.
+func Listening() Option { return Setenv(listenVariable, "1") }
+
 // Serve starts a keeper, which ends with the test, however that ends.
 func Serve(t testing.TB, options ...Option) *Server {
 	t.Helper()

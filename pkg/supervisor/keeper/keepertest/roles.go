@@ -13,10 +13,11 @@ import (
 )
 
 const (
-	roleVariable  = "KEEPERTEST"          // the socket where puppets go; set: this process is a keeper, or its manager
-	timesVariable = "KEEPERTEST_TIMES"    // keeper.Times
-	filesVariable = "KEEPERTEST_NOFILE"   // RLIMIT_NOFILE
-	coverVariable = "KEEPERTEST_VARIABLE" // keeper.Options.Variables
+	roleVariable   = "KEEPERTEST"          // the socket where puppets go; set: this process is a keeper, or its manager
+	timesVariable  = "KEEPERTEST_TIMES"    // keeper.Times
+	filesVariable  = "KEEPERTEST_NOFILE"   // RLIMIT_NOFILE
+	listenVariable = "KEEPERTEST_LISTEN"   // set: the files are for us
+	coverVariable  = "KEEPERTEST_VARIABLE" // keeper.Options.Variables
 )
 
 // An executed test binary has its role from its name and environment. What the keeper's
@@ -37,6 +38,9 @@ func beKeeper() int {
 	fmt.Sscan(os.Getenv(timesVariable), &o.Times.Patience, &o.Times.Pong, &o.Times.Ping)
 	if n, err := strconv.ParseUint(os.Getenv(filesVariable), 10, 32); err == nil {
 		syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: n, Max: n})
+	}
+	if os.Getenv(listenVariable) != "" {
+		os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
 	}
 	o.Variables = os.Getenv(coverVariable) != ""
 	return keeper.Run(o)
