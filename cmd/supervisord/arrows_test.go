@@ -29,6 +29,7 @@ var arrows = map[string]struct {
 	"pkg/supervisor/socket":        {[]string{"pkg/supervisor/safepath", "pkg/supervisor/unit"}, "sockets are given to others by number"},
 	"pkg/supervisor/process":       {[]string{"pkg/supervisor/cgroup", "pkg/supervisor/process/spawn", "pkg/supervisor/safepath", "pkg/supervisor/unit"}, "a process knows no service"},
 	"pkg/supervisor/process/spawn": {nil, "it runs where nothing of the rest is"},
+	"pkg/supervisor/keeper":        {[]string{"pkg/supervisor/process/spawn"}, "who must not die knows no rules"},
 	"pkg/supervisor/cgroup":        {[]string{"pkg/supervisor/safepath"}, "files below /sys/fs/cgroup, and no more"},
 	"pkg/supervisor/notify":        {[]string{"pkg/supervisor/safepath", "pkg/supervisor/unit"}, "it says what was said, and decides nothing"},
 	"pkg/supervisor/logs":          {[]string{"pkg/supervisor/safepath", "pkg/supervisor/unit"}, "output is kept, whatever a service does"},
@@ -37,6 +38,8 @@ var arrows = map[string]struct {
 	"pkg/supervisor/history":       {[]string{"pkg/supervisor/safepath"}, "it keeps lines, and knows nothing of what they tell but that some are lost"},
 	"pkg/supervisor/safepath":      {nil, "everybody opens files by it"},
 	"pkg/worker":                   {nil, "services import it, and nothing of the daemon with it"},
+
+	"pkg/supervisor/keeper/keepertest": {[]string{"pkg/supervisor/keeper"}, "it runs a keeper beside a test"},
 }
 
 // Imports from outside that one package alone may have, or none.
@@ -56,6 +59,7 @@ var limits = map[string]struct {
 	why string
 }{
 	"pkg/supervisor/process/spawn": {[]string{"encoding/binary", "os", "runtime", "strconv", "strings", "syscall", "unsafe"}, "more than supervisord stands on it, and what stands below is little"},
+	"pkg/supervisor/keeper":        {[]string{"bytes", "encoding/binary", "errors", "golang.org/x/sys/unix", module + "pkg/supervisor/process/spawn", "math/bits", "os", "os/signal", "runtime", "slices", "strconv", "strings", "sync", "sync/atomic", "syscall", "time", "unsafe"}, "everything stands on it"},
 	"pkg/supervisor/unit":          {[]string{"cmp", "fmt", "hash/fnv", "iter", "math", "reflect", "slices", "strconv", "strings", "syscall", "time"}, "no I/O, no clock, no goroutine, no logging"},
 }
 
