@@ -41,6 +41,7 @@ import (
 	"os"
 	"runtime"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -240,9 +241,8 @@ func complain(text string) {
 // number for its name (before Linux 6.14).
 func name(text string) {
 	if unix.Gettid() == unix.Getpid() {
-		if b, err := unix.BytePtrFromString(text); err == nil {
-			unix.Prctl(unix.PR_SET_NAME, pointer(b), 0, 0, 0)
-		}
+		b := append([]byte(text), 0)
+		unix.Syscall(unix.SYS_PRCTL, unix.PR_SET_NAME, uintptr(unsafe.Pointer(&b[0])), 0)
 		return
 	}
 	os.WriteFile("/proc/self/comm", []byte(text), 0)

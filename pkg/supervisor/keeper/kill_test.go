@@ -192,7 +192,8 @@ type killed struct {
 // work puts and spawns and runs until it is killed.
 func (k *killed) work(c *keeper.Client, round int, kill func()) {
 	var wg sync.WaitGroup
-	before := k.seed.IntN(12)
+	steps := k.seed.IntN(12)
+	before := steps
 	for worker := range 4 {
 		wg.Go(func() {
 			for i := 0; ; i++ {
@@ -208,7 +209,7 @@ func (k *killed) work(c *keeper.Client, round int, kill func()) {
 			}
 		})
 	}
-	if before <= 0 {
+	if steps == 0 {
 		kill()
 	}
 	wg.Wait()
@@ -264,5 +265,26 @@ func (k *killed) settle(c *keeper.Client) {
 	k.known = map[string]bool{}
 	if left := listed(k.t, c); len(left) > 0 {
 		k.t.Errorf("there is more afterwards: %v", left)
+	}
+}
+
+// A manager is killed with more in its line than the keeper reads at a time.
+func TestLastWordsAreHeard(t *testing.T) {
+	s := keepertest.Serve(t)
+	s.Manager(keeper.Handler{})
+	s.Kill()
+	fd, _ := s.Line()
+	defer unix.Close(fd)
+	const up, many = "\x07\x00\x00\x00\x00", 120
+	must(t, unix.Kill(s.PID, unix.SIGSTOP))
+	must(t, unix.Sendmsg(fd, []byte(up), nil, nil, 0))
+	for i := range many {
+		key := fmt.Sprintf("%03d", i)
+		must(t, unix.Sendmsg(fd, []byte("\x01\x00\x00\x00\x00\x03\x00\x00\x00"+key+"\x00\x00\x00\x00"), nil, nil, 0))
+	}
+	s.Kill()
+	must(t, unix.Kill(s.PID, unix.SIGCONT))
+	if all := entries(t, s.Manager(keeper.Handler{})); len(all) != many {
+		t.Errorf("the list has %d", len(all))
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -47,5 +46,3 @@ func setScore(pid string, score int) error {
 }
 
 func scoreFile(pid string) string { return "/proc/" + pid + "/oom_score_adj" }
-
-func pointer(b *byte) uintptr { return uintptr(unsafe.Pointer(b)) }

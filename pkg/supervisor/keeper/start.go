@@ -2,8 +2,6 @@ package keeper
 
 import (
 	"strconv"
-	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -107,221 +105,20 @@ func (k *keeper) templateEnded(pid int) bool {
 	return true
 }
 
+// hold counts descriptors that are not kept, and give closes them.
+func (k *keeper) hold(fds ...int) []int {
+	k.table.held += len(fds)
+	return fds
+}
+
+func (k *keeper) give(fds []int) {
+	k.table.held -= len(fds)
+	closeAll(fds)
+}
+
 func (k *keeper) release(s *start) {
 	for _, f := range s.lent {
 		k.table.giveBack(f)
 	}
-	closeAll(s.own)
-	k.table.held -= len(s.own)
-}
-
-// A child takes two more descriptors.
-const perChild = 2
-
-// spawn asks for a child whose files are named. Its two entries are taken at once, and
-// told of when they are there.
-func (k *keeper) spawn(m *manager, q *message) error {
-	r := q.read()
-	key, meta, control, cgroup := r.text(), r.text(), r.text(), r.number(2)
-	if r.broken {
-		return errBroken
-	}
-	err := k.mayStart(key, meta, control, len(q.files))
-	if err != nil {
-		return err
-	}
-	s := &start{Request: spawn.Request{Cgroup: -1}, own: q.take()}
-	k.table.held += len(s.own)
-	if err := k.find(s, cgroup != 0, r.fields); err != nil {
-		k.release(s)
-		return err
-	}
-	k.table.held += perChild
-	process := k.table.add(&entry{key: key, meta: meta, state: spawning})
-	line := k.table.add(&entry{key: control, state: spawning})
-	s.done = func(s *start) {
-		k.table.held -= perChild
-		if err := k.born(s, process, line); err != nil {
-			k.table.remove(process)
-			k.table.remove(line)
-			m.done(q.number, err)
-			return
-		}
-		m.say(&about{k, process, q.number})
-		m.say(&about{k, line, q.number})
-		m.done(q.number, nil)
-	}
-	k.ask(s)
-	return errLater
-}
-
-func (k *keeper) mayStart(key, meta, control string, files int) error {
-	if err := k.table.free(key, meta); err != nil {
-		return err
-	}
-	if err := k.table.free(control, ""); err != nil {
-		return err
-	}
-	if key == control {
-		return unix.EEXIST
-	}
-	return k.table.room(perChild + files)
-}
-
-// find finds the files of a start. One without a name is the next that came.
-func (k *keeper) find(s *start, cgroup bool, names []string) error {
-	came := s.own
-	next := func() (int, error) {
-		if len(came) == 0 {
-			return -1, errBroken
-		}
-		fd := came[0]
-		came = came[1:]
-		return fd, nil
-	}
-	var err error
-	if cgroup {
-		if s.Cgroup, err = next(); err != nil {
-			return err
-		}
-	}
-	for _, name := range names {
-		fd := -1
-		if name == "" {
-			fd, err = next()
-		} else {
-			fd, err = k.lend(s, name)
-		}
-		if err != nil {
-			return err
-		}
-		s.Files = append(s.Files, fd)
-	}
-	if len(came) > 0 {
-		return errBroken
-	}
-	return nil
-}
-
-// lend finds KEY#INDEX.
-func (k *keeper) lend(s *start, name string) (int, error) {
-	at := strings.LastIndexByte(name, '#')
-	if at < 0 {
-		return -1, errBroken
-	}
-	index, err := strconv.Atoi(name[at+1:])
-	if err != nil {
-		return -1, errBroken
-	}
-	fd, from, err := k.table.lend(name[:at], index)
-	if err == nil {
-		s.lent = append(s.lent, from)
-	}
-	return fd, err
-}
-
-// born makes a child that was forked two entries. One that nobody could watch ends
-// with its socket, and is reaped as an orphan.
-func (k *keeper) born(s *start, process, line *entry) error {
-	if s.Err != nil {
-		return s.Err
-	}
-	pidfd, err := unix.PidfdOpen(s.Child.PID, 0)
-	if err == nil {
-		if err = k.watch(pidfd, unix.EPOLLIN, func() { k.ended(process) }); err != nil {
-			unix.Close(pidfd)
-		}
-	}
-	if err != nil {
-		unix.Close(s.Child.Control)
-		return err
-	}
-	process.state, process.pid, process.birth = Running, s.Child.PID, born{s.Child.Base, s.First()}
-	k.table.fill(process, pidfd)
-	k.table.child(process)
-	line.state = Kept
-	k.table.fill(line, s.Child.Control)
-	return nil
-}
-
-// ended: a child is a zombie.
-func (k *keeper) ended(e *entry) {
-	if e.dropped || e.state != Running {
-		return
-	}
-	pidfd := e.files.fds[0]
-	status, ok := endOf(pidfd)
-	switch {
-	case ok:
-		k.forget(pidfd)
-		k.tellEnd(e, status)
-	case exitedAlready(pidfd):
-		k.listen(pidfd, 0)
-		k.reaper.hide(func() { k.ended(e) })
-	}
-}
-
-// exitedAlready says whether the process of a pidfd has ended, reaped or not.
-func exitedAlready(pidfd int) bool { return events(pidfd)&unix.POLLIN != 0 }
-
-func events(fd int) int16 {
-	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	if n, err := unix.Poll(p, 0); err != nil || n < 1 {
-		return 0
-	}
-	return p[0].Revents
-}
-
-func (k *keeper) tellEnd(e *entry, status syscall.WaitStatus) {
-	e.state, e.status = Ended, status
-	if k.now != nil {
-		k.now.say(&news{e})
-	}
-}
-
-// adopt watches a process that is not our child. That it has ended is told at once;
-// how, when its parent has reaped it, if the kernel says so.
-func (k *keeper) adopt(m *manager, q *message) error {
-	r := q.read()
-	key, meta, pid := r.text(), r.text(), r.number(32)
-	switch {
-	case r.broken || pid <= 0 || len(q.files) != 1:
-		return errBroken
-	case unix.PidfdSendSignal(q.files[0], 0, nil, 0) == unix.EBADF:
-		return unix.EBADF // it is none
-	}
-	if err := k.table.free(key, meta); err != nil {
-		return err
-	}
-	if err := k.table.room(1); err != nil {
-		return err
-	}
-	e := &entry{key: key, meta: meta, state: Running, pid: pid, foreign: true}
-	if err := k.watch(q.files[0], unix.EPOLLIN, func() { k.foreignEnded(e) }); err != nil {
-		return err
-	}
-	k.table.fill(k.table.add(e), q.take()...)
-	m.say(&about{k, e, q.number})
-	return nil
-}
-
-func (k *keeper) foreignEnded(e *entry) {
-	if e.dropped {
-		return
-	}
-	pidfd := e.files.fds[0]
-	now := events(pidfd)
-	reaped := now&unix.POLLHUP != 0
-	if !reaped && now&unix.POLLIN == 0 {
-		return
-	}
-	status := Unknown
-	if reaped {
-		k.forget(pidfd)
-		status = foreignStatus(pidfd)
-	}
-	k.listen(pidfd, 0)
-	if e.state == Running || status != e.status {
-		k.tellEnd(e, status)
-	}
+	k.give(s.own)
 }

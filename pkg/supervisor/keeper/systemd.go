@@ -116,11 +116,6 @@ func (s *systemd) flush() (err error) {
 	return err
 }
 
-func (k *keeper) give(files []int) {
-	k.table.held -= len(files)
-	closeAll(files)
-}
-
 // send sends by a socket that is connected, for epoll to tell when there is room. Another
 // systemd may listen there by now.
 func (s *systemd) send(n notice) (err error) {
