@@ -273,8 +273,11 @@ func TestLastWordsAreHeard(t *testing.T) {
 	s := keepertest.Serve(t)
 	s.Manager(keeper.Handler{})
 	s.Kill()
-	fd, _ := s.Line()
+	fd, pid := s.Line()
 	defer unix.Close(fd)
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	must(t, err)
+	defer unix.Close(pidfd)
 	const up, many = "\x07\x00\x00\x00\x00", 120
 	must(t, unix.Kill(s.PID, unix.SIGSTOP))
 	must(t, unix.Sendmsg(fd, []byte(up), nil, nil, 0))
@@ -283,6 +286,7 @@ func TestLastWordsAreHeard(t *testing.T) {
 		must(t, unix.Sendmsg(fd, []byte("\x01\x00\x00\x00\x00\x03\x00\x00\x00"+key+"\x00\x00\x00\x00"), nil, nil, 0))
 	}
 	s.Kill()
+	waitForEnd(t, pidfd)
 	must(t, unix.Kill(s.PID, unix.SIGCONT))
 	if all := entries(t, s.Manager(keeper.Handler{})); len(all) != many {
 		t.Errorf("the list has %d", len(all))

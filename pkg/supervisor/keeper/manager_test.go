@@ -107,6 +107,7 @@ func TestThereIsAlwaysAnotherManager(t *testing.T) {
 		{"says half of it", rubbish("\x01"), "it talked rubbish"},
 		{"says nothing", rubbish(""), ""},
 		{"says too much", rubbish(strings.Repeat("\x01", 150<<10)), "it talked rubbish"},
+		{"says what makes sense as far as it is read", rubbish("\x06\x00\x00\x00\x00\xf7\xff\x01\x00" + strings.Repeat("x", 150<<10)), "it talked rubbish"},
 		{"says what a keeper says", rubbish("\x41\x00\x00\x00\x00\x01\x00\x00\x000"), "it talked rubbish"},
 		{"has too few fields", rubbish("\x02\x00\x00\x00\x00"), "it talked rubbish"},
 	} {
