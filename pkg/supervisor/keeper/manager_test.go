@@ -197,6 +197,17 @@ func idle(t *testing.T, pid int) bool {
 	return used(t, pid) == before
 }
 
+// becomesIdle fails if a process goes on to do something.
+func becomesIdle(t *testing.T, pid int) {
+	t.Helper()
+	for range 50 {
+		if idle(t, pid) {
+			return
+		}
+	}
+	t.Error("it is busy")
+}
+
 // used is what its threads have had of the processors.
 func used(t *testing.T, pid int) string {
 	t.Helper()

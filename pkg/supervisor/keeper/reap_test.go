@@ -120,9 +120,7 @@ func TestTheTemplateIsKilled(t *testing.T) {
 		waitUntilReaped(t, fd)
 		unix.Close(fd)
 	}
-	if !idle(t, s.PID) && !idle(t, s.PID) {
-		t.Error("the keeper is busy")
-	}
+	becomesIdle(t, s.PID)
 }
 
 // Nor does it hang when the template does, or anybody wait for that but who asked.
@@ -193,9 +191,7 @@ func TestAChildThatIsTraced(t *testing.T) {
 	}
 	w.WriteString("\n")
 	waitForEnd(t, p.FDs[0])
-	if !idle(t, s.PID) && !idle(t, s.PID) {
-		t.Error("the keeper is busy")
-	}
+	becomesIdle(t, s.PID)
 	if len(p.End) > 0 {
 		t.Errorf("it was told %x before the tracer was", <-p.End)
 	}
@@ -229,9 +225,7 @@ func TestAdopt(t *testing.T) {
 	if ws := <-p.End; ws != keeper.Unknown {
 		t.Errorf("nobody has reaped it, and it is told %x", ws)
 	}
-	if !idle(t, s.PID) && !idle(t, s.PID) {
-		t.Error("the keeper is busy")
-	}
+	becomesIdle(t, s.PID)
 	cmd.Wait()
 	waitUntilReaped(t, fd)
 	if kernelTells(fd) {
