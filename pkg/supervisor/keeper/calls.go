@@ -19,6 +19,7 @@ type Spawn struct {
 type File struct {
 	key   string
 	index int
+	given bool
 	fd    int
 }
 
@@ -27,7 +28,7 @@ func Of(key string, index int) File { return File{key: key, index: index} }
 
 // Given is a descriptor of ours, which is borrowed and goes with the message: at most
 // MaxFiles do, the cgroup included.
-func Given(fd int) File { return File{fd: fd} }
+func Given(fd int) File { return File{given: true, fd: fd} }
 
 // A Child is a process that waits for programs (package spawn), until the last copy of
 // Control is closed.
@@ -87,7 +88,7 @@ func (s *Spawn) words() (fields []string, fds []int) {
 	}
 	fields = append(fields, s.Key, s.Meta, s.Control, cgroup)
 	for _, f := range s.Files {
-		if f.key == "" {
+		if f.given {
 			fields, fds = append(fields, ""), append(fds, f.fd)
 			continue
 		}

@@ -171,6 +171,9 @@ func TestWhatCannotBeKept(t *testing.T) {
 		{"no file", c.Put("a", "", 1<<20), unix.EBADF},
 		{"no pidfd", errorOf(c.Adopt("a", "", 1, 0)), unix.EBADF},
 		{"a file that is not kept", errorOf(c.Spawn(keeper.Spawn{Key: "a", Control: "b", Cgroup: -1, Files: []keeper.File{keeper.Of("out", 0)}})), unix.ENOENT},
+		{"a file without a key", errorOf(c.Spawn(keeper.Spawn{Key: "a", Control: "b", Cgroup: -1, Files: []keeper.File{keeper.Of("", 0)}})), unix.ENOENT},
+		{"no process", errorOf(c.Adopt("a", "", 0, self(t))), unix.EINVAL},
+		{"no signal", c.Heard(keeper.Signal{}), unix.EINVAL},
 		{"no cgroup", errorOf(c.Spawn(keeper.Spawn{Key: "a", Control: "b", Cgroup: 0})), unix.EBADF},
 	} {
 		if !errors.Is(e.err, e.want) {

@@ -191,8 +191,10 @@ func (k *keeper) adopt(m *manager, q *message) error {
 	r := q.read()
 	key, meta, pid := r.text(), r.text(), r.number(32)
 	switch {
-	case r.broken || pid <= 0 || len(q.files) != 1:
+	case r.broken || len(q.files) != 1:
 		return errBroken
+	case pid <= 0:
+		return unix.EINVAL
 	case unix.PidfdSendSignal(q.files[0], 0, nil, 0) == unix.EBADF:
 		return unix.EBADF // it is none
 	}

@@ -2,6 +2,7 @@ package keeper_test
 
 import (
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
@@ -144,4 +145,40 @@ func stateOf(t *testing.T, pid int) string {
 	must(t, err)
 	_, rest, _ := strings.Cut(string(text), ") ")
 	return rest[:1]
+}
+
+// That its terminal is closed tells supervisord nothing that anybody wants.
+func TestTheTerminalIsClosed(t *testing.T) {
+	master, slave := terminal(t)
+	s := keepertest.Serve(t, func(c *exec.Cmd) {
+		c.Stdin = slave
+		c.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	})
+	h, heard := hearing()
+	s.Manager(h)
+	must(t, unix.Kill(s.PID, unix.SIGHUP))
+	if got := <-heard; got.Signal != unix.SIGHUP {
+		t.Errorf("it was told %v", got)
+	}
+	slave.Close()
+	must(t, master.Close()) // from here on the kernel sends SIGHUP
+	waitUntilHandled(t, s.PID)
+	must(t, unix.Kill(s.PID, unix.SIGTERM))
+	if got := <-heard; got.Signal != unix.SIGTERM {
+		t.Errorf("it was told %v", got)
+	}
+}
+
+func terminal(t *testing.T) (master, slave *os.File) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip("there are no terminals: ", err)
+	}
+	must(t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	must(t, err)
+	slave, err = os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|unix.O_NOCTTY, 0)
+	must(t, err)
+	return master, slave
 }

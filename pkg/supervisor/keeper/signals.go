@@ -89,8 +89,11 @@ func (m *manager) alarm() {
 func (k *keeper) heard(q *message) error {
 	r := q.read()
 	s, serial := r.number(8), r.unsigned(32)
-	if r.broken || s < 1 || s >= len(k.pending) {
+	switch {
+	case r.broken:
 		return errBroken
+	case s < 1 || s >= len(k.pending):
+		return unix.EINVAL
 	}
 	if k.pending[s] == uint32(serial) {
 		k.pending[s] = 0
