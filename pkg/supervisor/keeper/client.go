@@ -40,7 +40,7 @@ type Handler struct {
 	// says Heard, and again when it comes again.
 	Signal func(Signal)
 
-	// Ping asks whether the manager is well. Who calls pong in time is not killed. It may
+	// Ping asks whether the manager is well. One that calls pong in time lives on. It may
 	// be called from anywhere. Without a Ping the Client answers.
 	Ping func(pong func())
 
@@ -110,7 +110,7 @@ type call struct {
 	done    chan struct{}
 }
 
-// ends are those who want to know how a process ends.
+// ends is where the end of a process is to be told.
 type ends struct {
 	waiting []chan syscall.WaitStatus
 	told    bool
@@ -131,7 +131,7 @@ func Line() (fd int, err error) {
 	return managerLine, nil
 }
 
-// peerOf is who has made the socket that ours is connected to, if it is a line.
+// peerOf names the maker of the socket that ours is connected to, if it is a line.
 func peerOf(fd int) (*unix.Ucred, error) {
 	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil {

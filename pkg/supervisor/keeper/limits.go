@@ -22,8 +22,8 @@ func openFiles() uint64 {
 	return before.Cur
 }
 
-// low is for one without whom nobody would start anything again, and whose end frees
-// next to nothing.
+// low is for a process without which nothing would be started again, and whose end
+// frees next to nothing.
 const low = -900
 
 // lowerScore makes us the last to be killed when memory is short, and returns what there

@@ -24,8 +24,8 @@ type watch struct {
 	ready  func()
 }
 
-// A timer calls due at its time. One that judges gives somebody time: a pause of our
-// own, in which he may have been paused as well, does not count.
+// A timer calls due at its time. One that judges is another process's
+// deadline: a pause of our own does not count, as that one may have been paused too.
 type timer struct {
 	loop   *loop
 	judges bool

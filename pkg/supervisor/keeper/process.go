@@ -16,7 +16,7 @@ const perChild = 2
 // A child to be is told of when it is there. Its keys are taken before.
 type child struct {
 	process, line *entry
-	by            *manager // who has asked for it
+	by            *manager // that has asked for it
 	number        uint32   // and when
 }
 

@@ -16,13 +16,13 @@ import (
 // others are looked for in the list of our children, now and then.
 //
 // While the template has a request, a child of it may have ended of which it has not
-// told us yet. So who is not known then is reaped when that request was answered.
+// told us yet. So a zombie that is unknown then is reaped when that request was answered.
 type reaper struct {
 	k        *keeper
 	look     *timer
 	looked   time.Time
 	suspects map[int]uint64 // zombies that nobody knows, and how many requests were answered when they were seen
-	hidden   []func()       // looks again for children that have ended, and whom a tracer hides
+	hidden   []func()       // looks again for children that have ended, and that a tracer hides
 }
 
 const lookEvery = 50 * time.Millisecond

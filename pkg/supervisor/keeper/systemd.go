@@ -155,7 +155,7 @@ func (s *systemd) connect() error {
 	return nil
 }
 
-// ready: there is room, or whoever listened is gone.
+// ready: there is room, or the listener is gone.
 func (s *systemd) ready() {
 	if len(s.queue) == 0 {
 		s.close()

@@ -48,7 +48,7 @@ func (m *manager) rubbish() {
 	m.kill("it talked rubbish")
 }
 
-// hungUp: nobody has the other end. Who is not about to end will not do anything else.
+// hungUp: nobody has the other end. A manager that is not about to end is of no use.
 func (m *manager) hungUp() {
 	if !m.gone {
 		m.k.forget(m.line)

@@ -6,8 +6,8 @@ import (
 	"syscall"
 )
 
-// Wire is the number of the messages, of the table and of the programs of starts. Who
-// changes one of them adds one; testdata/wire.golden tells when that is due. A manager
+// Wire is the number of the messages, of the table and of the programs of starts.
+// A change of one of them adds one; testdata/wire.golden tells when that is due. A manager
 // speaks its own and the one before.
 const Wire = 1
 

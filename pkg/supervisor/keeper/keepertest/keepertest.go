@@ -1,9 +1,9 @@
 // Package keepertest runs a real keeper beside a test: the test binary executed once
-// more. Its managers are puppets, who pass their end of the line to the test and then
+// more. Its managers are puppets, which pass their end of the line to the test and then
 // wait: so the test is the manager, in its own process, and can kill itself as one.
 //
-// The package is for tests alone. Whoever imports it needs nothing else: an executed
-// test binary is taken over before its tests begin.
+// The package is for tests alone. Importing it is all that it takes: an executed test
+// binary is taken over before its tests begin.
 package keepertest
 
 import (
