@@ -183,10 +183,12 @@ func TestWhatCannotBeKept(t *testing.T) {
 	if all, err := c.List(); err != nil || len(all) != 0 {
 		t.Errorf("the list is %+v, %v", all, err)
 	}
-	must(t, c.Put(long[:255], long[:64<<10]))
-	if all, err := c.List(); err != nil || len(all) != 1 || len(all[0].Meta) != 64<<10 {
+	must(t, c.Put(long[:255], long[:64<<10], make([]int, keeper.MaxFiles)...))
+	all, err := c.List()
+	if err != nil || len(all) != 1 || len(all[0].Meta) != 64<<10 || len(all[0].FDs) != keeper.MaxFiles {
 		t.Errorf("the list has %d, %v", len(all), err)
 	}
+	keysOf(all)
 }
 
 // A child is a process that waits for programs.

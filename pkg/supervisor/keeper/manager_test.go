@@ -221,6 +221,46 @@ func used(t *testing.T, pid int) string {
 	return text.String()
 }
 
+// An ordinary user may have only so many descriptors on their way. The keeper waits
+// until they have arrived, and idles meanwhile.
+func TestManyDescriptorsOnTheirWay(t *testing.T) {
+	needRoot(t)
+	const limit, entries, each, lists = 400, 20, 4, 60
+	s := keepertest.Serve(t, keepertest.As(nobody), keepertest.NoFile(limit))
+	c := s.Manager(keeper.Handler{})
+	for i := range entries {
+		must(t, c.Put(strconv.Itoa(i), "", make([]int, each)...))
+	}
+	s.Kill()
+	fd, _ := s.Line()
+	defer unix.Close(fd)
+	for range lists {
+		must(t, unix.Sendmsg(fd, []byte{3, 0, 0, 0, 0}, nil, nil, 0))
+	}
+	must(t, unix.SetNonblock(fd, false))
+	const hello = 1
+	files := 0
+	for range hello + lists*(entries+1) {
+		var b [1024]byte
+		rights := make([]byte, unix.CmsgSpace(4*each))
+		n, nr, _, _, err := unix.Recvmsg(fd, b[:], rights, unix.MSG_CMSG_CLOEXEC)
+		if err != nil || n == 0 {
+			t.Fatalf("%d, %v", n, err)
+		}
+		parts, _ := unix.ParseSocketControlMessage(rights[:nr])
+		for i := range parts {
+			got, _ := unix.ParseUnixRights(&parts[i])
+			for _, fd := range got {
+				unix.Close(fd)
+				files++
+			}
+		}
+	}
+	if files != lists*entries*each {
+		t.Errorf("%d descriptors came", files)
+	}
+}
+
 // What a manager cannot be told for want of numbers it is not told.
 func TestThereIsRoomForAMessage(t *testing.T) {
 	const limit, reserve = 400, 317
