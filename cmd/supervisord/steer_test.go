@@ -183,6 +183,12 @@ func TestWithoutTheCapability(t *testing.T) {
 	r.has(r.ctl(0, "sockets"), "shared", why)
 	r.has(r.ctl(0, "reload", "api"), why, "canary 5% is not possible")
 	r.has(r.ctl(1, "sockets", "--try", "api"), why)
+	r.write(strings.ReplaceAll(strings.ReplaceAll(steered, "$HELLO", path), "steer =", "# steer ="))
+	r.has(r.ctl(0, "daemon-reload"), "changed")
+	if text := r.ctl(0, "reload", "api"); strings.Contains(text, why) {
+		t.Errorf("nobody has asked, and is told\n%s", text)
+	}
+	r.has(r.ctl(1, "sockets", "--try", "api"), "none can be steered here: "+why)
 	r.stop()
 }
 

@@ -170,6 +170,9 @@ func unsteered(v *service.View, p located, r ipc.TryRequest) error {
 			e.Hints = nil
 		}
 	}
+	if why := Unsteerable(); why != "" && len(e.Notes) == 0 {
+		e.Notes, e.Hints = []string{"none can be steered here: " + why}, nil
+	}
 	return e
 }
 
