@@ -66,27 +66,20 @@ func unite(doors []Door) (all []Door) {
 // sameSocket compares by value: what was restored is not where it was.
 func sameSocket(a, b *Socket) bool { return a == b || reflect.DeepEqual(a, b) }
 
-// needs lists who needs sockets, the newest generation first.
+// needs lists who needs sockets, the newest generation first. What leaves still takes
+// clients until it is gone. What does not go takes none.
 func (s Service) needs() (all []need) {
 	if !slices.ContainsFunc(s.Builds, func(b Build) bool { return len(b.Spec.Sockets) > 0 }) {
 		return nil
 	}
-	for i, in := range s.Inst {
-		all = append(all, in.living(i)...)
+	all = make([]need, 0, 8)
+	for i, p := range s.located() {
+		all = append(all, need{p.Gen, i, p.Phase != Stuck, s.Inst[i].Surplus})
+	}
+	for i := range s.Inst {
 		all = append(all, s.coming(i)...)
 	}
 	slices.SortStableFunc(all, func(a, b need) int { return cmp.Compare(b.gen, a.gen) })
-	return all
-}
-
-// living: what leaves still takes clients until it is gone. What does not go
-// takes none.
-func (in Instance) living(i int) (all []need) {
-	for _, p := range append([]Proc{in.Main, in.Next}, in.Old...) {
-		if p.ID != 0 {
-			all = append(all, need{p.Gen, i, p.Phase != Stuck, in.Surplus})
-		}
-	}
 	return all
 }
 

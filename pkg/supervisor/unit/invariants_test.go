@@ -9,7 +9,7 @@ import (
 // What must hold on every transition.
 var invariants = []func(s Service, e Event, to Service, effects []Effect) string{
 	mainUntouched, effectsNameTheLiving, procsAreKept, jobsAreKept, neverForgotten, currentIsGood, nextHasItsTurn,
-	rolesAndPhases, placesAreBounded, aloneIsAlone, wantIsObeyed, killIsLast, quiet, buildsAreKept,
+	rolesAndPhases, placesAreBounded, aloneIsAlone, wantIsObeyed, killIsLast, buildsAreKept,
 	answersAreTrue, crashIsMadeGood, doorsAreOrdered, doorsAreKept, endIsTheEnd, removedIsLeft, vanishesOnce, ruinedIsReplaced,
 	numbersGrow, scaleWakesNobody, steeringIsOrdered, sharesAreRight, stopRefusesFirst, settlesInPeace,
 }

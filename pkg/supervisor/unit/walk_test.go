@@ -19,7 +19,7 @@ var deep = flag.Int("deep", 0, "how many more Old the walk looks at in each worl
 // each transition what must always hold. Times are reduced to armed or not, so
 // each deadline may be the one that passes.
 func TestWalk(t *testing.T) {
-	gc := debug.SetGCPercent(400) // there is much garbage, and it is small
+	gc := debug.SetGCPercent(1600) // there is much garbage, and it is small
 	t.Cleanup(func() { debug.SetGCPercent(gc) })
 	for _, w := range []world{
 		// who joins whom is walked in "who asked when"; with -deep also here
@@ -126,9 +126,14 @@ func (w *world) walk() {
 				w.seen(s, e, to)
 			}
 			c := w.canon(to)
-			if k := w.key(c); !seen[k] && olds(c) <= w.old {
-				seen[k] = true
-				todo = append(todo, c)
+			if k := w.key(c); !seen[k] {
+				if why := quiet(s, e, to, effects); why != "" {
+					w.fail(s, e, to, effects, why)
+				}
+				if olds(c) <= w.old {
+					seen[k] = true
+					todo = append(todo, c)
+				}
 			}
 		})
 		if i%max(w.sample, 1) == 0 {
