@@ -88,8 +88,10 @@ func (o owner) Staged(i *invocation.Invocation) {
 	}
 }
 
-func (o owner) Said(m notify.Message) {
-	o.Tell(service.Heard{ID: o.id, Notice: m.Notice, Status: m.Status, Errno: m.Errno, Reloading: m.Reloading})
+func (o owner) Said(m notify.Message, stored func()) {
+	o.Tell(service.Heard{
+		ID: o.id, Notice: m.Notice, Status: m.Status, Errno: m.Errno, Reloading: m.Reloading, Stored: stored,
+	})
 }
 
 func (o owner) Happened(e unit.Event) { o.Tell(e) }

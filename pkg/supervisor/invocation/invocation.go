@@ -40,9 +40,9 @@ type Order struct {
 // An Owner is told what becomes of an invocation, in this order, by one goroutine
 // at a time for each kind.
 type Owner interface {
-	Staged(*Invocation) // a process is there
-	Said(notify.Message)
-	Happened(unit.Event) // Started, NotStarted, Exited, Gone
+	Staged(*Invocation)                   // a process is there
+	Said(m notify.Message, stored func()) // stored, which does not wait, says that what it changes is stored
+	Happened(unit.Event)                  // Started, NotStarted, Exited, Gone
 }
 
 // An Invocation is one run of a service's program with what belongs to it.

@@ -3,6 +3,7 @@ package notify
 import (
 	"bytes"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,6 +30,19 @@ type Message struct {
 	Barrier   bool     // BARRIER=1, and nothing else; never delivered
 	Fields    int      // how many fields were known
 	Later     []string // of those, what systemd has and this version does not act on
+}
+
+// lasts: it changes the state of a service, so it must be stored before it is gone.
+func (m Message) lasts() bool {
+	n := m.Notice
+	return n.Ready || n.Stopping || n.Extend != 0 || m.Reloading || m.Errno != nil ||
+		slices.ContainsFunc(m.Later, func(key string) bool { return lasting[key] })
+}
+
+// lasting are the fields that this version does not act on, as far as they change the
+// state of a service.
+var lasting = map[string]bool{
+	"MAINPID": true, "MAINPIDFDID": true, "MAINPIDFD": true, "FDSTORE": true, "FDSTOREREMOVE": true,
 }
 
 // A refusal says why a datagram was dropped, in words for people.

@@ -16,6 +16,13 @@
 // nothing else. No method waits for it, but [Socket.Drain], and that only for as
 // long as its context lasts.
 //
+// What changes the state of a service must not be lost with the manager that heard
+// it. So READY, STOPPING, RELOADING, ERRNO, MAINPID, FDSTORE and EXTEND_TIMEOUT_USEC
+// are looked at, stored by the owner, and only then taken out of the socket: whoever
+// is killed in between leaves the datagram to its successor, which has the same
+// socket ([Resume]). The owner may hear such a message twice, and must not mind. All
+// others are taken at once.
+//
 // The sender is a program that may be hostile. It can fill its own socket and
 // then waits, as nobody reads faster than [budget] allows; it can send file
 // descriptors that block whoever closes them, so those are closed by goroutines
@@ -53,8 +60,17 @@ type Options struct {
 	Open bool
 
 	// Receive gets each message that counts, in order, never two at once. It may
-	// call any method of the socket but Drain, which would wait for it.
-	Receive func(Message)
+	// call any method of the socket but Drain, which would wait for it. stored says
+	// that what the message changes is stored; before that nothing else is received
+	// if the message changes anything. It may be called at any time, from anywhere
+	// and more than once, and does not wait.
+	Receive func(m Message, stored func())
+
+	// Keep has a descriptor of the socket kept for the next manager, before anybody
+	// can send to it; forget is called when that is over. The descriptor stays ours,
+	// and forget comes before we close it: so whoever keeps it never closes the last
+	// copy, which can block. Keep may wait for a moment. Nil: nobody keeps it.
+	Keep func(fd int) (forget func(), err error)
 
 	// Refused is told of the first message that is dropped for each reason;
 	// those that follow are only counted. The same rules as for Receive hold.
@@ -106,11 +122,7 @@ type Socket struct {
 // Listen makes the socket name in dir, which must be closed to the writing of
 // others. Nothing is read before Start. dir is used until Close and not closed.
 func Listen(dir *safepath.Dir, name string, o Options) (*Socket, error) {
-	s := &Socket{
-		dir: dir, name: name, o: o, gone: make(chan struct{}), over: make(chan struct{}),
-		turn: make(chan struct{}, 1), most: fewFDs, dropped: make(map[string]uint64),
-	}
-	s.closer.freed = make(chan struct{}, 1)
+	s := newSocket(dir, name, o)
 	if len(s.Path()) > maxPath {
 		return nil, fmt.Errorf("cannot listen on %s: the path has more than %d bytes; a shorter runtime_directory would do", s.Path(), maxPath)
 	}
@@ -119,6 +131,15 @@ func Listen(dir *safepath.Dir, name string, o Options) (*Socket, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+func newSocket(dir *safepath.Dir, name string, o Options) *Socket {
+	s := &Socket{
+		dir: dir, name: name, o: o, gone: make(chan struct{}), over: make(chan struct{}),
+		turn: make(chan struct{}, 1), most: fewFDs, dropped: make(map[string]uint64),
+	}
+	s.closer.freed = make(chan struct{}, 1)
+	return s
 }
 
 // Start names the main process and begins to receive. It is for the moment at

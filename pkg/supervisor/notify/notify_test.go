@@ -21,6 +21,10 @@ import (
 
 // The senders are this binary, since credentials are those of a process.
 func TestMain(m *testing.M) {
+	if dir, ok := os.LookupEnv("NOTIFY_TEST_LISTEN"); ok {
+		succeed(dir)
+		os.Exit(0)
+	}
 	if what, ok := os.LookupEnv("NOTIFY_TEST_SEND"); ok {
 		if err := send(os.Getenv("NOTIFY_SOCKET"), what); err != nil {
 			fmt.Println(err)
@@ -99,7 +103,7 @@ func bound(t testing.TB, o Options) heard {
 	t.Helper()
 	h := heard{messages: make(chan Message, 1<<16), refused: make(chan string, 100)}
 	if o.Receive == nil {
-		o.Receive = func(m Message) { h.messages <- m }
+		o.Receive = func(m Message, stored func()) { stored(); h.messages <- m }
 	}
 	o.Refused = func(reason string, pid int, uid uint32) { h.refused <- fmt.Sprintf("%s (uid %d)", reason, uid) }
 	s, err := Listen(newDir(t), "1", o)
@@ -291,7 +295,7 @@ func TestStaleSocketIsReplaced(t *testing.T) {
 	must(t, unix.Bind(fd, &unix.SockaddrUnix{Name: d.ProcName("1")}))
 	unix.Close(fd)
 	got := make(chan Message, 1)
-	s, err := Listen(d, "1", Options{GID: -1, Access: unit.NotifyAll, Receive: func(m Message) { got <- m }})
+	s, err := Listen(d, "1", Options{GID: -1, Access: unit.NotifyAll, Receive: func(m Message, stored func()) { stored(); got <- m }})
 	must(t, err)
 	s.Start(0, nil)
 	must(t, send(s.Path(), "READY=1"))

@@ -38,7 +38,7 @@ func TestHostileNeighbourBeforeTheStart(t *testing.T) {
 		t.Run("", func(t *testing.T) {
 			hang := make(chan struct{})
 			o := everybody
-			o.Receive = func(Message) { <-hang }
+			o.Receive = func(Message, func()) { <-hang }
 			h := bound(t, o)
 			if n := fill(t, h.Path()); n == 0 {
 				t.Fatal("nothing could be sent, so this tests nothing")
@@ -105,7 +105,7 @@ func hung(t *testing.T) heard {
 	t.Helper()
 	free, entered := make(chan struct{}), make(chan struct{}, 100)
 	o := everybody
-	o.Receive = func(Message) { entered <- struct{}{}; <-free }
+	o.Receive = func(Message, func()) { entered <- struct{}{}; <-free }
 	h := listen(t, o)
 	t.Cleanup(func() { close(free) })
 	must(t, send(h.Path(), "READY=1"))
@@ -158,7 +158,7 @@ func TestCallbacksMayCallTheSocket(t *testing.T) {
 	var h heard
 	called := make(chan string, 10)
 	o := everybody
-	o.Receive = func(Message) {
+	o.Receive = func(Message, func()) {
 		h.SetMain(1)
 		h.Start(1, nil)
 		h.Dropped()

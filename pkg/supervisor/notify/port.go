@@ -18,10 +18,18 @@ type port struct {
 	file *os.File
 	raw  syscall.RawConn
 	node unix.Stat_t // of its inode
+	kept func()      // nobody need keep it any more; nil: nobody does
 }
 
 // close does not wait: what is still queued may hold descriptors whose close blocks.
-func (p *port) close() { go p.file.Close() }
+func (p *port) close() {
+	go func() {
+		if p.kept != nil {
+			p.kept()
+		}
+		p.file.Close()
+	}()
+}
 
 // Renew binds the path again if it does not lead to the socket any more: somebody has
 // removed it, or the directory that it lies in. Until then nobody can send, so a
@@ -142,6 +150,9 @@ func (s *Socket) bind() (*port, error) {
 	}
 	if err := p.take(os.NewFile(uintptr(fd), s.Path())); err != nil {
 		s.dir.Remove(s.name)
+		if p.kept != nil {
+			p.kept()
+		}
 		return nil, fmt.Errorf("cannot listen on %s: %w", s.Path(), err)
 	}
 	return p, nil
@@ -180,15 +191,28 @@ func (s *Socket) bindFD(p *port) (int, error) {
 		err = s.bindName(fd)
 	}
 	if err == nil {
-		if err = s.open(p); err != nil {
+		if err = s.admit(p, fd); err != nil {
 			s.dir.Remove(s.name)
 		}
 	}
 	if err != nil {
+		if p.kept != nil {
+			p.kept()
+		}
 		unix.Close(fd)
 		return -1, err
 	}
 	return fd, nil
+}
+
+// admit opens the socket to its senders, when it is kept.
+func (s *Socket) admit(p *port, fd int) (err error) {
+	if s.o.Keep != nil {
+		if p.kept, err = s.o.Keep(fd); err != nil {
+			return fmt.Errorf("it cannot be kept: %w", err)
+		}
+	}
+	return s.open(p)
 }
 
 // bindName takes the name, also from a supervisord that was killed: the

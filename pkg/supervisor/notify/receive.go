@@ -152,6 +152,7 @@ func (s *Socket) Drain(ctx context.Context) error {
 
 // next takes one datagram and deals with it, when it is our turn, and says how many
 // descriptors came with it. The error is recvmsg's, or that of a socket that is closed.
+// What has to be stored stays in the socket until it is.
 func (s *Socket) next() (fds int, err error) {
 	select {
 	case s.turn <- struct{}{}:
@@ -162,60 +163,157 @@ func (s *Socket) next() (fds int, err error) {
 	if !s.receives() {
 		return 0, unix.EBADF
 	}
-	m, from, fds, dropped, err := s.receive()
-	switch {
-	case err != nil:
+	p, d, err := s.look()
+	if err != nil {
 		return 0, err
-	case dropped != nil:
-		s.refuse(dropped, from)
-	case !m.Barrier:
-		s.deliver(m)
 	}
-	return fds, nil
+	if d.lasts {
+		return s.store(p, d)
+	}
+	if d, err = s.take(p); err == nil {
+		s.deal(d)
+	}
+	return d.fds, err
 }
 
-// receive takes one datagram. It calls nobody: while it has the descriptor,
-// Close cannot get rid of the socket.
-func (s *Socket) receive() (m Message, from sender, n int, dropped, err error) {
+// store delivers a datagram that is still in the socket, and takes it out when it is
+// stored.
+func (s *Socket) store(p *port, d datagram) (fds int, err error) {
+	if stored := s.deal(d); !s.await(stored) {
+		return d.fds, unix.EBADF
+	}
+	taken, err := s.take(p)
+	return d.fds + taken.fds, err
+}
+
+// A datagram is one that was looked at, or received.
+type datagram struct {
+	m       Message
+	from    sender
+	dropped error // why it does not count
+	fds     int   // how many descriptors came with it
+	lasts   bool  // see [Message.lasts]
+}
+
+// look peeks at the next datagram, and says which port has it. A peek makes
+// descriptors of its own of those that were sent, so it has no room for any, except
+// where only a pidfd tells who the sender is.
+func (s *Socket) look() (p *port, d datagram, err error) {
 	f := frames.Get().(*frame)
 	defer frames.Put(f)
-	var cn, flags int
-	n, cn, flags, err = s.dequeue(f)
-	if err != nil {
-		return m, from, 0, nil, err
+	var n, cn int
+	if p, n, cn, err = s.peek(f, aboutSender); err != nil {
+		return p, d, err
 	}
+	d.m, d.dropped = Parse(f.payload[:n])
+	d.from, _ = unpack(f.control[:cn])
+	if d.dropped != nil || !d.m.lasts() {
+		return p, d, nil
+	}
+	if s.o.Open && !s.knows(d.from) {
+		if p, n, cn, err = s.peek(f, len(f.control)); err != nil {
+			return p, d, err
+		}
+	}
+	d = s.datagram(f, n, cn, 0)
+	d.lasts = true
+	return p, d, nil
+}
+
+// aboutSender is as much control data as SCM_CREDENTIALS take.
+var aboutSender = unix.CmsgSpace(unix.SizeofUcred)
+
+// take receives the datagram at which we have looked. That a port was closed meanwhile
+// is no error: what it had is gone.
+func (s *Socket) take(p *port) (d datagram, err error) {
+	f := frames.Get().(*frame)
+	defer frames.Put(f)
+	n, cn, flags, err := p.receive(f, len(f.control), 0)
+	if err == unix.EBADF && s.receives() {
+		return d, nil
+	}
+	if err != nil {
+		return d, err
+	}
+	return s.datagram(f, n, cn, flags), nil
+}
+
+// datagram makes one of what was received, and closes what came with it. It calls
+// nobody.
+func (s *Socket) datagram(f *frame, n, cn, flags int) (d datagram) {
 	from, fds := unpack(f.control[:cn])
-	m, dropped = s.judge(f.payload[:n], flags, from, fds)
+	d.from, d.fds = from, len(fds)
+	d.m, d.dropped = s.judge(f.payload[:n], flags, from, fds)
 	if from.pidfd >= 0 {
 		unix.Close(from.pidfd)
 	}
 	s.closer.close(fds)
-	return m, from, len(fds), dropped, nil
+	return d
 }
 
-// dequeue receives from the port that has been there longest, and lets go of a former
-// one that is empty.
-func (s *Socket) dequeue(f *frame) (n, cn, flags int, err error) {
+// peek looks into the port that has been there longest, and lets go of a former one
+// that is empty.
+func (s *Socket) peek(f *frame, control int) (p *port, n, cn int, err error) {
 	for {
 		p, last := s.port()
-		if e := p.raw.Control(func(fd uintptr) { n, cn, flags, err = recvmsg(int(fd), f) }); e != nil {
-			err = unix.EBADF
-		}
+		n, cn, _, err = p.receive(f, control, unix.MSG_PEEK)
 		if last || err != unix.EAGAIN {
-			return n, cn, flags, err
+			return p, n, cn, err
 		}
 		s.retire(p)
 	}
 }
 
-func (s *Socket) deliver(m Message) {
+// receive is recvmsg(2) with so much room for control data. While it has the
+// descriptor, Close cannot get rid of the socket.
+func (p *port) receive(f *frame, control, flags int) (n, cn, got int, err error) {
+	if e := p.raw.Control(func(fd uintptr) { n, cn, got, err = recvmsg(int(fd), f.payload[:], f.control[:control], flags) }); e != nil {
+		err = unix.EBADF
+	}
+	return n, cn, got, err
+}
+
+// deal delivers a datagram or refuses it, and returns what is closed when it may be
+// taken; nil: now.
+func (s *Socket) deal(d datagram) (stored <-chan struct{}) {
+	switch {
+	case d.dropped != nil:
+		s.refuse(d.dropped, d.from)
+	case !d.m.Barrier:
+		return s.deliver(d.m)
+	}
+	return nil
+}
+
+func (s *Socket) deliver(m Message) (stored <-chan struct{}) {
 	s.mu.Lock()
 	for _, key := range m.Later {
 		s.dropped[key]++
 	}
 	s.mu.Unlock()
-	if m.Fields > 0 && s.o.Receive != nil {
-		s.o.Receive(m)
+	if m.Fields == 0 || s.o.Receive == nil {
+		return nil
+	}
+	if !m.lasts() {
+		s.o.Receive(m, func() {})
+		return nil
+	}
+	done := make(chan struct{})
+	s.o.Receive(m, sync.OnceFunc(func() { close(done) }))
+	return done
+}
+
+// await says whether what was delivered is stored; false: the socket is closed, so it
+// stays where it is.
+func (s *Socket) await(stored <-chan struct{}) bool {
+	if stored == nil {
+		return true
+	}
+	select {
+	case <-stored:
+		return true
+	case <-s.gone:
+		return false
 	}
 }
 
@@ -238,11 +336,11 @@ func (s *Socket) judge(payload []byte, flags int, from sender, fds []int) (Messa
 	return m, nil
 }
 
-func recvmsg(fd int, f *frame) (n, cn, flags int, err error) {
+func recvmsg(fd int, payload, control []byte, flags int) (n, cn, got int, err error) {
 	for {
-		n, cn, flags, _, err = unix.Recvmsg(fd, f.payload[:], f.control, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+		n, cn, got, _, err = unix.Recvmsg(fd, payload, control, flags|unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
 		if err != unix.EINTR {
-			return n, cn, flags, err
+			return n, cn, got, err
 		}
 	}
 }

@@ -19,7 +19,8 @@ func TestDrainComesBeforeTheExit(t *testing.T) {
 		var mu sync.Mutex
 		var got []string
 		o := everybody
-		o.Receive = func(m Message) {
+		o.Receive = func(m Message, stored func()) {
+			defer stored()
 			mu.Lock()
 			defer mu.Unlock()
 			got = append(got, *m.Status)
@@ -277,14 +278,20 @@ func TestTableFull(t *testing.T) {
 	for i := range many {
 		many[i] = pipe[0]
 	}
-	must(t, send(h.Path(), "READY=1", many...))
+	must(t, send(h.Path(), "STATUS=x", many...))
+	must(t, send(h.Path(), "STOPPING=1", many...)) // for this one nobody needs them
 	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 64, Max: 64}))
 	h.Start(0, nil)
 	if got := <-h.refused; got != string(cutControl)+" (uid 0)" && os.Getuid() == 0 {
 		t.Errorf("refused: %s", got)
 	}
 	must(t, send(h.Path(), "READY=1"))
-	<-h.messages
+	if m := <-h.messages; !m.Notice.Stopping {
+		t.Errorf("got %+v", m)
+	}
+	if m := <-h.messages; !m.Notice.Ready {
+		t.Errorf("got %+v", m)
+	}
 	if after := openFDs(t); after != before {
 		t.Errorf("%d descriptors are open, were %d", after, before)
 	}

@@ -33,12 +33,17 @@ func (s *Socket) may(from sender) error {
 		return nobodyMay
 	case s.o.Access == unit.NotifyMain && int64(from.Pid) != s.main.Load():
 		return notMain
-	case from.Uid == 0 || from.Uid == uint32(os.Geteuid()) || slices.Contains(s.o.UIDs, from.Uid):
+	case s.knows(from):
 		return nil
 	case !s.o.Open:
 		return foreignUser
 	}
 	return s.belongs(from)
+}
+
+// knows says whether a sender is known by its user alone.
+func (s *Socket) knows(from sender) bool {
+	return from.Uid == 0 || from.Uid == uint32(os.Geteuid()) || slices.Contains(s.o.UIDs, from.Uid)
 }
 
 // userOf is the real user of a process now; -1: not known.

@@ -116,6 +116,9 @@ func (a *Actor) take(m any) {
 		a.step(m)
 	case Heard:
 		a.hear(m)
+		if m.Stored != nil {
+			m.Stored()
+		}
 	case Staged:
 		a.stage(m)
 	}

@@ -90,4 +90,5 @@ type Heard struct {
 	Status    *string
 	Errno     *int
 	Reloading bool
+	Stored    func() // is called when what it changes is stored, and does not wait; may be nil
 }
