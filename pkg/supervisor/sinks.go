@@ -47,7 +47,7 @@ func (s sinks) read(spec *unit.Spec) *logs.Sink {
 	defer s.mu.Unlock()
 	k := s.open[spec.Name]
 	if k == nil {
-		k = logs.Open(s.dir, spec.Name, spec.Log, s.to)
+		k = logs.Open(s.dir, spec.Name, spec.Log, s.to, logs.Stage{})
 		s.open[spec.Name] = k
 	}
 	return k

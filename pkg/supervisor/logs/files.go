@@ -56,17 +56,28 @@ func (k *keeper) open() {
 		err = k.openIndex()
 	}
 	k.err = err
+	k.recall()
 }
 
 func (k *keeper) openLog() (err error) {
 	if k.log != nil {
 		return nil
 	}
-	if k.log, err = k.dir.open(k.name, os.O_RDWR|os.O_APPEND|os.O_CREATE); err != nil {
+	plain := false
+	k.log, err = k.dir.open(k.name, os.O_RDWR|os.O_CREATE)
+	if errors.Is(err, fs.ErrPermission) { // chattr +a lets nobody write elsewhere than at the end
+		plain = true
+		k.log, err = k.dir.open(k.name, os.O_RDWR|os.O_APPEND|os.O_CREATE)
+	}
+	if err != nil {
 		k.log = nil
 		return err
 	}
-	if err = k.measure(); err != nil {
+	k.setPlain(plain)
+	if err = k.measure(); err == nil && k.resuming && k.takeUp() {
+		err = k.measure()
+	}
+	if err != nil {
 		k.shut()
 		return k.fault("read", k.name, err)
 	}
@@ -79,7 +90,7 @@ func (k *keeper) measure() error {
 	if err != nil {
 		return err
 	}
-	k.size, k.from, k.midline = st.Size, nil, false
+	k.size, k.from, k.midline, k.heir = st.Size, nil, false, Meta{}
 	if k.size > 0 {
 		var b [1]byte
 		_, err = k.log.ReadAt(b[:], k.size-1)
@@ -118,10 +129,25 @@ func (k *keeper) fits() int64 {
 	if size == recordSize {
 		return size
 	}
-	if _, err := k.idx.ReadAt(b[:], size-recordSize); err != nil {
-		return 0
+	for size > recordSize {
+		if _, err := k.idx.ReadAt(b[:], size-recordSize); err != nil {
+			return 0
+		}
+		e, ok := decodeEntry(b[:])
+		switch {
+		case ok && e.offset <= k.size:
+			return k.shorten(size)
+		case !ok || e.offset > k.size+maxPlan: // not of what was about to be written
+			return 0
+		}
+		size -= recordSize
 	}
-	if e, ok := decodeEntry(b[:]); !ok || e.offset > k.size {
+	return k.shorten(size)
+}
+
+// shorten cuts off records of text that was never written.
+func (k *keeper) shorten(size int64) int64 {
+	if k.idx.Truncate(size) != nil {
 		return 0
 	}
 	return size
@@ -154,4 +180,5 @@ func (k *keeper) shut() {
 		k.idx.Close()
 	}
 	k.log, k.idx, k.from, k.last = nil, nil, nil, entry{}
+	k.heir, k.until = Meta{}, time.Time{}
 }

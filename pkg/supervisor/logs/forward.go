@@ -23,6 +23,10 @@ type Elsewhere struct {
 	Bare func() bool
 
 	Journal Journal
+
+	// Tell is told once what a reader of supervisord's own log should know of a
+	// service's. Nil: nobody is.
+	Tell func(service, what string)
 }
 
 // A Journal takes one line, without its newline. An error means that it is lost. It

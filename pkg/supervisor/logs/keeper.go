@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	maxWrite = 256 << 10 // bytes gathered for one write(2)
-	maxOver  = 2         // a file that cannot be rotated grows to this many times its size
+	maxWrite = 256 << 10            // bytes gathered for one write(2)
+	maxOver  = 2                    // a file that cannot be rotated grows to this many times its size
+	maxPlan  = 2*maxWrite + MaxLine // no record is written further ahead
 )
 
 // writers bounds how many services write at a time: each holds a thread while
@@ -25,8 +26,9 @@ var writers = make(chan struct{}, 8)
 // An errand is work for the keeper: a chunk to write, or something to do when
 // all before it is written.
 type errand struct {
-	chunk chunk
-	do    func()
+	chunk  chunk
+	do     func()
+	urgent bool // it waits for no line of anybody
 }
 
 // A keeper owns the log files of one service. Only the goroutine of the sink's
@@ -36,6 +38,8 @@ type keeper struct {
 	name   string // of the log file
 	now    func() time.Time
 	again  func(func()) // queues something to be done here later
+	urge   func()       // queues an urgent errand
+	blunt  func(blunt bool, why string)
 	spec   unit.Log
 	missed atomic.Uint64 // lines that never came here, since the queue was full
 
@@ -44,15 +48,27 @@ type keeper struct {
 	size    int64    // of log
 	midline bool     // the last line in log has no end
 	from    *Stream  // who wrote it; nil: not known
+	heir    Meta     // who wrote it before we were killed; zero: not known
+
+	bear  time.Duration // how long others wait for the end of a line
+	until time.Time     // they do now
+	aside []errand      // what waits for that, in its order
 
 	idx     *os.File // nil: there is no index
 	idxSize int64
 	last    entry // in idx; unknown: the next chunk needs a record
 
-	text  []byte  // to be written at size
+	plan  []piece // to be written at size
+	text  []byte  // of those pieces that are only in memory
+	ahead int     // bytes in plan
 	lines uint64  // in it
 	marks []entry // for it
 	lost  uint64  // lines that no record tells of
+
+	stage    stage
+	ours     Stage // see Open; what we know of it before the log is opened
+	plain    bool  // the log is written to, as it cannot be spliced to
+	resuming bool  // the log was not opened yet, and a former manager has left a stage
 
 	squeeze *squeeze // a compression that is under way
 	closed  bool
@@ -73,14 +89,32 @@ func (s *Sink) work(batch []errand) {
 	s.keep.lost += s.keep.missed.Swap(0)
 	s.keep.seen = false
 	for _, e := range batch {
-		if e.do == nil {
-			s.keep.add(e.chunk)
-			continue
-		}
-		s.report()
-		e.do()
+		s.serve(e)
 	}
 	s.report()
+}
+
+// serve does an errand, or puts it aside until somebody else's line has its end.
+func (s *Sink) serve(e errand) {
+	k := &s.keep
+	if k.waits(e) {
+		k.putAside(e)
+		return
+	}
+	s.perform(e)
+	for len(k.aside) > 0 && (!k.held() || k.continues(k.aside[0])) {
+		e, k.aside = k.aside[0], k.aside[1:]
+		s.perform(e)
+	}
+}
+
+func (s *Sink) perform(e errand) {
+	if e.do == nil {
+		s.keep.add(e.chunk)
+		return
+	}
+	s.report()
+	e.do()
 }
 
 // report writes what was gathered, and says what became of it. The error is why
@@ -104,7 +138,7 @@ func (k *keeper) add(c chunk) {
 	}
 	for text := c.text; len(text) > 0; {
 		if k.log == nil && !k.ready() {
-			k.drop(text)
+			k.refuse(c, text)
 			return
 		}
 		n := k.fit(text)
@@ -113,7 +147,7 @@ func (k *keeper) add(c chunk) {
 				continue
 			}
 			if n = len(text); k.size+int64(n) > maxOver*k.spec.MaxSize {
-				k.drop(text)
+				k.refuse(c, text)
 				return
 			}
 		}
@@ -125,7 +159,7 @@ func (k *keeper) add(c chunk) {
 // fit is how much of text still goes into the current file: whole lines, unless
 // one line alone is too long. Nothing: the file is full.
 func (k *keeper) fit(text []byte) int {
-	used := k.size + int64(len(k.text))
+	used := k.end()
 	room := k.spec.MaxSize - used
 	switch {
 	case k.spec.MaxSize <= 0 || room >= int64(len(text)):
@@ -144,21 +178,23 @@ func (k *keeper) gather(c chunk, text []byte) {
 	if len(text) == 0 {
 		return
 	}
-	if k.midline && k.from != c.from {
-		k.text = append(k.text, '\n')
+	if k.midline && !k.isOf(c.from) {
+		k.put(chunk{from: c.from}, newline)
 	}
 	k.mark(c)
-	k.text = append(k.text, text...)
+	k.put(c, text)
 	k.lines += uint64(countLines(text))
-	k.from, k.midline = c.from, text[len(text)-1] != '\n'
-	if len(k.text) >= maxWrite {
+	k.hold(c, text)
+	if k.ahead >= maxWrite {
 		k.flush()
 	}
 }
 
+var newline = []byte("\n")
+
 // mark makes a record, if there should be one here.
 func (k *keeper) mark(c chunk) {
-	e := entry{Meta: c.from.by(), offset: k.size + int64(len(k.text)), time: c.time}
+	e := entry{Meta: c.from.by(), offset: k.end(), time: c.time}
 	age := e.time.Sub(k.last.time)
 	if k.last.known() && e.Meta == k.last.Meta && k.lost == 0 &&
 		e.offset-k.last.offset < indexBytes && age >= 0 && age < indexTime {
@@ -173,11 +209,11 @@ func (k *keeper) mark(c chunk) {
 // flush writes what was gathered, records first. If the disk takes only a part,
 // whole lines of it stay and the rest is dropped.
 func (k *keeper) flush() {
-	if len(k.text) == 0 {
+	if k.ahead == 0 {
 		return
 	}
 	k.writeMarks()
-	n, err := k.log.Write(k.text)
+	n, err := k.write()
 	if err != nil {
 		k.cut(n)
 		k.err = k.fault("write", k.name, err)
@@ -186,6 +222,8 @@ func (k *keeper) flush() {
 		k.written += k.lines
 		k.well()
 	}
+	clear(k.plan)
+	k.plan, k.ahead = k.plan[:0], 0
 	k.text, k.lines, k.marks = k.text[:0], 0, k.marks[:0]
 	if cap(k.text) > 2*maxWrite {
 		k.text = nil
@@ -226,9 +264,10 @@ func (k *keeper) unmark(n int) {
 // cut makes the files as if of the text only the whole lines had been written
 // that were, n bytes in all.
 func (k *keeper) cut(n int) {
-	whole := wholeLines(k.text[:n])
-	k.written += uint64(countLines(k.text[:whole]))
-	k.drop(k.text[whole:])
+	text := k.planned()
+	whole := wholeLines(text[:n])
+	k.written += uint64(countLines(text[:whole]))
+	k.drop(text[whole:])
 	kept := 0
 	for kept < len(k.marks) && k.marks[kept].offset < k.size+int64(whole) {
 		kept++
@@ -241,6 +280,14 @@ func (k *keeper) cut(n int) {
 	k.log.Truncate(k.size + int64(whole))
 	if err := k.measure(); err != nil {
 		k.shut()
+	}
+}
+
+// refuse drops the rest of a chunk, also what of it is in its pipe.
+func (k *keeper) refuse(c chunk, text []byte) {
+	k.drop(text)
+	if c.load != nil {
+		c.load.drop(len(text))
 	}
 }
 
@@ -290,6 +337,7 @@ func (k *keeper) rest() {
 func (k *keeper) close() {
 	k.closed = true
 	k.shut()
+	k.stage.close()
 	if k.squeeze != nil {
 		k.squeeze.abort()
 	}

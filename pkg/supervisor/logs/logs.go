@@ -26,6 +26,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/safepath"
@@ -77,7 +78,8 @@ type chunk struct {
 	time  time.Time
 	text  []byte // whole lines, and a piece of one at the end if that is long, late, or the last
 	lines int
-	last  bool // nothing comes after it
+	last  bool  // nothing comes after it
+	load  *load // what of it is in the pipe yet; nil: nothing
 }
 
 // A Sink takes the output of all invocations of one service. All methods are
@@ -87,6 +89,7 @@ type Sink struct {
 	to      Elsewhere
 	hold    time.Duration // maxWait
 	gone    chan struct{}
+	splices atomic.Bool // the files get the bytes from the pipes themselves
 
 	mu     sync.Mutex
 	closed bool
@@ -101,15 +104,22 @@ type Sink struct {
 
 	written, dropped, hidden uint64
 	err                      error
+	blunt                    bool // bytes cannot be spliced into the file
 }
 
 // Open makes the sink of a service. Files are made in dir when there is
 // something to write; dir is used until Close and not closed. Without dir there
 // are no files. What spec forwards goes elsewhere, if there is such a place, by one
 // goroutine at a time.
-func Open(dir *safepath.Dir, service string, spec unit.Log, to Elsewhere) *Sink {
+//
+// from is the stage of a former manager, if there is one. What it holds is written first.
+func Open(dir *safepath.Dir, service string, spec unit.Log, to Elsewhere, from Stage) *Sink {
 	s := &Sink{service: service, to: to, hold: maxWait, gone: make(chan struct{})}
-	s.keep = keeper{dir: newFolder(dir), name: service + ".log", now: time.Now, again: s.errand}
+	s.keep = keeper{
+		dir: newFolder(dir), name: service + ".log", now: time.Now, again: s.errand,
+		urge: s.urge, bear: maxWait, blunt: s.setBlunt,
+	}
+	s.keep.inherit(from)
 	s.disk.init(&s.mu, maxQueued, s.work)
 	s.screen.init(&s.mu, maxForward, s.show)
 	s.set(spec)
@@ -123,6 +133,21 @@ func (s *Sink) set(spec unit.Log) {
 	spec.Forward = spec.Forward && s.to.Stdout != nil
 	spec.Journal = spec.Journal && s.to.Journal != nil
 	s.spec = spec
+	s.splices.Store(spec.File && !s.blunt)
+}
+
+// setBlunt says whether the file takes only what was read before, and tells why.
+func (s *Sink) setBlunt(blunt bool, why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.blunt == blunt {
+		return
+	}
+	s.blunt = blunt
+	s.splices.Store(s.spec.File && !blunt)
+	if blunt && s.to.Tell != nil {
+		go s.to.Tell(s.service, why)
+	}
 }
 
 // Configure has all that is written from now on kept as spec says.
@@ -185,14 +210,15 @@ func (s *Sink) Close() {
 	close(s.gone)
 }
 
-// accept takes a chunk to its four places.
-func (s *Sink) accept(c chunk) {
+// accept takes a chunk to its four places, and says whether it is among those that are
+// to be written.
+func (s *Sink) accept(c chunk) (queued bool) {
 	shown := s.dress(c)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(c.text) == 0 {
 		s.forward(shown)
-		return
+		return false
 	}
 	room := !s.spec.File || s.disk.wait(c.size())
 	// From here on mu is not released until the chunk is in the queue, in the
@@ -206,7 +232,32 @@ func (s *Sink) accept(c chunk) {
 	}
 	c.from.tail.add(c)
 	s.hub.add(c)
+	queued = s.spec.File && room
 	s.forward(shown)
+	return queued
+}
+
+// well waits until a load is moved, but for no longer than the disk has patience, and
+// says whether the disk gets on.
+func (s *Sink) well(l *load) bool {
+	s.mu.Lock()
+	turn, stalled := s.disk.turn, s.disk.stalled
+	s.mu.Unlock()
+	if stalled {
+		return false
+	}
+	late := time.NewTimer(s.disk.late)
+	defer late.Stop()
+	select {
+	case <-l.moved:
+		return true
+	case <-late.C:
+	}
+	aside := l.isAside()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.disk.stalled = s.disk.stalled || s.disk.turn == turn && !aside
+	return !s.disk.stalled
 }
 
 // errand has the keeper do something after all that is queued.
@@ -214,6 +265,13 @@ func (s *Sink) errand(do func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.disk.add(errand{do: do}, 0)
+}
+
+// urge has the keeper look at what it has put aside.
+func (s *Sink) urge() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.disk.add(errand{do: func() {}, urgent: true}, 0)
 }
 
 // await is errand, and waits until it is done; false: not in patience, or not

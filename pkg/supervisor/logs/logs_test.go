@@ -29,6 +29,8 @@ var programs = map[string]func(arg string){
 	"supervisor": supervisor,
 	"outlive":    outlive,
 	"flip":       flip,
+	"succeed":    succeed,
+	"long":       long,
 }
 
 func TestMain(m *testing.M) {
@@ -118,7 +120,7 @@ func newSink(t testing.TB, spec unit.Log) (*Sink, string) {
 // openSink is a sink that waits for a disk for as long as it takes, so that no
 // line is lost where the machine is slow.
 func openSink(d *safepath.Dir, spec unit.Log) *Sink {
-	s := Open(d, "api", spec, Elsewhere{})
+	s := Open(d, "api", spec, Elsewhere{}, Stage{})
 	s.disk.late, s.hold = time.Hour, time.Hour
 	return s
 }
@@ -337,8 +339,9 @@ func TestLinesOfATime(t *testing.T) {
 	}
 }
 
-// A line that is too long to be held back is written as it comes. Another
-// writer ends it, so that each line of the file is of one writer.
+// A line that is too long to be held back is written as it comes. Other writers wait for
+// its end, but not for ever: then they end it, so that each line of the file is of one
+// writer.
 func TestLongLinesComeInPieces(t *testing.T) {
 	s, dir := newSink(t, plenty)
 	long := strings.Repeat("a", MaxLine)
@@ -346,11 +349,15 @@ func TestLongLinesComeInPieces(t *testing.T) {
 	say(st, long+long)
 	say(st, "b\n"+long+"\n")
 	say(st, long)
+	say(other, "mine\n") // waits for the end of that line
+	say(st, "rest\n")
+	say(st, long)
+	s.await(func() { s.keep.until = time.Time{} }, make(chan struct{})) // which now takes too long
 	say(other, "mine\n")
 	say(st, "rest\n")
 	settle(t, s)
-	wantFile(t, dir+"/api.log", long+long+"b\n"+long+"\n"+long+"\nmine\nrest\n")
-	wantLines(t, read(t, s, all), long, long, "b", long, long, "mine", "rest")
+	wantFile(t, dir+"/api.log", long+long+"b\n"+long+"\n"+long+"rest\nmine\n"+long+"\nmine\nrest\n")
+	wantLines(t, read(t, s, all), long, long, "b", long, long, "rest", "mine", long, "mine", "rest")
 }
 
 func TestStreamHoldsBackWhatIsNoLineYet(t *testing.T) {
@@ -380,7 +387,7 @@ func follow(t testing.TB, s *Sink, q Query, more func(Line) bool) {
 }
 
 func TestTailIsTheLastWholeLines(t *testing.T) {
-	s := Open(nil, "api", unit.Log{}, Elsewhere{})
+	s := Open(nil, "api", unit.Log{}, Elsewhere{}, Stage{})
 	defer s.Close()
 	st := newStream(t, s, Meta{Invocation: 1})
 	for i := range 1000 {
@@ -407,7 +414,7 @@ func TestTailIsTheLastWholeLines(t *testing.T) {
 }
 
 func TestWithoutFilesThePastIsReadFromTails(t *testing.T) {
-	s := Open(nil, "api", plenty, Elsewhere{})
+	s := Open(nil, "api", plenty, Elsewhere{}, Stage{})
 	defer s.Close()
 	for i := 1; i <= keptTails+2; i++ {
 		st := newStream(t, s, Meta{Invocation: unit.Invocation(i), Generation: unit.Generation(i % 2)})

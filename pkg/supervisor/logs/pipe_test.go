@@ -41,7 +41,7 @@ func TestWorkerOfAnotherUserOpensDevStdout(t *testing.T) {
 
 // supervisor is a supervisord that starts one worker, and can be killed.
 func supervisor(string) {
-	s := Open(nil, "api", plenty, Elsewhere{})
+	s := Open(nil, "api", plenty, Elsewhere{}, Stage{})
 	st, err := s.Stream(Meta{Invocation: 1}, -1, -1)
 	if err != nil {
 		panic(err)
@@ -109,7 +109,7 @@ func TestWorkerWritesOnAfterSupervisordWasKilled(t *testing.T) {
 
 // Somebody who has escaped with the write end cannot keep Finish from its end.
 func TestFinishEndsAlthoughSomebodyWritesOn(t *testing.T) {
-	s := Open(nil, "api", plenty, Elsewhere{})
+	s := Open(nil, "api", plenty, Elsewhere{}, Stage{})
 	defer s.Close()
 	st := newStream(t, s, Meta{Invocation: 1})
 	fd, err := unix.FcntlInt(uintptr(st.WriteEnd()), unix.F_DUPFD_CLOEXEC, 0)
@@ -125,7 +125,7 @@ func TestFinishEndsAlthoughSomebodyWritesOn(t *testing.T) {
 }
 
 func TestPipeIsKnownByItsInode(t *testing.T) {
-	s := Open(nil, "api", plenty, Elsewhere{})
+	s := Open(nil, "api", plenty, Elsewhere{}, Stage{})
 	defer s.Close()
 	st := newStream(t, s, Meta{})
 	link, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(st.WriteEnd()))

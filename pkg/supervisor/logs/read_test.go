@@ -88,7 +88,7 @@ func TestFollowingOneGeneration(t *testing.T) {
 
 // Who takes lines too slowly holds up nobody, and learns how many he missed.
 func TestSlowFollowerLosesLinesAndIsTold(t *testing.T) {
-	s := Open(nil, "api", unit.Log{}, Elsewhere{})
+	s := Open(nil, "api", unit.Log{}, Elsewhere{}, Stage{})
 	defer s.Close()
 	st := newStream(t, s, Meta{Invocation: 1, Tag: 1})
 	const n = 3 * maxRecent / 100
@@ -119,7 +119,7 @@ func TestSlowFollowerLosesLinesAndIsTold(t *testing.T) {
 }
 
 func TestFollowingEndsWithItsContextAndWithTheSink(t *testing.T) {
-	s := Open(nil, "api", unit.Log{}, Elsewhere{})
+	s := Open(nil, "api", unit.Log{}, Elsewhere{}, Stage{})
 	st := newStream(t, s, Meta{})
 	say(st, "hello\n")
 	ctx, cancel := context.WithCancel(context.Background())
@@ -248,7 +248,7 @@ func FuzzIndex(f *testing.F) {
 func TestReadersOfADiskThatHangs(t *testing.T) {
 	d := openDir(t, t.TempDir())
 	synctest.Test(t, func(t *testing.T) {
-		s := Open(d, "api", plenty, Elsewhere{})
+		s := Open(d, "api", plenty, Elsewhere{}, Stage{})
 		defer s.Close()
 		st := &Stream{sink: s, meta: Meta{Invocation: 1}}
 		s.end(st)

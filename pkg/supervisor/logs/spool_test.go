@@ -132,7 +132,7 @@ func (s *screen) Write(b []byte) (int, error) {
 func TestForwardShowsWholeLinesWithTheirOrigin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		term := new(screen)
-		s := Open(nil, "api", unit.Log{Forward: true}, Elsewhere{Stdout: term})
+		s := Open(nil, "api", unit.Log{Forward: true}, Elsewhere{Stdout: term}, Stage{})
 		st := &Stream{sink: s, meta: Meta{Instance: 2}}
 		say(st, "one\n\ntwo\n")
 		say(st, "no")
@@ -162,7 +162,7 @@ func TestForwardShowsWholeLinesWithTheirOrigin(t *testing.T) {
 func TestForwardToATerminalThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		term := &hanging{release: make(chan struct{})}
-		s := Open(nil, "api", unit.Log{Forward: true}, Elsewhere{Stdout: term})
+		s := Open(nil, "api", unit.Log{Forward: true}, Elsewhere{Stdout: term}, Stage{})
 		st := &Stream{sink: s}
 		start := time.Now()
 		for i := range 10 * maxForward / 100 {

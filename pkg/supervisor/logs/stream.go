@@ -26,13 +26,15 @@ type Stream struct {
 	stop  sync.Once
 	leave atomic.Bool // what is in the pipe stays there
 
-	mu    sync.Mutex
-	end   int  // the write end; -1: closed
-	ended bool // by Finish
+	mu     sync.Mutex
+	end    int    // the write end; -1: closed
+	ended  bool   // by Finish
+	forget func() // the pipe is kept; nil: it is not
 
 	// Of its goroutine:
-	partial []byte // the beginning of a line
-	late    bool   // partial is passed on when the read deadline has come
+	partial []byte // the beginning of a line, out of the pipe
+	seen    int    // the length of one that is in the pipe
+	late    bool   // either is passed on when the read deadline has come
 	held    []byte // the same as it is to be shown, where only lines are
 
 	tail tail // guarded by sink.mu
@@ -47,11 +49,20 @@ func (s *Sink) Stream(m Meta, uid, gid int) (*Stream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot make the output pipe of %s: %w", s.service, err)
 	}
+	st, err := s.stream(m, r, w)
+	if err == nil {
+		go st.copy()
+	}
+	return st, err
+}
+
+// stream is one on a pipe, which it closes with an error.
+func (s *Sink) stream(m Meta, r, w int) (*Stream, error) {
 	st := &Stream{sink: s, meta: m, end: w, done: make(chan struct{})}
 	st.Began(m.PID)
-	err = st.take(os.NewFile(uintptr(r), "output of "+s.service))
+	err := st.take(os.NewFile(uintptr(r), "output of "+s.service))
 	if err == nil {
-		st.inode, err = inode(w)
+		st.inode, err = inode(r)
 	}
 	if err == nil {
 		err = s.begin(st)
@@ -61,7 +72,6 @@ func (s *Sink) Stream(m Meta, uid, gid int) (*Stream, error) {
 		st.CloseWriteEnd()
 		return nil, err
 	}
-	go st.copy()
 	return st, nil
 }
 
@@ -96,11 +106,12 @@ func (st *Stream) WriteEnd() int {
 	return st.end
 }
 
-// CloseWriteEnd closes our copy of the write end.
+// CloseWriteEnd closes our copy of the write end, unless the pipe is kept: then that is
+// closed with all the rest.
 func (st *Stream) CloseWriteEnd() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if st.end >= 0 {
+	if st.end >= 0 && st.forget == nil {
 		unix.Close(st.end)
 		st.end = -1
 	}
@@ -157,35 +168,34 @@ var buffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 func (st *Stream) copy() {
 	defer close(st.done)
 	for {
-		var got *[64 << 10]byte
-		var n int
+		var v view
 		var err error
 		gone := st.raw.Read(func(fd uintptr) bool {
-			got, n, err = st.read(int(fd))
+			v, err = st.look(int(fd))
 			return err != unix.EAGAIN
 		})
 		if errors.Is(gone, os.ErrDeadlineExceeded) && !st.wake(time.Time{}) {
 			st.flush(false)
 			continue
 		}
-		if gone != nil || err != nil || n == 0 {
+		if gone != nil || err != nil || v.n == 0 {
 			break
 		}
-		st.feed(got, n)
+		st.feed(v)
 	}
 	if !st.leave.Load() {
 		st.drain()
 	}
 	st.flush(true)
-	st.file.Close()
+	st.let()
 	st.sink.end(st)
 }
 
-// read takes what the pipe holds. The buffer begins with the partial line and
-// has n more bytes.
-func (st *Stream) read(fd int) (b *[64 << 10]byte, n int, err error) {
-	b = buffers.Get().(*[64 << 10]byte)
+// read takes what the pipe holds, behind the partial line.
+func (st *Stream) read(fd int) (v view, err error) {
+	b := buffers.Get().(*[64 << 10]byte)
 	copy(b[:], st.partial)
+	n := 0
 	for {
 		n, err = unix.Read(fd, b[len(st.partial):])
 		if err != unix.EINTR {
@@ -194,48 +204,99 @@ func (st *Stream) read(fd int) (b *[64 << 10]byte, n int, err error) {
 	}
 	if err != nil || n == 0 {
 		buffers.Put(b)
+		return v, err
 	}
-	return b, n, err
+	return view{buffer: b, n: len(st.partial) + n}, nil
 }
 
 // maxWait is how long a line is held back that has no end yet: it may be a prompt, or
 // the last words of a program that hangs.
 const maxWait = time.Second
 
-// feed passes whole lines on, and a partial one when it is too long to wait for
-// its end.
-func (st *Stream) feed(b *[64 << 10]byte, n int) {
-	text := b[:len(st.partial)+n]
-	cut := wholeLines(text)
-	if len(text)-cut >= MaxLine {
-		cut = len(text)
+// feed passes on what should not wait, and returns how much that was.
+func (st *Stream) feed(v view) (cut int) {
+	text := v.text()
+	cut = v.cut()
+	st.partial, st.seen = st.partial[:0], 0
+	if v.peeked {
+		st.seen = len(text) - cut
+	} else {
+		st.partial = append(st.partial, text[cut:]...)
 	}
-	st.partial = append(st.partial[:0], text[cut:]...)
 	if len(st.partial) == 0 {
 		st.partial = nil
 	}
 	st.hurry(cut > 0)
-	st.pass(bytes.Clone(text[:cut]), false)
-	buffers.Put(b)
+	c := st.chunk(text[:cut], v.peeked)
+	buffers.Put(v.buffer)
+	st.pass(c)
+	return cut
 }
 
-// hurry sees to it that a partial line does not wait for ever; anew says that it is
-// another than before.
+// hurry sees to it that the beginning of a line does not wait for ever; anew says that
+// it is another than before.
 func (st *Stream) hurry(anew bool) {
+	begun := st.partial != nil || st.seen > 0
 	switch {
-	case st.partial == nil && st.late:
+	case !begun && st.late:
 		st.late = false
 		st.wake(time.Time{})
-	case st.partial != nil && (anew || !st.late):
+	case begun && (anew || !st.late):
 		st.late = true
 		st.wake(time.Now().Add(st.sink.hold))
 	}
 }
 
-func (st *Stream) pass(text []byte, last bool) {
-	if len(text) > 0 || last {
-		st.sink.accept(chunk{from: st, time: time.Now(), text: text, lines: countLines(text), last: last})
+func (st *Stream) chunk(text []byte, peeked bool) chunk {
+	c := chunk{from: st, time: time.Now(), text: bytes.Clone(text), lines: countLines(text)}
+	if peeked && len(text) > 0 {
+		c.load = newLoad(st.raw, len(text))
 	}
+	return c
+}
+
+// pass hands a chunk on, and waits until its bytes are out of the pipe.
+func (st *Stream) pass(c chunk) {
+	if len(c.text) == 0 && !c.last {
+		return
+	}
+	queued := st.sink.accept(c)
+	switch {
+	case c.load == nil:
+	case queued:
+		st.await(c.load)
+	default:
+		st.unload(c.load)
+	}
+}
+
+// await waits until the keeper has moved a load. If the disk does not get on, it takes
+// the load out of the pipe, as the worker shall not wait for longer.
+func (st *Stream) await(l *load) {
+	for st.sink.well(l) {
+		select {
+		case <-l.moved:
+			return
+		default:
+		}
+	}
+	if !st.unload(l) {
+		<-l.moved // the keeper has just come for it
+	}
+}
+
+// unload takes a load out of the pipe, unless the keeper has it in hand.
+func (st *Stream) unload(l *load) bool {
+	n, ok := l.take()
+	for ok && n > 0 {
+		var m int
+		st.raw.Control(func(fd uintptr) { m, _ = discard(int(fd), n) })
+		if m <= 0 {
+			break
+		}
+		n -= m
+	}
+	return ok
 }
 
 // drain reads what the pipe holds, and no more: if somebody has escaped with
@@ -244,19 +305,35 @@ func (st *Stream) drain() {
 	st.raw.Control(func(fd uintptr) {
 		left, err := unix.FcntlInt(fd, unix.F_GETPIPE_SZ, 0)
 		for err == nil && left > 0 {
-			var b *[64 << 10]byte
-			var n int
-			if b, n, err = st.read(int(fd)); n <= 0 || err != nil {
+			var v view
+			if v, err = st.look(int(fd)); err != nil || v.n == 0 {
 				return
 			}
-			left -= n
-			st.feed(b, n)
+			left -= max(1, st.feed(v))
 		}
 	})
 }
 
 // flush passes a line on that has no end yet; last: nor will it have one.
 func (st *Stream) flush(last bool) {
-	st.pass(st.partial, last)
-	st.partial, st.late = nil, false
+	c := st.chunk(st.partial, false)
+	if st.seen > 0 && !(last && st.leave.Load()) {
+		c = st.rest()
+	}
+	c.last = last
+	st.partial, st.seen, st.late = nil, 0, false
+	st.pass(c)
+}
+
+// rest is all that the pipe begins with, with or without an end.
+func (st *Stream) rest() (c chunk) {
+	c = st.chunk(nil, false)
+	st.raw.Control(func(fd uintptr) {
+		st.seen = 0
+		if v, err := st.look(int(fd)); err == nil && v.n > 0 {
+			c = st.chunk(v.text(), v.peeked)
+			buffers.Put(v.buffer)
+		}
+	})
+	return c
 }
