@@ -63,17 +63,17 @@ func (k *keeper) openLog() (err error) {
 	if k.log != nil {
 		return nil
 	}
-	plain := false
+	k.append = false
 	k.log, err = k.dir.open(k.name, os.O_RDWR|os.O_CREATE)
 	if errors.Is(err, fs.ErrPermission) { // chattr +a lets nobody write elsewhere than at the end
-		plain = true
+		k.append = true
 		k.log, err = k.dir.open(k.name, os.O_RDWR|os.O_APPEND|os.O_CREATE)
 	}
 	if err != nil {
 		k.log = nil
 		return err
 	}
-	k.setPlain(plain)
+	k.setPlain(k.append)
 	if err = k.measure(); err == nil && k.resuming && k.takeUp() {
 		err = k.measure()
 	}

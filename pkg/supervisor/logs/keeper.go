@@ -68,6 +68,7 @@ type keeper struct {
 	stage    stage
 	ours     Stage // see Open; what we know of it before the log is opened
 	plain    bool  // the log is written to, as it cannot be spliced to
+	append   bool  // nor at a place
 	resuming bool  // the log was not opened yet, and a former manager has left a stage
 
 	squeeze *squeeze // a compression that is under way
@@ -141,7 +142,7 @@ func (k *keeper) add(c chunk) {
 			k.refuse(c, text)
 			return
 		}
-		n := k.fit(text)
+		n := k.fit(c, text)
 		if n == 0 {
 			if k.makeRoom() || k.log == nil {
 				continue
@@ -157,8 +158,9 @@ func (k *keeper) add(c chunk) {
 }
 
 // fit is how much of text still goes into the current file: whole lines, unless
-// one line alone is too long. Nothing: the file is full.
-func (k *keeper) fit(text []byte) int {
+// one line alone is too long, and the end of a line that is begun there. Nothing: the
+// file is full.
+func (k *keeper) fit(c chunk, text []byte) int {
 	used := k.end()
 	room := k.spec.MaxSize - used
 	switch {
@@ -166,9 +168,11 @@ func (k *keeper) fit(text []byte) int {
 		return len(text)
 	case room > 0 && wholeLines(text[:room]) > 0:
 		return wholeLines(text[:room])
-	case used == 0:
-		line, _, _ := cutLine(text)
-		return min(len(line)+1, len(text))
+	}
+	line, _, _ := cutLine(text)
+	n := min(len(line)+1, len(text))
+	if begun := k.midline && k.isOf(c.from) && used+int64(n) <= maxOver*k.spec.MaxSize; begun || used == 0 {
+		return n
 	}
 	return 0
 }

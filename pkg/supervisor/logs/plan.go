@@ -110,7 +110,7 @@ func (w *writing) memory(text []byte) error {
 	if err := w.unload(); err != nil {
 		return err
 	}
-	n, err := w.k.log.WriteAt(text, w.k.size+int64(w.n))
+	n, err := w.k.writeAt(text, w.k.size+int64(w.n))
 	w.n += n
 	return err
 }
@@ -128,8 +128,16 @@ func (k *keeper) unload(at int64) (int, error) {
 		return n, err
 	}
 	k.setPlain(true)
-	m, err := k.log.WriteAt(k.stage.read(), at+int64(n))
+	m, err := k.writeAt(k.stage.read(), at+int64(n))
 	return n + m, err
+}
+
+// writeAt writes to the end of the log, which is at a place.
+func (k *keeper) writeAt(text []byte, at int64) (int, error) {
+	if k.append {
+		return k.log.Write(text)
+	}
+	return k.log.WriteAt(text, at)
 }
 
 // clear takes out of all pipes what cannot be written.
