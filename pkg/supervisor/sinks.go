@@ -26,10 +26,14 @@ func newSinks(dir *safepath.Dir, to logs.Elsewhere) sinks {
 
 // elsewhere is where lines go besides the files.
 func elsewhere(o Options, r *roster) logs.Elsewhere {
-	return logs.Elsewhere{Stdout: o.Forward, Journal: o.Journal, Bare: func() bool {
-		all := r.configuration().Services
-		return len(all) == 1 && all[0].Life.Instances == 1
-	}}
+	return logs.Elsewhere{
+		Stdout: o.Forward, Journal: o.Journal,
+		Bare: func() bool {
+			all := r.configuration().Services
+			return len(all) == 1 && all[0].Life.Instances == 1
+		},
+		Tell: func(service, what string) { o.Log.Warn().Str("unit", service).Msg(what) },
+	}
 }
 
 // of is the sink of a service, which keeps what is written from now on as spec
