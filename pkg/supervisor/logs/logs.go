@@ -114,6 +114,13 @@ type Sink struct {
 //
 // from is the stage of a former manager, if there is one. What it holds is written first.
 func Open(dir *safepath.Dir, service string, spec unit.Log, to Elsewhere, from Stage) *Sink {
+	s := prepare(dir, service, spec, to, from)
+	s.goOn()
+	return s
+}
+
+// prepare makes a sink that has done nothing yet.
+func prepare(dir *safepath.Dir, service string, spec unit.Log, to Elsewhere, from Stage) *Sink {
 	s := &Sink{service: service, to: to, hold: maxWait, gone: make(chan struct{})}
 	s.keep = keeper{
 		dir: newFolder(dir), name: service + ".log", now: time.Now, again: s.errand,

@@ -160,6 +160,13 @@ func (k *keeper) inherit(from Stage) {
 	k.resuming = true
 }
 
+// goOn has the files opened at once where there may be something for them.
+func (s *Sink) goOn() {
+	if s.keep.resuming && s.spec.File {
+		s.errand(func() { s.keep.ready() })
+	}
+}
+
 // takeUp brings to the file what a former manager had in its stage, and says whether
 // there was anything. What does not fit is lost.
 func (k *keeper) takeUp() bool {

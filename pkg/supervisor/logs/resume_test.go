@@ -57,8 +57,9 @@ func (k *keeping) dup(fd int) int {
 
 // open is the sink of the next manager.
 func (k *keeping) open(d *safepath.Dir) *Sink {
-	s := Open(d, "api", plenty, Elsewhere{}, Stage{R: k.dup(k.stage.r), W: k.dup(k.stage.w)})
+	s := prepare(d, "api", plenty, Elsewhere{}, Stage{R: k.dup(k.stage.r), W: k.dup(k.stage.w)})
 	s.disk.late, s.hold, s.keep.bear = time.Hour, time.Hour, time.Hour
+	s.goOn()
 	k.t.Cleanup(s.Close)
 	return s
 }
@@ -144,6 +145,19 @@ func TestLineThatWasCutByAKillIsMended(t *testing.T) {
 	wantLines(t, read(t, s, Query{N: -1, Tag: who(0).Tag}), "begun and staged and rest")
 }
 
+// Also where nobody is left who wrote it.
+func TestWhatAKilledManagerHadIsWrittenAtOnce(t *testing.T) {
+	d, dir := newDir(t)
+	k := keep(t, 0)
+	unix.Write(k.stage.w, []byte("one\ntwo\n"))
+	s := k.open(d)
+	settle(t, s)
+	wantFile(t, dir+"/api.log", "one\ntwo\n")
+	if written, _, _ := s.Stats(); written != 2 {
+		t.Errorf("%d lines are written", written)
+	}
+}
+
 // Records of text that never came into the file are none.
 func TestIndexOfAKilledManager(t *testing.T) {
 	d, dir := newDir(t)
@@ -219,7 +233,7 @@ func TestPipeThatCannotBeKept(t *testing.T) {
 }
 
 // kills is how many managers are killed.
-const kills = 100
+const kills = 60
 
 // succeed is a manager for two streams. It ends with its stdin.
 func succeed(path string) {
@@ -231,8 +245,9 @@ func succeed(path string) {
 	}
 	d, err := safepath.OpenDir(path)
 	fail(err)
-	s := Open(d, "api", plenty, Elsewhere{}, Stage{R: 7, W: 8})
+	s := prepare(d, "api", plenty, Elsewhere{}, Stage{R: 7, W: 8})
 	s.disk.late, s.hold, s.keep.bear = time.Hour, time.Hour, time.Hour
+	s.goOn()
 	for i := range 2 {
 		_, err := s.Resume(who(i), 3+2*i, 4+2*i, nil)
 		fail(err)
@@ -315,6 +330,7 @@ func killed(t *testing.T, size int) {
 	k := keep(t, 2)
 	changed := watch(t, dir)
 	var give [2]*os.File
+	var printers []*exec.Cmd
 	for i := range give {
 		c := program("long", fmt.Sprintf("%c %d", 'A'+i, size))
 		in, to, err := os.Pipe()
@@ -324,7 +340,7 @@ func killed(t *testing.T, size int) {
 		must(t, c.Start())
 		in.Close()
 		out.Close()
-		defer func() { must(t, c.Wait()) }()
+		printers = append(printers, c)
 		defer to.Close()
 	}
 	const each = 6
@@ -346,13 +362,12 @@ func killed(t *testing.T, size int) {
 	}
 	m := newManager(t, d.Path(), k.fds)
 	print()
-	for {
-		var st unix.Stat_t
-		must(t, unix.Stat(dir+"/api.log", &st))
-		if st.Size >= int64(2*lines*size) {
-			break
-		}
-		changed.wait()
+	for i, c := range printers {
+		give[i].Close()
+		must(t, c.Wait())
+	}
+	for holds(k.pipes[0][0])+holds(k.pipes[1][0])+holds(k.stage.r) > 0 {
+		runtime.Gosched() // what is in neither pipe is in the file
 	}
 	m.kill(t)
 	text, err := os.ReadFile(dir + "/api.log")
