@@ -9,15 +9,21 @@
 // lines, counted; a slow disk or terminal makes the copying wait for patience
 // once, then costs lines as well; a slow follower is told how many it lost.
 //
+// Where there are files, the goroutine does not read: it looks into the pipe, and the
+// bytes stay there until the kernel moves them to the file (see stage.go and load.go).
+// So whoever kills supervisord takes no line with it, and the next one goes on with the
+// pipes, if somebody has kept them ([Sink.Resume]).
+//
 // Files are for programs that know nothing of us: NAME.log holds the bytes as
 // they were written, and nothing else. NAME.log.idx beside it says when and by
 // which invocation (see index.go). One goroutine at a time works on the files
 // of a service, and only while there is work. It alone opens, renames and
 // removes them, so whoever wants to see them asks it for descriptors.
 //
-// A line ends at its newline. What is longer than [MaxLine] is handled in
-// pieces. The last line of an invocation may have no newline; in the file it
-// gets one as soon as something else follows.
+// A line ends at its newline. What is longer than [MaxLine], or has no end after a
+// second, is handled in pieces; in the file others wait for its end, a second at most.
+// The last line of an invocation may have no newline; in the file it gets one as soon
+// as something else follows.
 package logs
 
 import (

@@ -163,7 +163,11 @@ func (k *keeper) inherit(from Stage) {
 // goOn has the files opened at once where there may be something for them.
 func (s *Sink) goOn() {
 	if s.keep.resuming && s.spec.File {
-		s.errand(func() { s.keep.ready() })
+		s.errand(func() {
+			if s.keep.ready() && !s.keep.midline {
+				s.keep.rest()
+			}
+		})
 	}
 }
 
