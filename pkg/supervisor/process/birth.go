@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/supervisord-go/supervisord/pkg/supervisor/process/spawn"
 )
 
 // spawnTimeout is how long the kernel may take to give us a process. One that
@@ -22,14 +20,15 @@ func (l *Launcher) fork(ctx context.Context, t *Task, r ready) (*Process, *conve
 	if err != nil {
 		return nil, nil, err
 	}
-	b := &birth{launcher: l, tree: tree, files: t.files(l.null, r.file, r.room)}
+	files := t.files(l.null, r.file, r.room)
+	b := &birth{launcher: l, tree: tree, uid: t.Account.UID, Birth: Birth{Name: t.name(), Cgroup: -1, Files: files, Keys: t.Keys}}
 	p, err := b.begin(ctx, t, r)
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := newConversation(b.child, newLayout(b.first, r.file != nil, r.room >= 0, len(b.files)), r)
+	c, err := newConversation(b.child, newLayout(b.child.First, r.file != nil, r.room >= 0, len(files)), r)
 	if err != nil {
-		p.killTree()
+		p.end()
 		return nil, nil, spawnError(err, t)
 	}
 	return p, c, nil
@@ -39,7 +38,7 @@ func (l *Launcher) fork(ctx context.Context, t *Task, r ready) (*Process, *conve
 func (b *birth) begin(ctx context.Context, t *Task, r ready) (*Process, error) {
 	ctx, cancel := context.WithTimeout(ctx, spawnTimeout)
 	defer cancel()
-	failed, err := apart(ctx, &b.launcher.hung, t.Service, b.start, func(err error) { b.abandon(err, t) })
+	failed, err := apart(ctx, &b.launcher.hung, t.Service, b.start, b.abandon)
 	switch {
 	case err == errHung:
 		b.tree.remove()
@@ -50,9 +49,11 @@ func (b *birth) begin(ctx context.Context, t *Task, r ready) (*Process, error) {
 		b.tree.remove()
 		return nil, spawnError(failed, t)
 	}
-	p, err := adopt(ctx, b, t, r.file)
-	if err != nil {
+	p := b.adopt(r.file)
+	if p.identity, err = identify(b.child.PID, p.pidfd, b.uid, b.tree.String()); err != nil {
 		unix.Close(b.child.Control)
+		p.end()
+		p.WaitGone(ctx)
 		return nil, spawnError(err, t)
 	}
 	return p, nil
@@ -60,7 +61,7 @@ func (b *birth) begin(ctx context.Context, t *Task, r ready) (*Process, error) {
 
 func (l *Launcher) newTree(t *Task) (tree, error) {
 	if l.cgroups == nil {
-		return newSessionTree(newMarks(t.Account.UID, t.Env, t.Output)), nil
+		return newSessionTree(l.kin, newMarks(t.Account.UID, t.Env, t.Output)), nil
 	}
 	group, err := l.cgroups.Make(t.Service, strconv.FormatUint(uint64(t.ID), 10))
 	if err != nil {
@@ -84,42 +85,19 @@ func spawnError(err error, t *Task) error {
 
 // A birth is the start of one process.
 type birth struct {
+	Birth
 	launcher *Launcher
 	tree     tree
-	files    []int // the child's; borrowed
+	uid      uint32
 
-	child spawn.Child
-	first int // the number of its first file
-	pidfd int
+	child Child
 }
 
 // start makes the process. It must be followed by adopt, unless it fails.
-func (b *birth) start() error {
-	own.begin()
-	err := b.startIn()
-	if own.end(b.child.PID) {
-		b.launcher.reaper.look()
-	}
-	return err
-}
-
-// abandon undoes a start that nobody has waited for to its end.
-func (b *birth) abandon(err error, t *Task) {
-	if err != nil {
-		b.tree.remove()
-		return
-	}
-	unix.Close(b.child.Control)
-	if p, err := adopt(context.Background(), b, t, nil); err == nil {
-		p.killTree()
-	}
-}
-
-// startIn makes the process in its cgroup.
-func (b *birth) startIn() error {
+func (b *birth) start() (err error) {
 	t, ok := b.tree.(*cgroupTree)
 	if !ok {
-		return b.clone(-1)
+		return b.spawn()
 	}
 	// A child that is frozen would not say that it is there.
 	if frozen, _ := t.group.Frozen(); frozen {
@@ -129,12 +107,12 @@ func (b *birth) startIn() error {
 	if b.launcher.moves.Load() {
 		return b.startAndMove(t)
 	}
-	fd, err := t.group.Open()
-	if err != nil {
+	if b.Cgroup, err = t.group.Open(); err != nil {
 		return err
 	}
-	defer unix.Close(fd)
-	err = b.clone(fd)
+	err = b.spawn()
+	unix.Close(b.Cgroup)
+	b.Cgroup = -1
 	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.E2BIG) || errors.Is(err, unix.EPERM) {
 		b.launcher.moves.Store(true) // before Linux 5.7, or clone3 is filtered
 		return b.startAndMove(t)
@@ -142,9 +120,14 @@ func (b *birth) startIn() error {
 	return err
 }
 
+func (b *birth) spawn() (err error) {
+	b.child, err = b.launcher.parent.Spawn(b.Birth)
+	return err
+}
+
 // startAndMove is as good: the process waits for its program, and forks nothing.
 func (b *birth) startAndMove(t *cgroupTree) error {
-	if err := b.clone(-1); err != nil {
+	if err := b.spawn(); err != nil {
 		return err
 	}
 	err := t.group.Add(b.child.PID)
@@ -154,76 +137,46 @@ func (b *birth) startAndMove(t *cgroupTree) error {
 	return err
 }
 
-// discard ends a process that nobody watches.
+// discard ends a process that is in no tree.
 func (b *birth) discard() {
 	unix.Close(b.child.Control)
-	endChild(b.pidfd)
-	unix.Close(b.pidfd)
-	b.child.PID = 0
+	unix.PidfdSendSignal(b.child.PIDFD, unix.SIGKILL, nil, 0)
+	<-b.child.Ended
+	unix.Close(b.child.PIDFD)
+	b.launcher.parent.Release(b.Name)
 }
 
-// clone has the template fork, which takes one request at a time.
-func (b *birth) clone(cgroup int) (err error) {
-	r := spawn.Request{Cgroup: cgroup, Files: b.files}
-	b.launcher.turn <- struct{}{}
-	b.launcher.template.Fork(&r)
-	<-b.launcher.turn
-	if r.Err != nil {
-		return r.Err
+// abandon undoes a start that nobody has waited for to its end.
+func (b *birth) abandon(err error) {
+	if err != nil {
+		b.tree.remove()
+		return
 	}
-	b.child, b.first = r.Child, r.First()
-	if b.pidfd, err = unix.PidfdOpen(b.child.PID, 0); err != nil {
-		b.discardUnheld()
-	}
-	return err
-}
-
-// discardUnheld ends a process that there is no pidfd of, by the end of its socket. It is
-// waited for by its number, which the reaper leaves alone meanwhile.
-func (b *birth) discardUnheld() {
-	own.begun(b.child.PID)
 	unix.Close(b.child.Control)
-	reapEnding(b.child.PID)
-	own.reaped(b.child.PID)
-	b.child.PID = 0
-}
-
-// unwatched is the error of a start whose process cannot be followed.
-func unwatched(err error) *StartError {
-	e := stepSpawn.failed(0, err.Error(), "")
-	if errors.Is(err, errUnwatched) {
-		e.hint = "raise fs.epoll.max_user_watches (sysctl)"
-	}
-	return e
+	b.adopt(nil).end()
 }
 
 // adopt makes a Process of it and begins to watch it.
-func adopt(ctx context.Context, b *birth, t *Task, file *Executable) (*Process, error) {
-	pidfd, err := newPidfd(b.pidfd)
-	if err != nil {
-		pidfd.discard()
-		own.reaped(b.child.PID)
-		b.tree.remove()
-		return nil, unwatched(err)
-	}
+func (b *birth) adopt(file *Executable) *Process {
 	p := &Process{
-		id: t.ID, service: t.Service, pidfd: pidfd, tree: b.tree, pinned: file != nil,
-		exited: make(chan struct{}), gone: make(chan struct{}),
+		name: b.Name, parent: b.launcher.parent, pidfd: holdPidfd(b.child.PIDFD), tree: b.tree, pinned: file != nil,
+		identity: Identity{PID: b.child.PID},
+		exited:   make(chan struct{}), gone: make(chan struct{}), stored: make(chan struct{}),
 	}
 	switch t := b.tree.(type) {
 	case *cgroupTree:
-		t.main, t.pid = pidfd, b.child.PID
+		t.main, t.pid = p.pidfd, b.child.PID
 	case *sessionTree:
-		t.leader, t.pid = pidfd, b.child.PID
+		t.leader, t.pid = p.pidfd, b.child.PID
 	}
 	p.executable.Store(file)
-	p.identity, err = identify(b.child.PID, pidfd, t.Account.UID, b.tree.String())
 	b.launcher.add(p)
-	go p.watch(b.launcher)
-	if err != nil {
-		p.killTree()
-		p.WaitGone(ctx)
-		return nil, err
-	}
-	return p, nil
+	go p.watch(b.launcher, b.child.Ended)
+	return p
+}
+
+// end kills a process that nobody else knows of.
+func (p *Process) end() {
+	p.killTree()
+	p.Release()
 }

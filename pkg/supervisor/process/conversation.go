@@ -23,7 +23,7 @@ type conversation struct {
 	round int
 }
 
-func newConversation(child spawn.Child, at layout, r ready) (*conversation, error) {
+func newConversation(child Child, at layout, r ready) (*conversation, error) {
 	file := os.NewFile(uintptr(child.Control), "control") // it is non-blocking
 	conn, err := file.SyscallConn()
 	if err != nil {

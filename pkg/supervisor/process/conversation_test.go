@@ -17,7 +17,7 @@ func converse(t *testing.T, room int) (c *conversation, other int) {
 	}
 	t.Cleanup(func() { unix.Close(pair[1]) })
 	unix.SetNonblock(pair[0], true)
-	c, err = newConversation(spawn.Child{Control: pair[0]}, layout{}, ready{order: &order{path: "/bin/true"}, room: room})
+	c, err = newConversation(Child{Control: pair[0]}, layout{}, ready{order: &order{path: "/bin/true"}, room: room})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,10 +47,8 @@ func TestEndsWithoutAWalk(t *testing.T) {
 
 // A kernel without lists of children (CONFIG_PROC_CHILDREN) has us walk.
 func TestEndsWithoutLists(t *testing.T) {
-	take := strangers.take
-	defer func() { strangers.take = take }()
-	strangers.take = func() ([]stat, error) { return nil, errNoLists }
 	l := newTestLauncher(t, Options{NoCgroups: true})
+	l.kin.strangers.take = func() ([]stat, error) { return nil, errNoLists }
 	walks := counted(t)
 	mustGo(t, launch(t, l, sh("exit 0")).Process)
 	if walks.Load() == 0 {

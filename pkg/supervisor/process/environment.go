@@ -3,7 +3,6 @@ package process
 import (
 	"errors"
 	"io/fs"
-	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -50,10 +49,7 @@ func isOurs(key string) bool {
 	return false
 }
 
-// fixedBase says which of the two bases a supervisord gives its services.
-func fixedBase() bool { return os.Geteuid() == 0 && os.Getpid() != 1 }
-
-// setEnvironment fills in the environment of an order.
+// setEnvironment fills in the environment of an order. fixed says which of the two bases.
 func setEnvironment(to *order, p *unit.Program, a Account, fixed bool, environ []string) *StartError {
 	env := base
 	if !fixed {

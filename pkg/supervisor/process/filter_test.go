@@ -208,7 +208,7 @@ func TestManyStartsUnderCollection(t *testing.T) {
 
 func TestManyStartsUnderSignals(t *testing.T) {
 	l := newTestLauncher(t, Options{})
-	was := l.template.PID()
+	was := l.own.template.PID()
 	stop := meanwhile(t, func() {
 		for _, sig := range []unix.Signal{unix.SIGURG, unix.SIGCHLD, unix.SIGWINCH, unix.SIGCONT} {
 			unix.Kill(os.Getpid(), sig)
@@ -220,8 +220,8 @@ func TestManyStartsUnderSignals(t *testing.T) {
 	})
 	n := manyStarts(t, l, 8)
 	stop()
-	if n != 8*8 || l.template.PID() != was {
-		t.Errorf("%d of %d ran, of template %d, which was %d", n, 8*8, l.template.PID(), was)
+	if n != 8*8 || l.own.template.PID() != was {
+		t.Errorf("%d of %d ran, of template %d, which was %d", n, 8*8, l.own.template.PID(), was)
 	}
 }
 
@@ -231,12 +231,12 @@ func TestManyStartsOfTemplatesThatAreKilled(t *testing.T) {
 	l := newTestLauncher(t, Options{})
 	kills := 0
 	stop := meanwhile(t, func() {
-		l.turn <- struct{}{}                  // so that its number is its own
-		if pid := l.template.PID(); pid > 0 { // or it was taken off, and the next start forks one
+		l.own.turn <- struct{}{}                  // so that its number is its own
+		if pid := l.own.template.PID(); pid > 0 { // or it was taken off, and the next start forks one
 			unix.Kill(pid, unix.SIGKILL)
 			kills++
 		}
-		<-l.turn
+		<-l.own.turn
 		for range 100 { // some starts get through
 			runtime.Gosched()
 		}

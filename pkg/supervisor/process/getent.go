@@ -205,7 +205,7 @@ func runGetent(ctx context.Context, argv []string, gone func()) (string, unit.Ex
 	ended := make(chan unit.Exit, 1)
 	go func() {
 		defer gone()
-		ended <- p.status(false)
+		ended <- exitOf(p.status(false))
 		own.reaped(pid)
 		p.close()
 	}()

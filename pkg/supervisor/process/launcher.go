@@ -20,9 +20,13 @@ import (
 
 // Options of a launcher.
 type Options struct {
-	RuntimeDirectory string        // names the cgroups: two supervisords never share one
-	OnStray          func(pid int) // an orphan that nobody here has started was reaped; may be nil
-	NoCgroups        bool          // track processes by their session, also where cgroups could be had
+	RuntimeDirectory string // names the cgroups: two supervisords never share one
+	NoCgroups        bool   // track processes by their session, also where cgroups could be had
+	Parent           Parent // who has the processes as children, and stays its owner's; nil: this process
+
+	// What follows is for this process as the Parent.
+
+	OnStray func(pid int) // an orphan that nobody here has started was reaped; may be nil
 
 	// Sole says that nothing else in this program starts processes or waits for them.
 	// Then every child that has ended is reaped, including those that the program had
@@ -30,17 +34,17 @@ type Options struct {
 	Sole bool
 }
 
-// A Launcher starts processes. There is one in a program, since the orphans of
-// all that it starts come to the program itself.
+// A Launcher starts processes. There is one of a Parent, since the orphans of
+// all that it starts come to the Parent itself.
 type Launcher struct {
-	null     int
-	cgroups  *cgroup.Tree // nil: there are none
-	without  string       // why
-	moves    atomic.Bool  // processes are moved into their cgroups, since they cannot be started there
-	reaper   *reaper
-	template *spawn.Template
-	turn     chan struct{} // has room for whoever uses the template
-	hung     hung
+	null    int
+	parent  Parent
+	own     *thisProcess // if that is the parent
+	kin     *kin
+	cgroups *cgroup.Tree // nil: there are none
+	without string       // why
+	moves   atomic.Bool  // processes are moved into their cgroups, since they cannot be started there
+	hung    hung
 
 	mu      sync.Mutex
 	running map[*Process]struct{} // whose trees are not gone
@@ -49,8 +53,8 @@ type Launcher struct {
 // firstHigh is where fds are put that must not be among those of a child.
 const firstHigh = 10
 
-// NewLauncher prepares to start processes and makes us the parent of all orphans
-// below. Only such a launcher should start processes in this program from then
+// NewLauncher prepares to start processes. Without a Parent it makes us the parent of all
+// orphans below. Only such a launcher should start processes in this program from then
 // on: it reaps what it does not know, unless that is in our own session and another
 // part of the program may wait for it (see Options.Sole).
 func NewLauncher(o Options) (*Launcher, error) {
@@ -58,19 +62,16 @@ func NewLauncher(o Options) (*Launcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open /dev/null: %w", err)
 	}
-	l := &Launcher{null: null, turn: make(chan struct{}, 1), running: map[*Process]struct{}{}}
-	if err := l.becomeParent(); err != nil {
-		unix.Close(null)
-		return nil, err
+	l := &Launcher{null: null, parent: o.Parent, running: map[*Process]struct{}{}}
+	if l.parent == nil {
+		if l.own, err = newThisProcess(o, null); err != nil {
+			unix.Close(null)
+			return nil, err
+		}
+		l.parent = l.own
 	}
-	softFiles()
-	if l.template, err = spawn.New(spawn.Options{Null: null, Variables: counts(), Began: own.begunTemplate, Ended: endTemplate}); err != nil {
-		unix.Close(null)
-		return nil, fmt.Errorf("cannot fork the process that starts others: %w", err)
-	}
+	l.kin = newKin(l.parent)
 	l.findCgroups(o)
-	l.reaper = newReaper(o, l.templateDied)
-	l.reaper.begin() // which may call us at once
 	return l, nil
 }
 
@@ -79,27 +80,6 @@ func NewLauncher(o Options) (*Launcher, error) {
 func counts() bool {
 	info, ok := debug.ReadBuildInfo()
 	return !ok || slices.Contains(info.Settings, debug.BuildSetting{Key: "-cover", Value: "true"})
-}
-
-// templateDied has a template taken off as soon as nobody uses it. The next start forks
-// another one.
-func (l *Launcher) templateDied(pid int) {
-	go func() {
-		select {
-		case l.turn <- struct{}{}:
-			l.template.Died(pid)
-			<-l.turn
-		case <-l.reaper.quit:
-		}
-	}()
-}
-
-// endTemplate reaps a template that was killed.
-func endTemplate(pid int) {
-	go func() {
-		reapEnding(pid)
-		own.reapedTemplate(pid)
-	}()
 }
 
 // softFiles is the soft limit of files that this program was started with, and the
@@ -125,18 +105,6 @@ func openHigh(path string, flags int) (int, error) {
 	return unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, firstHigh)
 }
 
-// becomeParent makes orphans come to us, and looks for what we cannot do without.
-func (l *Launcher) becomeParent() error {
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("cannot become a subreaper: %w", err)
-	}
-	fd, err := unix.PidfdOpen(unix.Getpid(), 0)
-	if err != nil {
-		return fmt.Errorf("cannot open a pidfd, which needs Linux 5.4: %w", err)
-	}
-	return unix.Close(fd)
-}
-
 func (l *Launcher) findCgroups(o Options) {
 	if o.NoCgroups {
 		l.without = "not wanted"
@@ -159,12 +127,12 @@ func (l *Launcher) Tracking() (cgroup, why string) {
 	return l.cgroups.Path(), ""
 }
 
-// Close releases what the launcher holds. Processes go on, and nobody reaps
-// orphans any more.
+// Close releases what the launcher holds. Processes go on; if they are our own children
+// nobody reaps orphans any more.
 func (l *Launcher) Close() error {
-	l.reaper.close()
-	l.turn <- struct{}{} // and nobody has it any more
-	l.template.Close()
+	if l.own != nil {
+		l.own.close()
+	}
 	unix.Close(l.null)
 	if l.cgroups != nil {
 		return l.cgroups.Close()
@@ -218,10 +186,10 @@ func (l *Launcher) Launch(ctx context.Context, t Task, staged func(*Process) err
 // lingers counts a process that was killed and is not gone among what hangs: a file system
 // that its user serves may keep it for ever, and the next one as well.
 func (l *Launcher) lingers(p *Process) {
-	l.hung.add(p.service, 1)
+	l.hung.add(p.name.Service, 1)
 	go func() {
 		<-p.gone
-		l.hung.add(p.service, -1)
+		l.hung.add(p.name.Service, -1)
 	}()
 }
 
@@ -250,21 +218,21 @@ func (r *ready) closeRoom() {
 
 // prepare reads what the start needs from the disk.
 func (l *Launcher) prepare(ctx context.Context, t *Task) (ready, error) {
-	r, err := apart(ctx, &l.hung, t.Service, t.ready, ready.close)
+	r, err := apart(ctx, &l.hung, t.Service, func() ready { return t.ready(l.parent.PID() == 1) }, ready.close)
 	if err != nil {
 		return ready{}, notAnswered(err, t.Program.Path)
 	}
 	return r, r.err
 }
 
-func (t *Task) ready() (r ready) {
+func (t *Task) ready(first bool) (r ready) {
 	r.room = -1
 	path, file, err := t.program()
 	if err != nil {
 		return ready{room: -1, err: err}
 	}
 	r.file = file
-	if r.order, err = t.order(path); err == nil && len(r.order.envFiles) > 0 {
+	if r.order, err = t.order(path, first); err == nil && len(r.order.envFiles) > 0 {
 		if r.room, err = spawn.Memory(spawn.Room); err != nil {
 			r.room = -1
 			err = stepEnvironment.failed(errnoOf(err), r.order.envFiles[0].path, "")

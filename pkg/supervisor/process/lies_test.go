@@ -47,7 +47,7 @@ func TestAnswersThatWereNotAskedFor(t *testing.T) {
 				t.Fatal(err)
 			}
 			o := &order{path: "/bin/true", argv: []string{"true"}, dir: "/", defaults: true}
-			c, err := newConversation(spawn.Child{Control: pair[0]}, newLayout(5, false, false, 1), ready{order: o, room: -1})
+			c, err := newConversation(Child{Control: pair[0]}, newLayout(5, false, false, 1), ready{order: o, room: -1})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -77,11 +77,11 @@ type Leftover struct {
 // beside the next invocation ("left-over process" in systemd's log).
 func (l *Launcher) Leftovers(service string) (left []Leftover) {
 	for _, p := range l.processes() {
-		if p.service != service || !p.hasEnded() {
+		if p.name.Service != service || !p.hasEnded() {
 			continue
 		}
 		for _, s := range p.Survivors() {
-			left = append(left, Leftover{s, p.id})
+			left = append(left, Leftover{s, p.name.ID})
 		}
 	}
 	return left
@@ -105,7 +105,7 @@ func (p *Process) hasEnded() bool {
 	}
 }
 
-// A Stray is a living process that came to us as an orphan and belongs to no
+// A Stray is a living process that came to the Parent as an orphan and belongs to no
 // invocation that we know of: it left its session, lost its parent and carries no
 // mark. There are none where there are cgroups, but of those that strangers have
 // brought, as docker exec does.
@@ -116,18 +116,18 @@ type Stray struct {
 
 // Strays lists them. What nobody can attribute nobody ends.
 func (l *Launcher) Strays() (strays []Stray) {
-	pids, _ := children()
+	pids, _ := childrenOf(l.parent.PID())
 	var known map[int]bool
 	for _, pid := range pids {
 		s, err := readStat(pid)
-		if err != nil || !s.alive() || !own.orphan(s) || l.holds(pid) {
+		if err != nil || !s.alive() || !l.kin.orphan(s) || l.holds(pid) {
 			continue
 		}
 		if known == nil {
 			known = l.members()
 		}
 		// Read again: what has become ours meanwhile is not a stray.
-		if now, err := readStat(pid); known[pid] || err != nil || now.start != s.start || !own.orphan(now) {
+		if now, err := readStat(pid); known[pid] || err != nil || now.start != s.start || !l.kin.orphan(now) {
 			continue
 		}
 		uid, _ := realUID("/proc/" + decimal(pid))

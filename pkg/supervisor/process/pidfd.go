@@ -9,12 +9,10 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
-// A pidfd names a process for as long as it is open (pidfd_open(2)). It is in
-// Go's poller, which parks the goroutine that waits for the process's end.
+// A pidfd names a process for as long as it is open (pidfd_open(2)). One of newPidfd is
+// in Go's poller, which parks the goroutine that waits for the process's end.
 type pidfd struct {
 	file *os.File
 	conn syscall.RawConn
@@ -33,6 +31,13 @@ func newPidfd(fd int) (*pidfd, error) {
 		err = fmt.Errorf("cannot watch a process: %w", err)
 	}
 	return &pidfd{file, conn}, err
+}
+
+// holdPidfd takes fd over, for all but to wait.
+func holdPidfd(fd int) *pidfd {
+	file := os.NewFile(uintptr(fd), "pidfd")
+	conn, _ := file.SyscallConn() // which fails for no file alone
+	return &pidfd{file, conn}
 }
 
 // errUnwatched is of a process whose end nobody would notice.
@@ -77,6 +82,12 @@ func (p *pidfd) ended() error {
 		n, err := unix.Poll(poll, 0)
 		return n > 0 || err != nil && err != unix.EINTR
 	})
+}
+
+// hasEnded says whether the process has ended, reaped or not.
+func (p *pidfd) hasEnded() (ended bool) {
+	p.conn.Control(func(fd uintptr) { ended = endedNow(int(fd)) })
+	return ended
 }
 
 // signal sends sig to the process, and SIGCONT after it where that belongs.
@@ -137,7 +148,7 @@ type childInfo struct {
 	_                  [0]uintptr // the rest is aligned as a pointer is
 	pid                int32
 	uid                uint32
-	status             int32
+	detail             int32 // si_status
 	_                  [128]byte
 }
 
@@ -148,9 +159,10 @@ const (
 	dumped = 3
 )
 
-// status parks until our child has ended, and returns how. It reaps the child,
-// or keeps it as a zombie for a later call to reap.
-func (p *pidfd) status(keep bool) unit.Exit {
+// status parks until our child has ended, and returns how. It reaps the child, or keeps
+// it as a zombie for a later call to reap. Of one whom somebody else has reaped it is not
+// seen.
+func (p *pidfd) status(keep bool) (status syscall.WaitStatus, seen bool) {
 	options := unix.WEXITED | unix.WNOHANG
 	if keep {
 		options |= unix.WNOWAIT
@@ -163,19 +175,28 @@ func (p *pidfd) status(keep bool) unit.Exit {
 		return failed != unix.EINTR && failed != unix.EAGAIN && (failed != nil || info.pid != 0)
 	})
 	if errors.Join(err, failed) != nil {
-		return unit.Exit{Kind: unit.Unseen} // somebody else reaped it
+		return 0, false
 	}
-	return info.exit()
+	return info.status()
 }
 
-func (c childInfo) exit() unit.Exit {
+// reap takes off a child that has ended.
+func (p *pidfd) reap() {
+	p.conn.Control(func(fd uintptr) {
+		retry(func() (int, error) { return 0, unix.Waitid(unix.P_PIDFD, int(fd), nil, unix.WEXITED|unix.WNOHANG, nil) })
+	})
+}
+
+// status is the same as wait(2) tells it.
+func (c childInfo) status() (status syscall.WaitStatus, known bool) {
+	const dumpedCore = 0x80
 	switch c.code {
 	case exited:
-		return unit.Exit{Kind: unit.ByStatus, Code: int(c.status)}
+		return syscall.WaitStatus(c.detail&0xff) << 8, true
 	case dumped:
-		return unit.Exit{Kind: unit.ByDump, Signal: syscall.Signal(c.status)}
+		return syscall.WaitStatus(c.detail) | dumpedCore, true
 	case killed:
-		return unit.Exit{Kind: unit.ByKill, Signal: syscall.Signal(c.status)}
+		return syscall.WaitStatus(c.detail), true
 	}
-	return unit.Exit{Kind: unit.Unseen}
+	return 0, false
 }

@@ -6,7 +6,12 @@
 // all that it forks, held together by a cgroup or, where there are none, by its
 // session.
 //
-// A process costs a parked goroutine, not a thread: pidfds and cgroup.events are
+// Who forks, and whose children they are, is a [Parent]: this process, or one that lives
+// on when this process does not. It tells how a main process has ended, and keeps it as a
+// zombie until the tree is gone, so that nobody else gets the numbers of its session and
+// its group.
+//
+// A process costs parked goroutines, not a thread: pidfds and cgroup.events are
 // in Go's poller. The main process is reaped by its pidfd, orphans by their
 // number; nothing ever waits for "any child", which would steal the status of a
 // child that another goroutine waits for.
@@ -20,6 +25,7 @@ import (
 	"context"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -28,8 +34,8 @@ import (
 
 // A Process is one invocation of a program: a main process and its tree.
 type Process struct {
-	id         unit.Invocation
-	service    string
+	name       Name
+	parent     Parent
 	identity   Identity
 	pidfd      *pidfd
 	tree       tree
@@ -40,6 +46,9 @@ type Process struct {
 	exited chan struct{} // closed when exit is set
 	exit   unit.Exit
 	gone   chan struct{} // closed when the whole tree is gone
+
+	stored  chan struct{} // closed when nobody needs the Parent to know how it ended
+	release sync.Once
 }
 
 // A tree is all processes of an invocation, however they were forked.
@@ -53,9 +62,6 @@ type tree interface {
 	members() []Survivor
 	// has says whether a process belongs, and does not wait: see Member.
 	has(pidfd, pid int) bool
-	// keepsLeader says that the main process must stay a zombie until the tree
-	// is empty: its number is what holds the tree together.
-	keepsLeader() bool
 	// remove says that it is empty. From then on it has no members.
 	remove()
 	String() string // the cgroup; empty: none
@@ -166,20 +172,34 @@ func (p *Process) signalMain(sig syscall.Signal) error {
 	return p.pidfd.signal(sig)
 }
 
+// Release says that how the process ended is stored, so that its Parent may forget it as
+// soon as the tree is gone. A Parent that does not last forgets without it, and whoever
+// comes after us hears of the end again where nobody has said it. It may be called at
+// any time, and again.
+func (p *Process) Release() { p.release.Do(func() { close(p.stored) }) }
+
+// Started says that what became of the start is stored: that it runs, and with which
+// warnings. Whoever comes after us asks the process itself where nobody has said it.
+func (p *Process) Started() error { return p.parent.Started(p.name) }
+
 // watch is the goroutine of a process, until nothing is left of it.
-func (p *Process) watch(l *Launcher) {
-	p.exit = p.pidfd.status(p.tree.keepsLeader())
+func (p *Process) watch(l *Launcher, ended <-chan syscall.WaitStatus) {
+	status, seen := <-ended
+	p.exit = exitOf(status, seen)
 	close(p.exited)
 	p.tree.waitEmpty()
 	p.tree.remove()
-	if p.tree.keepsLeader() {
-		p.pidfd.status(false)
-	}
 	if e := p.executable.Swap(nil); e != nil {
 		e.Close()
 	}
-	own.reaped(p.identity.PID)
 	l.drop(p)
 	p.pidfd.close()
+	if !p.parent.Lasts() {
+		p.parent.Release(p.name)
+		close(p.gone)
+		return
+	}
 	close(p.gone)
+	<-p.stored
+	p.parent.Release(p.name)
 }

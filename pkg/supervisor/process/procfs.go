@@ -100,26 +100,29 @@ func numbers(dir string) ([]int, error) {
 
 // children lists our own children: those that we started and those that we got. It
 // may miss some while others come and go.
-func children() (pids []int, err error) {
-	l, err := listChildren()
+func children() (pids []int, err error) { return childrenOf(os.Getpid()) }
+
+func childrenOf(parent int) (pids []int, err error) {
+	l, err := listChildren(parent)
 	if err == errNoLists {
-		return childrenByWalk()
+		return childrenByWalk(parent)
 	}
 	return l.children, err
 }
 
 // errNoLists is of a kernel without CONFIG_PROC_CHILDREN.
-var errNoLists = errors.New("cannot list our children: the kernel has no /proc/PID/task/TID/children")
+var errNoLists = errors.New("cannot list children: the kernel has no /proc/PID/task/TID/children")
 
-// listChildren reads proc_tid_children(5) of each of our threads.
-func listChildren() (l lists, err error) {
-	if l.threads, err = numbers("/proc/self/task"); err != nil {
+// listChildren reads proc_tid_children(5) of each thread of a process.
+func listChildren(parent int) (l lists, err error) {
+	dir := "/proc/" + strconv.Itoa(parent) + "/task"
+	if l.threads, err = numbers(dir); err != nil {
 		return lists{}, err
 	}
 	for _, thread := range l.threads {
-		text, err := slurp("/proc/self/task/"+strconv.Itoa(thread)+"/children", 512)
+		text, err := slurp(dir+"/"+strconv.Itoa(thread)+"/children", 512)
 		switch {
-		case err == unix.ENOENT && thread == os.Getpid():
+		case err == unix.ENOENT && thread == parent:
 			return lists{}, errNoLists
 		case err == unix.ENOENT, err == unix.ESRCH: // it has ended
 			continue
@@ -135,10 +138,10 @@ func listChildren() (l lists, err error) {
 	return l, nil
 }
 
-func childrenByWalk() (pids []int, err error) {
+func childrenByWalk(parent int) (pids []int, err error) {
 	all, err := snapshot()
 	for pid, s := range all {
-		if s.parent == os.Getpid() {
+		if s.parent == parent {
 			pids = append(pids, pid)
 		}
 	}

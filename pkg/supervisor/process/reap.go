@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A reaper takes care of children that we did not start: orphans that came to us
+// A reaper takes care of children of this process that it did not start: orphans that came to us
 // because we are a subreaper, or PID 1. Our own it leaves to those who hold their
 // pidfds, even while they are only being started and nobody knows their numbers: they
 // are in their template's session before they lead their own. What is in our session other
@@ -205,28 +205,18 @@ func (r *register) leaves(s stat, sole bool) bool {
 	return true
 }
 
-// orphan says whether a living child of ours has come to us and was not started here. A
-// child that is being started is not known by its number yet. It is in its template's
-// session before it leads its own. Until it executes anything
-// it runs our own binary, and it may have the marks of another invocation of its service:
-// both write to one pipe.
-func (r *register) orphan(s stat) bool {
+// whose is what is known of a child of ours. One that is being started is not known by
+// its number yet. It is in its template's session before it leads its own.
+func (r *register) whose(pid, session int) Whose {
 	r.mu.Lock()
-	known, starting := r.pids[s.pid] > 0 || r.templates[s.session], r.starting > 0
-	r.mu.Unlock()
+	defer r.mu.Unlock()
 	switch {
-	case known, s.parent != os.Getpid(), s.session == ownSession():
-		return false
-	case starting && s.session == s.pid:
-		return executableOf(decimal(s.pid)) != executableOf("self")
+	case r.pids[pid] > 0, r.templates[session], session == ownSession():
+		return Forked
+	case r.starting > 0 && session == pid:
+		return Perhaps
 	}
-	return true
-}
-
-// executableOf is the path of what a process runs, as the kernel names it.
-func executableOf(pid string) string {
-	path, _ := os.Readlink("/proc/" + pid + "/exe")
-	return path
+	return Orphan
 }
 
 func ownSession() int {

@@ -14,7 +14,8 @@ func TestChildInTheSessionOfItsTemplate(t *testing.T) {
 	r.begunTemplate(template)
 	r.begin()
 	s := stat{pid: child, parent: os.Getpid(), session: template, state: 'R'}
-	if r.orphan(s) {
+	orphan := func() bool { return isOrphan(s.pid, r.whose(s.pid, s.session)) }
+	if orphan() {
 		t.Error("it is taken for an orphan")
 	}
 	if s.state = 'Z'; r.leaves(s, true) {
@@ -27,7 +28,7 @@ func TestChildInTheSessionOfItsTemplate(t *testing.T) {
 		t.Error("after its start it is not left to the reaper")
 	}
 	r.reapedTemplate(template)
-	if s.state = 'S'; !r.orphan(s) {
+	if s.state = 'S'; !orphan() {
 		t.Error("what is in a session of that number later is no orphan")
 	}
 }

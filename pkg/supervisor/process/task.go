@@ -25,6 +25,8 @@ type Task struct {
 	Sockets  []File        // in the order of $LISTEN_FDS; borrowed until Launch returns
 	Handover *[2]int       // $SUPERVISORD_HANDOVER: fds to receive from and to send to; borrowed. nil: none
 
+	Keys map[int]string // of those files that a Parent that lasts has as well: what it knows them by
+
 	Output     int         // fd for stdout and stderr, borrowed; negative: /dev/null
 	Executable *Executable // what to run; nil: the file at the program's path. Borrowed
 }
@@ -35,8 +37,11 @@ type File struct {
 	Name string
 }
 
-// order is what is to be started, by a path or a file that was found.
-func (t *Task) order(path string) (*order, error) {
+func (t *Task) name() Name { return Name{t.Service, t.ID} }
+
+// order is what is to be started, by a path or a file that was found. first says that our
+// services are children of a container's first process.
+func (t *Task) order(path string, first bool) (*order, error) {
 	p, a := t.Program, t.Account
 	if len(p.Argv) == 0 {
 		return nil, stepExec.failed(syscall.EINVAL, path, "exec_start is empty")
@@ -47,7 +52,7 @@ func (t *Task) order(path string) (*order, error) {
 		setIDs: a.Set, uid: a.UID, gid: a.GID, groups: a.Groups, umask: uint64(p.Umask),
 		user:  cmp.Or(p.User, strconv.FormatUint(uint64(a.UID), 10)),
 		group: cmp.Or(p.Group, p.User, strconv.FormatUint(uint64(a.GID), 10)),
-		nice:  p.Nice, oom: p.OOMScoreAdj, defaults: os.Getpid() != 1,
+		nice:  p.Nice, oom: p.OOMScoreAdj, defaults: !first,
 	}
 	for _, f := range t.Sockets {
 		to.names = append(to.names, f.Name)
@@ -55,7 +60,7 @@ func (t *Task) order(path string) (*order, error) {
 	for _, l := range p.Limits {
 		to.limits = append(to.limits, rlimit{l.Resource, l.Soft, l.Hard})
 	}
-	if err := setEnvironment(to, p, a, fixedBase(), os.Environ()); err != nil {
+	if err := setEnvironment(to, p, a, os.Geteuid() == 0 && !first, os.Environ()); err != nil {
 		return nil, err
 	}
 	if to.tooLong() {

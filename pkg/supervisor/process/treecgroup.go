@@ -31,11 +31,10 @@ func newCgroupTree(g *cgroup.Group) (*cgroupTree, error) {
 	return &cgroupTree{group: g, events: events, id: g.ID()}, nil
 }
 
-func (t *cgroupTree) String() string    { return t.group.Path() }
-func (t *cgroupTree) keepsLeader() bool { return false }
+func (t *cgroupTree) String() string { return t.group.Path() }
 
 func (t *cgroupTree) signal(sig syscall.Signal) (found bool, err error) {
-	found = t.main.signal(sig) == nil
+	found = t.signalMain(sig)
 	seen := map[int]bool{t.pid: true}
 	for range rounds {
 		pids, err := t.group.PIDs()
@@ -54,6 +53,11 @@ func (t *cgroupTree) signal(sig syscall.Signal) (found bool, err error) {
 		}
 	}
 	return found, nil
+}
+
+// signalMain says whether there was a main process: a zombie would take the signal.
+func (t *cgroupTree) signalMain(sig syscall.Signal) bool {
+	return !t.main.hasEnded() && t.main.signal(sig) == nil
 }
 
 // send signals a process if it still is one of ours. Should its number change

@@ -22,6 +22,7 @@ import (
 // mark, escapes; so does what enters a PID namespace elsewhere and loses its parent
 // there, once the main process has ended. Only cgroups hold that.
 type sessionTree struct {
+	kin    *kin
 	leader *pidfd
 	pid    int
 	marks  marks
@@ -32,12 +33,11 @@ type sessionTree struct {
 	seen map[int]uint64 // members so far, by number and start time
 }
 
-func newSessionTree(m marks) *sessionTree {
-	return &sessionTree{marks: m, seen: map[int]uint64{}}
+func newSessionTree(k *kin, m marks) *sessionTree {
+	return &sessionTree{kin: k, marks: m, seen: map[int]uint64{}}
 }
 
-func (t *sessionTree) String() string    { return "" }
-func (t *sessionTree) keepsLeader() bool { return true }
+func (t *sessionTree) String() string { return "" }
 
 func (t *sessionTree) remove() {
 	t.mu.Lock()
@@ -65,6 +65,7 @@ func (t *sessionTree) look() (alive []stat, err error) {
 	for pid, s := range all {
 		belongs[pid] = t.claims(s)
 	}
+	delete(belongs, t.kin.parent.PID())
 	delete(belongs, os.Getpid())
 	delete(belongs, 1)
 	for grown := true; grown; {
@@ -91,16 +92,14 @@ func (t *sessionTree) look() (alive []stat, err error) {
 	return alive, nil
 }
 
-// orphans returns the members that have come to us, once the main process has ended:
+// orphans returns the members that have come to the Parent, once the main process has ended:
 // a walk may miss those that are only passing through, each forking the next one.
 // deserted: nobody is left, and no walk is needed to show it.
 func (t *sessionTree) orphans() (members []stat, deserted bool) {
-	var ended bool
-	t.leader.conn.Control(func(fd uintptr) { ended = endedNow(int(fd)) })
-	if !ended {
+	if !t.leader.hasEnded() {
 		return nil, false
 	}
-	all, err := strangers.get()
+	all, err := t.kin.strangers.get()
 	for _, s := range all {
 		if t.claims(s) {
 			members = append(members, s)
@@ -130,9 +129,9 @@ func (t *sessionTree) knows(s stat) bool {
 	return seen && start == s.start
 }
 
-// adopts says whether an orphan that came to us belongs to the tree.
+// adopts says whether an orphan that came to the Parent belongs to the tree.
 func (t *sessionTree) adopts(s stat) bool {
-	return s.parent == os.Getpid() && s.alive() && own.orphan(s) && t.marks.on(s.pid)
+	return s.alive() && t.kin.orphan(s) && t.marks.on(s.pid)
 }
 
 // signal sends sig to the main process's group at once, so that what is being
