@@ -21,7 +21,7 @@ func (l *Launcher) fork(ctx context.Context, t *Task, r ready) (*Process, *conve
 		return nil, nil, err
 	}
 	files := t.files(l.null, r.file, r.room)
-	b := &birth{launcher: l, tree: tree, uid: t.Account.UID, Birth: Birth{Name: t.name(), Cgroup: -1, Files: files, Keys: t.Keys}}
+	b := &birth{launcher: l, tree: tree, uid: t.Account.UID, ready: r, Birth: Birth{Name: t.name(), Cgroup: -1, Files: files, Keys: t.Keys}}
 	p, err := b.begin(ctx, t, r)
 	if err != nil {
 		return nil, nil, err
@@ -49,14 +49,15 @@ func (b *birth) begin(ctx context.Context, t *Task, r ready) (*Process, error) {
 		b.tree.remove()
 		return nil, spawnError(failed, t)
 	}
-	p := b.adopt(r.file)
-	if p.identity, err = identify(b.child.PID, p.pidfd, b.uid, b.tree.String()); err != nil {
+	who, err := identify(b.child.PID, inodeOf(b.child.PIDFD), b.uid, b.tree.String())
+	if err != nil {
+		p := b.adopt(nil, who)
 		unix.Close(b.child.Control)
 		p.end()
 		p.WaitGone(ctx)
 		return nil, spawnError(err, t)
 	}
-	return p, nil
+	return b.adopt(r.file, who), nil
 }
 
 func (l *Launcher) newTree(t *Task) (tree, error) {
@@ -89,6 +90,7 @@ type birth struct {
 	launcher *Launcher
 	tree     tree
 	uid      uint32
+	ready    ready // borrowed
 
 	child Child
 }
@@ -97,7 +99,7 @@ type birth struct {
 func (b *birth) start() (err error) {
 	t, ok := b.tree.(*cgroupTree)
 	if !ok {
-		return b.spawn()
+		return b.spawn(false)
 	}
 	// A child that is frozen would not say that it is there.
 	if frozen, _ := t.group.Frozen(); frozen {
@@ -110,7 +112,7 @@ func (b *birth) start() (err error) {
 	if b.Cgroup, err = t.group.Open(); err != nil {
 		return err
 	}
-	err = b.spawn()
+	err = b.spawn(false)
 	unix.Close(b.Cgroup)
 	b.Cgroup = -1
 	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.E2BIG) || errors.Is(err, unix.EPERM) {
@@ -120,14 +122,21 @@ func (b *birth) start() (err error) {
 	return err
 }
 
-func (b *birth) spawn() (err error) {
+// spawn has the Parent fork. moves: the process comes into its cgroup later.
+func (b *birth) spawn(moves bool) (err error) {
+	if b.launcher.parent.Lasts() {
+		if err := b.note(moves); err != nil {
+			return err
+		}
+		defer unix.Close(b.Start[0])
+	}
 	b.child, err = b.launcher.parent.Spawn(b.Birth)
 	return err
 }
 
 // startAndMove is as good: the process waits for its program, and forks nothing.
 func (b *birth) startAndMove(t *cgroupTree) error {
-	if err := b.spawn(); err != nil {
+	if err := b.spawn(true); err != nil {
 		return err
 	}
 	err := t.group.Add(b.child.PID)
@@ -153,15 +162,14 @@ func (b *birth) abandon(err error) {
 		return
 	}
 	unix.Close(b.child.Control)
-	b.adopt(nil).end()
+	b.adopt(nil, Identity{PID: b.child.PID}).end()
 }
 
 // adopt makes a Process of it and begins to watch it.
-func (b *birth) adopt(file *Executable) *Process {
+func (b *birth) adopt(file *Executable, who Identity) *Process {
 	p := &Process{
-		name: b.Name, parent: b.launcher.parent, pidfd: holdPidfd(b.child.PIDFD), tree: b.tree, pinned: file != nil,
-		identity: Identity{PID: b.child.PID},
-		exited:   make(chan struct{}), gone: make(chan struct{}), stored: make(chan struct{}),
+		name: b.Name, parent: b.launcher.parent, identity: who, pidfd: holdPidfd(b.child.PIDFD), tree: b.tree,
+		exited: make(chan struct{}), gone: make(chan struct{}), stored: make(chan struct{}),
 	}
 	switch t := b.tree.(type) {
 	case *cgroupTree:

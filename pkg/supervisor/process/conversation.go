@@ -13,24 +13,31 @@ import (
 )
 
 // A conversation is with a process that has yet to become its program, over a socket
-// pair. When our end closes before all of it was sent, the process ends.
+// pair. When the last copy of our end closes before all of it was sent, the process ends.
+//
+// Nothing that the process says is taken from the socket: whoever has the conversation
+// after us begins it anew, hears the same, and tells the process again what it was told,
+// which does each program once.
 type conversation struct {
 	file  *os.File
 	conn  syscall.RawConn
-	base  uintptr // where the process puts its programs
+	child Child
 	at    layout
 	ready ready
 	round int
+	files [][]string // what was in the environment files so far
 }
 
+// newConversation takes over the child's Control.
 func newConversation(child Child, at layout, r ready) (*conversation, error) {
-	file := os.NewFile(uintptr(child.Control), "control") // it is non-blocking
-	conn, err := file.SyscallConn()
-	if err != nil {
+	err := errors.Join(unix.SetNonblock(child.Control, true), spawn.Rewind(child.Control))
+	file := os.NewFile(uintptr(child.Control), "control")
+	conn, noFile := file.SyscallConn()
+	if err = errors.Join(err, noFile); err != nil {
 		file.Close()
 		return nil, err
 	}
-	return &conversation{file: file, conn: conn, base: child.Base, at: at, ready: r}, nil
+	return &conversation{file: file, conn: conn, child: child, at: at, ready: r}, nil
 }
 
 func (c *conversation) close() {
@@ -44,7 +51,7 @@ func (c *conversation) hear(ctx context.Context) (f spawn.Frame, ok bool, err er
 	stop := context.AfterFunc(ctx, func() { c.file.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	heard := c.conn.Read(func(fd uintptr) bool {
-		f, ok, err = spawn.Hear(int(fd))
+		f, ok, err = spawn.Look(int(fd))
 		return err != syscall.EAGAIN
 	})
 	if errors.Is(heard, os.ErrDeadlineExceeded) {
@@ -70,31 +77,39 @@ func (c *conversation) born(ctx context.Context, p *Process) error {
 
 // run sends the process its programs, and waits for what becomes of it.
 func (c *conversation) run(ctx context.Context, p *Process) error {
+	for range c.ready.order.envFiles {
+		if err := c.readFile(ctx, p); err != nil {
+			return err
+		}
+	}
 	o := c.ready.order
 	k := c.compiler()
-	k.begin()
-	files := make([][]string, 0, len(o.envFiles))
-	for _, f := range o.envFiles {
-		k.read(f)
-		k.Again()
-		answer, err := c.do(ctx, p, k)
-		if err != nil {
-			return err
-		}
-		pairs, err := c.parse(f, answer.Value)
-		if err != nil {
-			return err
-		}
-		files = append(files, pairs)
-		k = c.compiler()
-	}
-	k.execute(o.complete(files, o.own(p.identity)))
+	k.execute(o.complete(c.files, o.own(p.identity)))
 	_, err := c.do(ctx, p, k)
 	return err
 }
 
+// readFile has the process read the next environment file.
+func (c *conversation) readFile(ctx context.Context, p *Process) error {
+	n := len(c.files)
+	k := c.compiler()
+	k.read(c.ready.order.envFiles[n])
+	k.Again()
+	answer, err := c.do(ctx, p, k)
+	if err != nil {
+		return err
+	}
+	pairs, err := c.parse(n, answer.Value)
+	c.files = append(c.files, pairs)
+	return err
+}
+
+// compiler begins the program of the next round.
 func (c *conversation) compiler() *compiler {
-	k := &compiler{Builder: spawn.NewBuilder(c.base, c.round), order: c.ready.order, at: c.at}
+	k := &compiler{Builder: spawn.NewBuilder(c.child.Base, c.round), order: c.ready.order, at: c.at, files: c.child.NoFile}
+	if c.round == 0 {
+		k.begin()
+	}
 	c.round++
 	return k
 }
@@ -105,7 +120,7 @@ func (c *conversation) compiler() *compiler {
 func (c *conversation) do(ctx context.Context, p *Process, k *compiler) (spawn.Frame, error) {
 	path := c.ready.order.path
 	program := k.Program()
-	if err := c.tell(program); err != nil {
+	if err := c.tell(ctx, program); err != nil {
 		return spawn.Frame{}, err
 	}
 	for executes := false; ; {
@@ -134,30 +149,40 @@ func (c *conversation) do(ctx context.Context, p *Process, k *compiler) (spawn.F
 	}
 }
 
-// tell sends a program. That nobody is there any more is no error: what the process said
-// before it ended is still to be heard.
-func (c *conversation) tell(program *spawn.Program) error {
+// tell sends a program, and waits while the process has yet to read what others have sent
+// before us. That nobody is there any more is no error: what the process said before it
+// ended is still to be heard.
+func (c *conversation) tell(ctx context.Context, program *spawn.Program) error {
 	path := c.ready.order.path
 	if !program.Fits() {
 		return stepExec.failed(unix.E2BIG, path, "")
 	}
+	stop := context.AfterFunc(ctx, func() { c.file.SetWriteDeadline(time.Unix(1, 0)) })
+	defer stop()
 	var told error
-	err := c.conn.Control(func(fd uintptr) { told = spawn.Tell(int(fd), program) })
-	if told == unix.EPIPE || told == unix.ECONNRESET {
-		told = nil
+	err := c.conn.Write(func(fd uintptr) bool {
+		told = spawn.Tell(int(fd), program)
+		return told != unix.EAGAIN
+	})
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		err = context.Cause(ctx)
+	case told == unix.EPIPE, told == unix.ECONNRESET:
+	default:
+		err = errors.Join(err, told)
 	}
-	if err = errors.Join(err, told); err != nil {
+	if err != nil {
 		return undone(err, path)
 	}
 	return nil
 }
 
-// parse reads an environment file from where the process has put it.
-func (c *conversation) parse(f envFile, size uint64) ([]string, error) {
-	path, _ := optionalFile(f.path)
-	text := make([]byte, min(size, maxFile))
-	if n, err := unix.Pread(c.ready.room, text, 0); err != nil || n < len(text) {
-		return nil, stepEnvironment.failed(unix.EIO, path, "")
+// parse reads environment file n from where the process has put it.
+func (c *conversation) parse(n int, size uint64) ([]string, error) {
+	path, _ := optionalFile(c.ready.order.envFiles[n].path)
+	text, err := c.ready.room.text(n, size)
+	if err != nil {
+		return nil, stepEnvironment.failed(errnoOf(err), path, "")
 	}
 	pairs, line := parseFile(text)
 	if line > 0 {

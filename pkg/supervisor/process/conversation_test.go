@@ -9,7 +9,7 @@ import (
 )
 
 // converse begins a conversation whose other end the test holds.
-func converse(t *testing.T, room int) (c *conversation, other int) {
+func converse(t *testing.T, memory int) (c *conversation, other int) {
 	t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -17,7 +17,7 @@ func converse(t *testing.T, room int) (c *conversation, other int) {
 	}
 	t.Cleanup(func() { unix.Close(pair[1]) })
 	unix.SetNonblock(pair[0], true)
-	c, err = newConversation(Child{Control: pair[0]}, layout{}, ready{order: &order{path: "/bin/true"}, room: room})
+	c, err = newConversation(Child{Control: pair[0]}, layout{}, ready{order: &order{path: "/bin/true"}, room: room(memory)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,9 +44,9 @@ var bootID = sync.OnceValue(func() string {
 	return strings.TrimSpace(string(text))
 })
 
-func identify(pid int, p *pidfd, uid uint32, cgroup string) (Identity, error) {
+func identify(pid int, inode uint64, uid uint32, cgroup string) (Identity, error) {
 	s, err := readStat(pid)
 	return Identity{
-		PID: pid, StartTime: s.start, BootID: bootID(), PidfdInode: p.inode(), UID: uid, Cgroup: cgroup,
+		PID: pid, StartTime: s.start, BootID: bootID(), PidfdInode: inode, UID: uid, Cgroup: cgroup,
 	}, err
 }

@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/cgroup"
-	"github.com/supervisord-go/supervisord/pkg/supervisor/process/spawn"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
@@ -154,6 +153,9 @@ func (l *Launcher) Close() error {
 // process on a disk that does not answer) ends in the background when it can, and
 // [Process.WaitGone] tells of the process that staged has seen. It holds no lock,
 // but a thread if it is no process. The error is a *StartError, or that of staged.
+//
+// Where the Parent lasts, whoever was shown a Process says [Process.Started] and
+// [Process.Release] when these are stored; whoever comes after us calls Resume.
 func (l *Launcher) Launch(ctx context.Context, t Task, staged func(*Process) error) (*Process, error) {
 	r, err := l.prepare(ctx, &t)
 	if err != nil {
@@ -164,23 +166,33 @@ func (l *Launcher) Launch(ctx context.Context, t Task, staged func(*Process) err
 		r.close()
 		return nil, err
 	}
+	return l.lead(ctx, p, c, staged)
+}
+
+// lead leads a conversation to its end: p has become its program, or is killed.
+func (l *Launcher) lead(ctx context.Context, p *Process, c *conversation, staged func(*Process) error) (*Process, error) {
 	defer c.close()
-	if err = c.born(ctx, p); err == nil && staged != nil {
+	known := false
+	err := c.born(ctx, p)
+	if err == nil && staged != nil {
+		known = true
 		err = staged(p)
 	}
 	if err == nil {
 		err = c.run(ctx, p)
 	}
-	err = l.explain(ctx, &t, err)
-	if err != nil {
-		c.close()
-		p.killTree()
-		if p.WaitGone(ctx) != nil {
-			l.lingers(p)
-		}
-		return nil, err
+	if err = l.explain(ctx, p.name.Service, err); err == nil {
+		return p, nil
 	}
-	return p, nil
+	c.close()
+	p.killTree()
+	if !known {
+		p.Release()
+	}
+	if p.WaitGone(ctx) != nil {
+		l.lingers(p)
+	}
+	return nil, err
 }
 
 // lingers counts a process that was killed and is not gone among what hangs: a file system
@@ -197,7 +209,7 @@ func (l *Launcher) lingers(p *Process) {
 type ready struct {
 	order *order
 	file  *Executable // nil: it is run by its path
-	room  int         // memory that the process reads environment files into; -1: it reads none
+	room  room        // -1: the process reads no environment files
 	err   error
 }
 
@@ -211,7 +223,7 @@ func (r ready) close() {
 // closeRoom may be called twice: a start that fails closes it before it waits.
 func (r *ready) closeRoom() {
 	if r.room >= 0 {
-		unix.Close(r.room)
+		unix.Close(int(r.room))
 	}
 	r.room = -1
 }
@@ -233,7 +245,7 @@ func (t *Task) ready(first bool) (r ready) {
 	}
 	r.file = file
 	if r.order, err = t.order(path, first); err == nil && len(r.order.envFiles) > 0 {
-		if r.room, err = spawn.Memory(spawn.Room); err != nil {
+		if r.room, err = newRoom(len(r.order.envFiles)); err != nil {
 			r.room = -1
 			err = stepEnvironment.failed(errnoOf(err), r.order.envFiles[0].path, "")
 		}
@@ -289,10 +301,10 @@ func (t *Task) program() (path string, file *Executable, err error) {
 }
 
 // explain looks for the reason of an error that the kernel gave.
-func (l *Launcher) explain(ctx context.Context, t *Task, err error) error {
+func (l *Launcher) explain(ctx context.Context, service string, err error) error {
 	e, ok := err.(*StartError)
 	if ok && step(e.Step) == stepExec {
-		e.hint, _ = apart(ctx, &l.hung, t.Service, e.look, func(string) {})
+		e.hint, _ = apart(ctx, &l.hung, service, e.look, func(string) {})
 	}
 	return err
 }

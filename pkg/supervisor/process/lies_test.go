@@ -53,7 +53,6 @@ func TestAnswersThatWereNotAskedFor(t *testing.T) {
 			}
 			defer c.close()
 			k := c.compiler()
-			k.begin()
 			k.execute(nil)
 			for _, f := range lie(k) {
 				if _, err := unix.Write(pair[1], frameBytes(f)); err != nil {

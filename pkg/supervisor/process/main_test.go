@@ -155,11 +155,30 @@ func launch(t *testing.T, l *Launcher, task Task) *run {
 // leaves behind is killed with the test.
 func tryLaunch(t *testing.T, l *Launcher, task Task, staged func(*Process) error) (*run, error) {
 	t.Helper()
+	r, w := complete(t, &task)
+	defer w.Close()
+	p, err := l.Launch(t.Context(), task, staged)
+	if err != nil {
+		return nil, err
+	}
+	return runOf(t, p, r), nil
+}
+
+func runOf(t *testing.T, p *Process, r *os.File) *run {
+	t.Cleanup(func() {
+		p.Signal(syscall.SIGKILL, unit.ControlGroup)
+		mustGo(t, p)
+	})
+	return &run{p, t, bufio.NewScanner(r)}
+}
+
+// complete fills in what a test does not ask for, and returns both ends of the pipe.
+func complete(t *testing.T, task *Task) (r, w *os.File) {
+	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.Close()
 	t.Cleanup(func() { r.Close() })
 	task.ID = unit.Invocation(lastInvocation.Add(1))
 	if task.Service == "" {
@@ -170,15 +189,7 @@ func tryLaunch(t *testing.T, l *Launcher, task Task, staged func(*Process) error
 	}
 	task.Env = append(task.Env, fmt.Sprintf("INVOCATION_ID=%d-%d", os.Getpid(), task.ID))
 	task.Output = rawFd(t, w)
-	p, err := l.Launch(t.Context(), task, staged)
-	if err != nil {
-		return nil, err
-	}
-	t.Cleanup(func() {
-		p.Signal(syscall.SIGKILL, unit.ControlGroup)
-		mustGo(t, p)
-	})
-	return &run{p, t, bufio.NewScanner(r)}, nil
+	return r, w
 }
 
 func rawFd(t *testing.T, f *os.File) (fd int) {
@@ -224,6 +235,7 @@ func mustGo(t *testing.T, p *Process) {
 	if p.WaitGone(ctx) != nil {
 		t.Fatalf("process %d has survivors: %v", p.PID(), p.Survivors())
 	}
+	p.Release()
 }
 
 // again runs tests of this binary in a process of its own, as another user.

@@ -39,7 +39,6 @@ type Process struct {
 	identity   Identity
 	pidfd      *pidfd
 	tree       tree
-	pinned     bool                       // it runs executable, not what is at the path
 	executable atomic.Pointer[Executable] // nil: not pinned, or gone
 	warnings   atomic.Pointer[[]string]
 

@@ -76,7 +76,7 @@ type layout struct {
 // what a process gets besides its socket and its cgroup, from its first file on. They
 // are borrowed: should the start outlast its caller, and they be other files by then,
 // the process has no program and ends without a look at them.
-func (t *Task) files(null int, file *Executable, room int) (files []int) {
+func (t *Task) files(null int, file *Executable, room room) (files []int) {
 	output := t.Output
 	if output < 0 {
 		output = null
@@ -86,7 +86,7 @@ func (t *Task) files(null int, file *Executable, room int) (files []int) {
 		files = append(files, file.fd)
 	}
 	if room >= 0 {
-		files = append(files, room)
+		files = append(files, int(room))
 	}
 	for _, s := range t.Sockets {
 		files = append(files, s.FD)
@@ -135,12 +135,13 @@ type compiler struct {
 	*spawn.Builder
 	order *order
 	at    layout
+	files syscall.Rlimit // see Child.NoFile
 
 	warnings map[uint32]func(value uint64, errno syscall.Errno) string // by the op that answers
 }
 
-// begin is the first program of a start, and reads the first environment file, if
-// there is one.
+// begin is how the first program of a start begins. That reads the first environment file,
+// if there is one.
 func (c *compiler) begin() {
 	c.moveFiles()
 	c.adjustOOM()
@@ -304,7 +305,7 @@ func (c *compiler) joinKeyring() {
 func (c *compiler) setLimits() {
 	for resource := range resources {
 		c.step(stepLimits, limitNames[resource])
-		if l, ok := inheritable(resource); ok {
+		if l, ok := c.inheritable(resource); ok {
 			c.Call(unix.SYS_PRLIMIT64, 0, uintptr(resource), c.Words(l.Cur, l.Max), 0).AllowAny()
 		}
 	}
@@ -321,9 +322,12 @@ func (c *compiler) setLimits() {
 // resources is how many there are that have a limit (getrlimit(2)).
 const resources = unix.RLIMIT_RTTIME + 1
 
-// inheritable is our own limit, but for the soft one of files where that is still as
-// package os has raised it.
-func inheritable(resource int) (l unix.Rlimit, ok bool) {
+// inheritable is our own limit; that of files as the Parent says, or but for the soft one
+// where that is still as package os has raised it.
+func (c *compiler) inheritable(resource int) (l unix.Rlimit, ok bool) {
+	if resource == unix.RLIMIT_NOFILE && c.files != (syscall.Rlimit{}) {
+		return unix.Rlimit(c.files), true
+	}
 	if unix.Prlimit(0, resource, nil, &l) != nil {
 		return l, false
 	}

@@ -28,15 +28,27 @@ const (
 
 // Hear takes the next frame, or syscall.EAGAIN where there is none yet. ok is false
 // at the end: the child has become its program, or is dead.
-func Hear(control int) (f Frame, ok bool, err error) {
-	var n int
-	err = retry(func() (err error) {
-		n, err = syscall.Read(control, bytesOf(&f))
-		return err
-	})
+func Hear(control int) (f Frame, ok bool, err error) { return next(control, 0) }
+
+// Look is Hear that leaves the frame where it is. After [Rewind] it is seen again, by
+// us or by another process that has the socket: so a socket of which nobody hears tells
+// all that its child ever said.
+func Look(control int) (f Frame, ok bool, err error) { return next(control, syscall.MSG_PEEK) }
+
+// Rewind has Look begin with the first frame that nobody has heard. It must come before
+// the first Look.
+func Rewind(control int) error {
+	const peekOffset = 42 // SO_PEEK_OFF, socket(7)
+	return syscall.SetsockoptInt(control, syscall.SOL_SOCKET, peekOffset, 0)
+}
+
+func next(control, flags int) (f Frame, ok bool, err error) {
+	var message [frameSize + 1]byte // one that is longer shows
+	n, err := receive(control, message[:], flags)
+	if err == syscall.ECONNRESET { // told once, before what a child has said that left a program unread
+		n, err = receive(control, message[:], flags)
+	}
 	switch {
-	case err == syscall.ECONNRESET: // it died with something unread
-		return Frame{}, false, nil
 	case err != nil:
 		return Frame{}, false, err
 	case n == 0:
@@ -44,7 +56,16 @@ func Hear(control int) (f Frame, ok bool, err error) {
 	case n != int(frameSize):
 		return Frame{}, false, syscall.EBADMSG
 	}
+	copy(bytesOf(&f), message[:])
 	return f, true, nil
+}
+
+func receive(socket int, into []byte, flags int) (n int, err error) {
+	err = retry(func() (err error) {
+		n, _, err = syscall.Recvfrom(socket, into, flags)
+		return err
+	})
+	return n, err
 }
 
 // Tell sends a child a program. It does not wait; syscall.EPIPE says that the child
@@ -57,7 +78,7 @@ func Tell(control int, p *Program) error {
 			return err
 		}
 	}
-	fd, err := sealed(p.message)
+	fd, err := Sealed(p.message)
 	if err != nil {
 		return err
 	}
@@ -84,8 +105,9 @@ func Memory(size int) (fd int, err error) {
 	return fd, nil
 }
 
-// sealed puts text into a file that nobody can change any more.
-func sealed(text []byte) (fd int, err error) {
+// Sealed puts text into a file without a name that nobody can change any more. The
+// caller closes it.
+func Sealed(text []byte) (fd int, err error) {
 	if fd, err = memfd(); err != nil {
 		return -1, err
 	}

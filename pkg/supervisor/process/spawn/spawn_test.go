@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -186,6 +187,49 @@ func TestRoundIsDoneOnce(t *testing.T) {
 	}
 	if ws := c.runs(); ws.ExitStatus() != 42 {
 		t.Errorf("it ended with %x", ws)
+	}
+}
+
+// What is looked at is there for the next one who looks, also when the child has left a
+// program unread.
+func TestFramesAreThereForTheNextOne(t *testing.T) {
+	r := newRig(t)
+	request := &Request{Cgroup: -1}
+	r.Fork(request)
+	c := &started{request.Child, t, request.First()}
+	defer c.ends()
+	for range 2 {
+		if err := Rewind(c.Control); err != nil {
+			t.Fatal(err)
+		}
+		b := c.round(0)
+		b.AnswerValue(Read, 5)
+		b.Again()
+		for _, b := range []*Builder{b, become(c.round(1), "exit 42"), become(c.round(1), "exit 43")} { // the last nobody reads
+			if err := Tell(c.Control, b.Program()); err != nil && err != syscall.EPIPE {
+				t.Fatal(err)
+			}
+		}
+		var kinds []Kind
+		for {
+			if !readable(c.Control, 120) {
+				t.Fatal("it says nothing")
+			}
+			f, ok, err := Look(c.Control)
+			if err == syscall.EAGAIN {
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !ok {
+				break
+			}
+			kinds = append(kinds, f.Kind)
+		}
+		if want := []Kind{Born, Read, Exec}; !slices.Equal(kinds, want) {
+			t.Errorf("it says %v, not %v", kinds, want)
+		}
 	}
 }
 
