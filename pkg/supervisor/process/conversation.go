@@ -106,7 +106,7 @@ func (c *conversation) readFile(ctx context.Context, p *Process) error {
 
 // compiler begins the program of the next round.
 func (c *conversation) compiler() *compiler {
-	k := &compiler{Builder: spawn.NewBuilder(c.child.Base, c.round), order: c.ready.order, at: c.at, files: c.child.NoFile}
+	k := &compiler{Builder: spawn.NewBuilder(c.child.Base, c.round), order: c.ready.order, at: c.at}
 	if c.round == 0 {
 		k.begin()
 	}

@@ -86,7 +86,7 @@ func TestDaemonsAreFoundInAnyOrderOfDeaths(t *testing.T) {
 					r.Wait()
 					eventually(t, "it is an orphan", func() bool {
 						s, err := readStat(pids["daemon"])
-						return err == nil && s.parent == os.Getpid()
+						return err == nil && s.parent == l.parent.PID()
 					})
 					mustGo(t, launch(t, l, sh("exit 0")).Process) // time for some looks
 					if got := r.Survivors(); !slices.ContainsFunc(got, func(s Survivor) bool { return s.PID == pids["daemon"] }) {

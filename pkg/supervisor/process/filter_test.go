@@ -208,6 +208,7 @@ func TestManyStartsUnderCollection(t *testing.T) {
 
 func TestManyStartsUnderSignals(t *testing.T) {
 	l := newTestLauncher(t, Options{})
+	needsOwn(t, l)
 	was := l.own.template.PID()
 	stop := meanwhile(t, func() {
 		for _, sig := range []unix.Signal{unix.SIGURG, unix.SIGCHLD, unix.SIGWINCH, unix.SIGCONT} {
@@ -229,6 +230,7 @@ func TestManyStartsUnderSignals(t *testing.T) {
 // unless the next one is killed in it as well.
 func TestManyStartsOfTemplatesThatAreKilled(t *testing.T) {
 	l := newTestLauncher(t, Options{})
+	needsOwn(t, l)
 	kills := 0
 	stop := meanwhile(t, func() {
 		l.own.turn <- struct{}{}                  // so that its number is its own

@@ -65,7 +65,7 @@ func TestEscapeWithoutMarks(t *testing.T) {
 		r := launch(t, l, sh(script))
 		var escaped int
 		fmt.Sscan(r.line(), &escaped)
-		stopped(t, escaped)
+		stopped(t, l, escaped)
 		strays := l.Strays()
 		if l.cgroups != nil {
 			if len(strays) > 0 {
@@ -87,12 +87,12 @@ func TestEscapeWithoutMarks(t *testing.T) {
 	})
 }
 
-// stopped returns when a process has come to us as an orphan and stands still.
-func stopped(t *testing.T, pid int) {
+// stopped returns when a process has come to the Parent as an orphan and stands still.
+func stopped(t *testing.T, l *Launcher, pid int) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("process %d stands still", pid), func() bool {
 		s, err := readStat(pid)
-		return err == nil && s.state == 'T' && s.parent == os.Getpid()
+		return err == nil && s.state == 'T' && s.parent == l.parent.PID()
 	})
 }
 
@@ -129,7 +129,7 @@ func TestEscapesWithAMark(t *testing.T) {
 			if launcher == escaped || escaped == 0 {
 				escaped = max(launcher, escaped)
 			}
-			stopped(t, escaped)
+			stopped(t, l, escaped)
 			if s := l.Strays(); len(s) > 0 {
 				t.Errorf("strays: %+v", s)
 			}

@@ -43,6 +43,21 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// otherParent has all launchers of a test binary have another Parent than this process:
+// OtherParent's.
+const otherParent = "TEST_PARENT"
+
+// OtherParent is set by tests that may import who can be one.
+var OtherParent func(*testing.T) Parent
+
+// needsOwn skips what is about this process as the Parent.
+func needsOwn(t *testing.T, l *Launcher) {
+	t.Helper()
+	if l.own == nil {
+		t.Skip("is about this process as the Parent")
+	}
+}
+
 // hardened makes a test binary that runs as another user begin as supervisord does.
 const hardened = "TEST_HARDENED"
 
@@ -71,6 +86,12 @@ func each(t *testing.T, test func(t *testing.T, l *Launcher)) {
 func newTestLauncher(t *testing.T, o Options) *Launcher {
 	t.Helper()
 	o.RuntimeDirectory = t.TempDir() // no other test's, also none that runs elsewhere
+	if o.Parent == nil && os.Getenv(otherParent) != "" {
+		if o.Sole || o.OnStray != nil {
+			t.Skip("is about this process as the Parent")
+		}
+		o.Parent = OtherParent(t)
+	}
 	l, err := NewLauncher(o)
 	if err != nil {
 		t.Fatal(err)
@@ -157,8 +178,18 @@ func tryLaunch(t *testing.T, l *Launcher, task Task, staged func(*Process) error
 	t.Helper()
 	r, w := complete(t, &task)
 	defer w.Close()
-	p, err := l.Launch(t.Context(), task, staged)
+	var seen *Process
+	p, err := l.Launch(t.Context(), task, func(p *Process) error {
+		seen = p
+		if staged == nil {
+			return nil
+		}
+		return staged(p)
+	})
 	if err != nil {
+		if seen != nil {
+			seen.Release()
+		}
 		return nil, err
 	}
 	return runOf(t, p, r), nil

@@ -72,9 +72,6 @@ type Child struct {
 	Base    uintptr // where it puts its programs
 	First   int     // the number of its first file
 
-	// NoFile is the limit of open files that it gets where none is asked for; zero: ours.
-	NoFile syscall.Rlimit
-
 	// Ended is sent how the child has ended, once it has; or it is closed, and nobody
 	// will ever know.
 	Ended <-chan syscall.WaitStatus

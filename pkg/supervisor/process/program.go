@@ -135,7 +135,6 @@ type compiler struct {
 	*spawn.Builder
 	order *order
 	at    layout
-	files syscall.Rlimit // see Child.NoFile
 
 	warnings map[uint32]func(value uint64, errno syscall.Errno) string // by the op that answers
 }
@@ -305,7 +304,7 @@ func (c *compiler) joinKeyring() {
 func (c *compiler) setLimits() {
 	for resource := range resources {
 		c.step(stepLimits, limitNames[resource])
-		if l, ok := c.inheritable(resource); ok {
+		if l, ok := inheritable(resource); ok {
 			c.Call(unix.SYS_PRLIMIT64, 0, uintptr(resource), c.Words(l.Cur, l.Max), 0).AllowAny()
 		}
 	}
@@ -322,12 +321,9 @@ func (c *compiler) setLimits() {
 // resources is how many there are that have a limit (getrlimit(2)).
 const resources = unix.RLIMIT_RTTIME + 1
 
-// inheritable is our own limit; that of files as the Parent says, or but for the soft one
-// where that is still as package os has raised it.
-func (c *compiler) inheritable(resource int) (l unix.Rlimit, ok bool) {
-	if resource == unix.RLIMIT_NOFILE && c.files != (syscall.Rlimit{}) {
-		return unix.Rlimit(c.files), true
-	}
+// inheritable is our own limit, but for the soft one of files where that is still as
+// package os has raised it.
+func inheritable(resource int) (l unix.Rlimit, ok bool) {
 	if unix.Prlimit(0, resource, nil, &l) != nil {
 		return l, false
 	}

@@ -1,0 +1,33 @@
+package process_test
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/supervisord-go/supervisord/pkg/supervisor/keeper"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/keeper/keepertest"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/process"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/process/kept"
+)
+
+func init() {
+	process.OtherParent = func(t *testing.T) process.Parent {
+		return kept.New(keepertest.Serve(t).Manager(keeper.Handler{}))
+	}
+}
+
+// What is true of processes is true of those that the keeper has.
+func TestOverTheKeeper(t *testing.T) {
+	const of = "TEST_PARENT"
+	if os.Getenv(of) != "" {
+		t.Skip("runs within itself")
+	}
+	c := exec.Command("/proc/self/exe", "-test.run", "^Test(Kill|Tree|Signal|Fork|Ends|Daemons|ManyEnd|FirstThread|Thousand|Leftovers|Escapes?|Members|NoCgroup|NothingLeaks|User|Disk|Environment|Pinned|Program|What|Given|Start)", "-test.v", "-test.timeout=9m")
+	c.Env = append(os.Environ(), of+"=keeper")
+	out, err := c.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
