@@ -256,7 +256,14 @@ func TestThreeHundredSockets(t *testing.T) {
 	for range 300 {
 		task.Sockets = append(task.Sockets, fds[0])
 	}
-	r := launch(t, newTestLauncher(t, Options{}), task)
+	l := newTestLauncher(t, Options{})
+	if p, ok := l.parent.(interface{ Put(string, int) error }); ok { // it has them itself
+		if err := p.Put("sock/1", fds[0].FD); err != nil {
+			t.Fatal(err)
+		}
+		task.Keys = map[int]string{fds[0].FD: "sock/1#0"}
+	}
+	r := launch(t, l, task)
 	r.expect("300")
 	r.expect("302")
 }

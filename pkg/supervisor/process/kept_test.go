@@ -12,9 +12,18 @@ import (
 	"github.com/supervisord-go/supervisord/pkg/supervisor/process/kept"
 )
 
+// keeps is the keeper as a Parent, and has files by their keys.
+type keeps struct {
+	*kept.Parent
+	client *keeper.Client
+}
+
+func (k keeps) Put(key string, fd int) error { return k.client.Put(key, "", fd) }
+
 func init() {
 	process.OtherParent = func(t *testing.T) process.Parent {
-		return kept.New(keepertest.Serve(t).Manager(keeper.Handler{}))
+		c := keepertest.Serve(t).Manager(keeper.Handler{})
+		return keeps{kept.New(c), c}
 	}
 }
 

@@ -266,7 +266,9 @@ func mustGo(t *testing.T, p *Process) {
 	if p.WaitGone(ctx) != nil {
 		t.Fatalf("process %d has survivors: %v", p.PID(), p.Survivors())
 	}
-	p.Release()
+	if err := p.Release(); err != nil {
+		t.Errorf("process %d is not released: %v", p.PID(), err)
+	}
 }
 
 // again runs tests of this binary in a process of its own, as another user.

@@ -46,8 +46,10 @@ type Process struct {
 	exit   unit.Exit
 	gone   chan struct{} // closed when the whole tree is gone
 
+	store   sync.Once
 	stored  chan struct{} // closed when nobody needs the Parent to know how it ended
-	release sync.Once
+	freed   sync.Once
+	freeing error
 }
 
 // A tree is all processes of an invocation, however they were forked.
@@ -171,11 +173,25 @@ func (p *Process) signalMain(sig syscall.Signal) error {
 	return p.pidfd.signal(sig)
 }
 
-// Release says that how the process ended is stored, so that its Parent may forget it as
-// soon as the tree is gone. A Parent that does not last forgets without it, and whoever
-// comes after us hears of the end again where nobody has said it. It may be called at
-// any time, and again.
-func (p *Process) Release() { p.release.Do(func() { close(p.stored) }) }
+// Release says that how the process ended is stored. When the tree is gone as well its
+// Parent forgets it, at once if it is; a Parent that does not last needs nobody to say so.
+// Until then whoever comes after us hears of the end again. It may be called at any time,
+// and again.
+func (p *Process) Release() error {
+	p.store.Do(func() { close(p.stored) })
+	select {
+	case <-p.gone:
+		return p.free()
+	default:
+		return nil
+	}
+}
+
+// free has the Parent forget the process.
+func (p *Process) free() error {
+	p.freed.Do(func() { p.freeing = p.parent.Release(p.name) })
+	return p.freeing
+}
 
 // Started says that what became of the start is stored: that it runs, and with which
 // warnings. Whoever comes after us asks the process itself where nobody has said it.
@@ -193,12 +209,12 @@ func (p *Process) watch(l *Launcher, ended <-chan syscall.WaitStatus) {
 	}
 	l.drop(p)
 	p.pidfd.close()
-	if !p.parent.Lasts() {
-		p.parent.Release(p.name)
+	if p.parent.Lasts() {
 		close(p.gone)
+		<-p.stored
+		p.free()
 		return
 	}
+	p.free()
 	close(p.gone)
-	<-p.stored
-	p.parent.Release(p.name)
 }
