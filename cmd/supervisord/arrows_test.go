@@ -28,6 +28,7 @@ var arrows = map[string]struct {
 	"pkg/supervisor/config":        {[]string{"pkg/supervisor/safepath", "pkg/supervisor/unit"}, "a configuration is plain data"},
 	"pkg/supervisor/socket":        {[]string{"pkg/supervisor/safepath", "pkg/supervisor/unit"}, "sockets are given to others by number"},
 	"pkg/supervisor/process":       {[]string{"pkg/supervisor/cgroup", "pkg/supervisor/process/spawn", "pkg/supervisor/safepath", "pkg/supervisor/unit"}, "a process knows no service"},
+	"pkg/supervisor/process/kept":  {[]string{"pkg/supervisor/keeper", "pkg/supervisor/process", "pkg/supervisor/unit"}, "the keeper as a Parent: what it keeps knows no services, and a process no keeper"},
 	"pkg/supervisor/process/spawn": {nil, "it runs where nothing of the rest is"},
 	"pkg/supervisor/keeper":        {[]string{"pkg/supervisor/process/spawn"}, "who must not die knows no rules"},
 	"pkg/supervisor/cgroup":        {[]string{"pkg/supervisor/safepath"}, "files below /sys/fs/cgroup, and no more"},

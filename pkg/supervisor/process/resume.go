@@ -3,7 +3,9 @@ package process
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -82,14 +84,17 @@ func (l *Launcher) recall(k *Kept) (r recalled, err error) {
 	r.birth = &birth{Birth: Birth{Name: k.Name}, launcher: l, child: k.Child}
 	r.starts = k.starts()
 	r.at = newLayout(k.First, m.Pinned != nil, m.Room, m.Files)
-	if r.identity, err = identify(k.PID, inodeOf(k.PIDFD), m.UID, m.Cgroup); err != nil {
-		return r, err
-	}
 	if r.ready, err = m.recallStart(k); err != nil {
 		return r, err
 	}
-	if err = m.recallTree(r.birth, r.starts); err != nil {
+	if err = m.recallTree(r.birth, r.starts); err == nil {
+		r.identity, err = identify(k.PID, inodeOf(k.PIDFD), m.UID, r.birth.tree.String())
+	}
+	if err != nil {
 		r.close()
+		if t, ok := r.birth.tree.(*cgroupTree); ok {
+			t.events.Close()
+		}
 	}
 	return r, err
 }
@@ -108,22 +113,31 @@ func (m *memo) recallStart(k *Kept) (r ready, err error) {
 	return m.ready(start)
 }
 
-// recallTree finds what holds the process's tree together. One whose start was left before it
-// came into its cgroup is moved there.
+// recallTree finds what holds the process's tree together. One whose start was left before
+// it came into its cgroup is moved there.
 func (m *memo) recallTree(b *birth, starts bool) error {
 	if m.Cgroup == "" {
 		b.tree = newSessionTree(b.launcher.kin, marks{uid: m.UID, invocation: m.Invocation, pipe: m.Pipe})
 		return nil
 	}
 	g, err := cgroup.Find(m.Cgroup)
-	if err != nil {
-		return err
+	if err == nil && m.Moves && starts && !g.Has(b.child.PID) && !endedNow(b.child.PIDFD) {
+		g, err = b.launcher.moveIn(b)
 	}
-	if m.Moves && starts && !g.Has(b.child.PID) && !endedNow(b.child.PIDFD) {
-		if err := g.Add(b.child.PID); err != nil {
-			return err
-		}
+	if err == nil {
+		b.tree, err = newCgroupTree(g)
 	}
-	b.tree, err = newCgroupTree(g)
 	return err
+}
+
+// moveIn makes the cgroup of a child: it was empty, and may be gone.
+func (l *Launcher) moveIn(b *birth) (*cgroup.Group, error) {
+	if l.cgroups == nil {
+		return nil, errors.New("there are no cgroups: " + l.without)
+	}
+	g, err := l.cgroups.Make(b.Service, strconv.FormatUint(uint64(b.ID), 10))
+	if err == nil {
+		err = g.Add(b.child.PID)
+	}
+	return g, err
 }

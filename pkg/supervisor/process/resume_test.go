@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -345,6 +346,49 @@ func pipe(t *testing.T) (r, w int) {
 	}
 	t.Cleanup(func() { unix.Close(fds[0]) })
 	return fds[0], fds[1]
+}
+
+// A child that was to be moved into its cgroup, and was not before its supervisord was
+// killed, gets there before it runs, though its cgroup is gone.
+func TestChildThatIsInNoCgroupYet(t *testing.T) {
+	needsNoOther(t)
+	parent := newLasting(t)
+	dir := t.TempDir()
+	first, err := NewLauncher(Options{RuntimeDirectory: dir, Parent: parent})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first.cgroups == nil {
+		t.Skip("needs cgroups: " + first.without)
+	}
+	first.moves.Store(true)
+	task := sh("cat /proc/self/cgroup")
+	was, out := leave(t, first, &task, parts())
+	tree := was.tree.(*cgroupTree)
+	path := filepath.Dir(first.cgroups.Dir())
+	if err := os.WriteFile(path+"/cgroup.procs", []byte(decimal(was.PID())), 0); err != nil {
+		t.Fatal(err)
+	}
+	first.Close() // removes what is empty, as the next one does when it begins
+	if tree.group.ID() != 0 {
+		t.Fatal("the cgroup is there, so this tests nothing")
+	}
+	l, err := NewLauncher(Options{RuntimeDirectory: dir, Parent: parent})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	p, err := l.Resume(t.Context(), parent.entry(was.name), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := runOf(t, p, out)
+	for line := r.line(); !strings.HasPrefix(line, "0::"); line = r.line() {
+	}
+	if got := r.lines.Text(); got != "0::"+was.Identity().Cgroup || p.Identity() != was.Identity() {
+		t.Errorf("it runs in %s, not in %s", got, was.Identity().Cgroup)
+	}
+	mustGo(t, p)
 }
 
 // A process that does not get on, told again by each of many supervisords, has no room for
