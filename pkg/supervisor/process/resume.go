@@ -124,8 +124,12 @@ func (m *memo) recallTree(b *birth, starts bool) error {
 	if err == nil && m.Moves && starts && !g.Has(b.child.PID) && !endedNow(b.child.PIDFD) {
 		g, err = b.launcher.moveIn(b)
 	}
+	if err != nil {
+		return err
+	}
+	t, err := newCgroupTree(g)
 	if err == nil {
-		b.tree, err = newCgroupTree(g)
+		b.tree = t
 	}
 	return err
 }
