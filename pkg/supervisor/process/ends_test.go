@@ -45,6 +45,28 @@ func TestEndsWithoutAWalk(t *testing.T) {
 	}
 }
 
+// A first process of a container that somebody outside has started has session 0, as the
+// kernel shows those that are not of the container. Its orphans are strangers all the same.
+func TestStrangersWhereTheSessionIsZero(t *testing.T) {
+	l := newTestLauncher(t, Options{NoCgroups: true})
+	r := launch(t, l, sh("echo ready; sleep 1000"))
+	r.expect("ready")
+	alive, err := findStrangers(inSessionZero{l.parent})
+	if err != nil || !slices.ContainsFunc(alive, func(s stat) bool { return s.pid == r.PID() }) {
+		t.Errorf("strangers are %v, %v", alive, err)
+	}
+}
+
+// inSessionZero is a Parent that has forked nobody.
+type inSessionZero struct{ Parent }
+
+func (inSessionZero) Whose(_, session int) Whose {
+	if session == 0 {
+		return Forked
+	}
+	return Orphan
+}
+
 // A kernel without lists of children (CONFIG_PROC_CHILDREN) has us walk.
 func TestEndsWithoutLists(t *testing.T) {
 	l := newTestLauncher(t, Options{NoCgroups: true})

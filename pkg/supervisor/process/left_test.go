@@ -242,7 +242,9 @@ func TestNothingLeaks(t *testing.T) {
 			case 2:
 				task.Program.Path = "/no/such"
 			}
-			p, err := l.Launch(t.Context(), task, func(*Process) error {
+			var seen *Process
+			p, err := l.Launch(t.Context(), task, func(p *Process) error {
+				seen = p
 				if i%4 == 3 {
 					return errors.New("no")
 				}
@@ -251,9 +253,12 @@ func TestNothingLeaks(t *testing.T) {
 			if (err == nil) != (i%4 == 0) {
 				t.Errorf("%d: %v", i, err)
 			}
-			if err == nil {
+			switch {
+			case err == nil:
 				p.Signal(syscall.SIGKILL, unit.ControlGroup)
 				mustGo(t, p)
+			case seen != nil:
+				seen.Release()
 			}
 		}
 		for i := range 8 {

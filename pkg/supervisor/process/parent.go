@@ -40,7 +40,7 @@ type Parent interface {
 	Release(Name) error
 
 	// Whose says what the Parent knows of a process that is its child now, and of which
-	// session: whether it was forked here.
+	// session (negative: that is not known): whether it was forked here.
 	Whose(pid, session int) Whose
 }
 

@@ -211,7 +211,7 @@ func (r *register) whose(pid, session int) Whose {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
-	case r.pids[pid] > 0, r.templates[session], session == ownSession():
+	case r.pids[pid] > 0, r.templates[session], session >= 0 && session == ownSession():
 		return Forked
 	case r.starting > 0 && session == pid:
 		return Perhaps

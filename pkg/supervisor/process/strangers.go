@@ -56,12 +56,15 @@ func findStrangers(p Parent) (alive []stat, err error) {
 	return nil, errUnsettled
 }
 
+// noSession is nobody's. 0 is one: that of who was started from outside of a PID namespace.
+const noSession = -1
+
 // sortStrangers picks the strangers among the Parent's children. gone: some were reaped since
 // they were listed, or cannot be seen (proc(5), hidepid).
 func sortStrangers(p Parent, pids []int) (alive []stat, ended map[int]uint64, gone bool) {
 	ended = map[int]uint64{}
 	for _, pid := range pids {
-		if p.Whose(pid, 0) == Forked { // there may be thousands
+		if p.Whose(pid, noSession) == Forked { // there may be thousands
 			continue
 		}
 		s, err := readStat(pid)

@@ -184,7 +184,7 @@ func (p *Parent) Whose(pid, session int) process.Whose {
 	p.mu.Lock()
 	_, known := p.names[pid]
 	p.mu.Unlock()
-	if known || session == p.session || isKeepers(pid) {
+	if known || session >= 0 && session == p.session || isKeepers(pid) {
 		return process.Forked
 	}
 	return process.Orphan
