@@ -33,7 +33,10 @@ func TestOverTheKeeper(t *testing.T) {
 	if os.Getenv(of) != "" {
 		t.Skip("runs within itself")
 	}
-	c := exec.Command("/proc/self/exe", "-test.run", "^Test(Kill|Tree|Signal|Fork|Ends|Daemons|ManyEnd|FirstThread|Thousand|Leftovers|Escapes?|Members|NoCgroup|NothingLeaks|User|Disk|Environment|Pinned|Program|What|Given|Start)", "-test.v", "-test.timeout=9m")
+	if testing.Short() {
+		t.Skip("takes as long as much of the rest")
+	}
+	c := exec.Command("/proc/self/exe", "-test.run", "^Test(KillReaches|Tree|Ends|Daemons|ManyEnd|Escape|Members|Leftovers|UserWho|ThreeHundred|Pinned|DiskThat|EnvironmentFiles)", "-test.v", "-test.timeout=9m")
 	c.Env = append(os.Environ(), of+"=keeper")
 	out, err := c.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "--- PASS") {
