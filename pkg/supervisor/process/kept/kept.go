@@ -132,17 +132,25 @@ func (p *Parent) Lasts() bool { return true }
 func (p *Parent) Spawn(b process.Birth) (process.Child, error) {
 	name := b.Name.String()
 	if err := p.client.Put(start+name, "", b.Start...); err != nil {
-		return process.Child{}, err
+		return process.Child{}, reason(err, b)
 	}
 	c, err := p.client.Spawn(keeper.Spawn{Key: proc + name, Meta: b.Meta, Control: ctl + name, Cgroup: b.Cgroup, Files: files(b)})
 	if err != nil {
 		p.client.Drop(start + name)
-		return process.Child{}, err
+		return process.Child{}, reason(err, b)
 	}
 	p.enter(b.Name, c.PID)
 	child := childOf(c.Entry)
 	child.Control = c.Control
 	return child, nil
+}
+
+// reason is why nothing was spawned.
+func reason(err error, b process.Birth) error {
+	if errors.Is(err, keeper.ErrLost) {
+		return &process.StartError{Step: "spawn", Detail: "cannot start a process for " + b.Service + ": " + err.Error()}
+	}
+	return err
 }
 
 // files are what a child gets: by their keys those that the keeper has.

@@ -270,3 +270,145 @@ func lines(t *testing.T, path string) []string {
 	}
 	return slices.Collect(strings.Lines(string(text)))
 }
+
+// birth is of a child that waits for programs.
+func birth(id unit.Invocation) process.Birth {
+	return process.Birth{Name: process.Name{Service: "web", ID: id}, Cgroup: -1, Meta: "memo"}
+}
+
+// A name is had once, and what is kept of it is not touched by whoever wants it again.
+func TestNameIsHadOnce(t *testing.T) {
+	c := keepertest.Serve(t).Manager(keeper.Handler{})
+	p := New(c)
+	child, err := p.Spawn(birth(7))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeChild(child)
+	if _, err := p.Spawn(birth(7)); !errors.Is(err, unix.EEXIST) {
+		t.Errorf("it says %v", err)
+	}
+	if want := []string{"start/web/7", "proc/web/7", "ctl/web/7"}; !slices.Equal(keys(t, c), want) {
+		t.Errorf("kept are %v, not %v", keys(t, c), want)
+	}
+	p.Started(process.Name{Service: "web", ID: 7})
+	if _, err := p.Spawn(birth(7)); !errors.Is(err, unix.EEXIST) {
+		t.Errorf("after its start it says %v", err)
+	}
+	if want := []string{"proc/web/7"}; !slices.Equal(keys(t, c), want) {
+		t.Errorf("kept are %v, not %v", keys(t, c), want)
+	}
+}
+
+// What was put for a child that was never spawned is nobody's, what is no child's is the
+// rest, and a child without its start is one that was started.
+func TestTakePicksTheChildren(t *testing.T) {
+	c := keepertest.Serve(t).Manager(keeper.Handler{})
+	p := New(c)
+	null, err := os.Open("/dev/null")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	for _, key := range []string{"start/web/8", "ctl/web/8", "lock", "proc/web", "sock/1"} {
+		if err := c.Put(key, "", int(null.Fd())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for id := range unit.Invocation(2) {
+		child, err := p.Spawn(birth(id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer closeChild(child)
+	}
+	if err := p.Started(process.Name{Service: "web", ID: 1}); err != nil {
+		t.Fatal(err)
+	}
+	list, err := c.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	children, rest, err := New(c).Take(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range children {
+		defer closeChild(k.Child)
+		if k.Meta != "memo" || k.PID == 0 || (k.Control >= 0) != (k.ID == 0) {
+			t.Errorf("got %+v", k)
+		}
+	}
+	var others []string
+	for _, e := range rest {
+		others = append(others, e.Key)
+		e.Close()
+	}
+	if want := []string{"lock", "proc/web", "sock/1"}; !slices.Equal(others, want) || len(children) != 2 {
+		t.Errorf("%d children, and the rest is %v, not %v", len(children), others, want)
+	}
+	if all := keys(t, c); slices.Contains(all, "start/web/8") || slices.Contains(all, "ctl/web/8") {
+		t.Errorf("kept are %v", all)
+	}
+}
+
+// A lost keeper is named.
+func TestStartWithoutAKeeper(t *testing.T) {
+	lost := make(chan struct{})
+	s := keepertest.Serve(t)
+	c := s.Manager(keeper.Handler{Lost: func(error) { close(lost) }})
+	unix.Kill(s.PID, unix.SIGKILL)
+	<-lost
+	_, err := New(c).Spawn(birth(1))
+	if e := (*process.StartError)(nil); !errors.As(err, &e) || e.Error() != "cannot start a process for web: the keeper is gone" {
+		t.Errorf("it says %v", err)
+	}
+}
+
+func closeChild(c process.Child) {
+	unix.Close(c.PIDFD)
+	if c.Control >= 0 {
+		unix.Close(c.Control)
+	}
+}
+
+func keys(t *testing.T, c *keeper.Client) (all []string) {
+	t.Helper()
+	list, err := c.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range list {
+		all = append(all, e.Key)
+		e.Close()
+	}
+	return all
+}
+
+// Whom the keeper has forked is no orphan, told or not; whoever came to it is one.
+func TestWhoseChildren(t *testing.T) {
+	s := keepertest.Serve(t)
+	p := New(s.Manager(keeper.Handler{}))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", p.PID(), p.PID()))
+	if err != nil {
+		t.Skip("needs lists of children: ", err)
+	}
+	for _, field := range strings.Fields(string(text)) { // the template, and the manager
+		var pid int
+		fmt.Sscan(field, &pid)
+		if p.Whose(pid, pid) != process.Forked {
+			t.Errorf("process %d is %v", pid, p.Whose(pid, pid))
+		}
+	}
+	c, err := p.Spawn(birth(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeChild(c)
+	if p.Whose(c.PID, c.PID) != process.Forked || New(p.client).Whose(c.PID, c.PID) != process.Forked {
+		t.Error("a child that waits for programs is taken for an orphan")
+	}
+	if p.Whose(os.Getpid(), -1) != process.Orphan {
+		t.Error("another process is none")
+	}
+}
