@@ -21,7 +21,10 @@ func (l *Launcher) fork(ctx context.Context, t *Task, r ready) (*Process, *conve
 		return nil, nil, err
 	}
 	files := t.files(l.null, r.file, r.room)
-	b := &birth{launcher: l, tree: tree, uid: t.Account.UID, ready: r, Birth: Birth{Name: t.name(), Cgroup: -1, Files: files, Keys: t.Keys}}
+	b := &birth{
+		launcher: l, tree: tree, uid: t.Account.UID, ready: r, lent: r.lent(),
+		Birth: Birth{Name: t.name(), Cgroup: -1, Files: files, Keys: t.Keys},
+	}
 	p, err := b.begin(ctx, t, r)
 	if err != nil {
 		return nil, nil, err
@@ -90,7 +93,8 @@ type birth struct {
 	launcher *Launcher
 	tree     tree
 	uid      uint32
-	ready    ready // borrowed
+	ready    ready // of which it uses no file: the start may outlast its caller
+	lent     []int // see Birth.Start, and Task.files
 
 	child Child
 }

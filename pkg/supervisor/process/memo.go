@@ -73,8 +73,7 @@ func (t *trait) running(pid int) *Executable {
 
 // note fills in what the Parent is to keep. The first of b.Start is b's own.
 func (b *birth) note(moves bool) error {
-	r := b.ready
-	m := memo{UID: b.uid, Cgroup: b.tree.String(), Moves: moves, Files: len(b.Files), Room: r.room >= 0, Pinned: r.file.trait()}
+	m := memo{UID: b.uid, Cgroup: b.tree.String(), Moves: moves, Files: len(b.Files), Room: b.ready.room >= 0, Pinned: b.ready.file.trait()}
 	if t, ok := b.tree.(*sessionTree); ok {
 		m.Invocation, m.Pipe = t.marks.invocation, t.marks.pipe
 	}
@@ -83,18 +82,23 @@ func (b *birth) note(moves bool) error {
 		return err
 	}
 	b.Meta = string(text)
-	order, err := spawn.Sealed(r.order.encode())
+	order, err := spawn.Sealed(b.ready.order.encode())
 	if err != nil {
 		return err
 	}
-	b.Start = []int{order}
+	b.Start = append([]int{order}, b.lent...)
+	return nil
+}
+
+// lent are the files of a start that its process has as well.
+func (r *ready) lent() (files []int) {
 	if r.room >= 0 {
-		b.Start = append(b.Start, int(r.room))
+		files = append(files, int(r.room))
 	}
 	if r.file != nil {
-		b.Start = append(b.Start, r.file.fd)
+		files = append(files, r.file.fd)
 	}
-	return nil
+	return files
 }
 
 // ready is what the start was begun with, by the files of its Birth's Start, which it takes

@@ -44,7 +44,8 @@ func (l *Launcher) Resume(ctx context.Context, k Kept, staged func(*Process) err
 		if k.Control >= 0 {
 			unix.Close(k.Control)
 		}
-		return p, p.Started()
+		p.Started() // again, if whoever has stored it did not come to say so
+		return p, nil
 	}
 	c, err := newConversation(k.Child, r.at, r.ready)
 	if err != nil {
