@@ -26,6 +26,8 @@ type conversation struct {
 	ready ready
 	round int
 	files [][]string // what was in the environment files so far
+
+	foreign bool // whoever began it has written its programs otherwise, see edition
 }
 
 // newConversation takes over the child's Control.
@@ -132,21 +134,36 @@ func (c *conversation) do(ctx context.Context, p *Process, k *compiler) (spawn.F
 			return f, nil
 		case !ok:
 			return f, died(ctx, p, path)
-		case !program.Answers(f):
+		case !c.foreign && !program.Answers(f):
 			return f, undone(unix.EBADMSG, path)
 		}
 		switch f.Kind {
 		case spawn.Failed:
-			l := program.Label(f.Index)
-			return f, step(l.Step).failed(syscall.Errno(f.Errno), l.Detail, "")
+			return f, c.failure(program.Label(f.Index), syscall.Errno(f.Errno))
 		case spawn.Warned:
-			p.warn(k.warnings[f.Index](f.Value, syscall.Errno(f.Errno)))
+			p.warn(c.warning(k, f))
 		case spawn.Read:
 			return f, nil
 		case spawn.Exec:
 			executes = true
 		}
 	}
+}
+
+// failure is the error of an op.
+func (c *conversation) failure(l spawn.Label, errno syscall.Errno) error {
+	if c.foreign {
+		return stepStart.failed(errno, c.ready.order.path, "another version of supervisord began to start it, so the step is not known")
+	}
+	return step(l.Step).failed(errno, l.Detail, "")
+}
+
+func (c *conversation) warning(k *compiler, f spawn.Frame) string {
+	errno := syscall.Errno(f.Errno)
+	if c.foreign {
+		return "another version of supervisord began to start it, and could not set something: " + errno.Error()
+	}
+	return k.warnings[f.Index](f.Value, errno)
 }
 
 // tell sends a program, and waits while the process has yet to read what others have sent

@@ -14,6 +14,7 @@ import (
 // A memo is what a Parent keeps of a child for [Launcher.Resume], as JSON: what holds its
 // tree together, and where it has its files. It holds no secrets.
 type memo struct {
+	Edition    int // of the programs, see edition
 	UID        uint32
 	Cgroup     string `json:",omitempty"` // empty: the tree is a session's
 	Moves      bool   `json:",omitempty"` // into the cgroup, before it has a program
@@ -73,7 +74,7 @@ func (t *trait) running(pid int) *Executable {
 
 // note fills in what the Parent is to keep. The first of b.Start is b's own.
 func (b *birth) note(moves bool) error {
-	m := memo{UID: b.uid, Cgroup: b.tree.String(), Moves: moves, Files: len(b.Files), Room: b.ready.room >= 0, Pinned: b.ready.file.trait()}
+	m := memo{Edition: edition, UID: b.uid, Cgroup: b.tree.String(), Moves: moves, Files: len(b.Files), Room: b.ready.room >= 0, Pinned: b.ready.file.trait()}
 	if t, ok := b.tree.(*sessionTree); ok {
 		m.Invocation, m.Pipe = t.marks.invocation, t.marks.pipe
 	}

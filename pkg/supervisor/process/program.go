@@ -128,6 +128,11 @@ const (
 	other   = 3
 )
 
+// edition says how a compiler writes programs: what a process answers names an op by its
+// place. It counts up whenever an op that can fail, or answer, gets another place. Then who
+// resumes a start that another edition has begun cannot tell which step has failed.
+const edition = 1
+
 // A compiler writes the programs of one start. The order of what they do is
 // systemd's: what needs privileges, then the user, then what must be done with that
 // user's rights.

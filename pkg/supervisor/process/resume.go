@@ -52,6 +52,7 @@ func (l *Launcher) Resume(ctx context.Context, k Kept, staged func(*Process) err
 		p.end()
 		return nil, stepSpawn.failed(errnoOf(err), k.Service, "")
 	}
+	c.foreign = r.edition != edition
 	return l.lead(ctx, p, c, staged)
 }
 
@@ -71,6 +72,7 @@ func (k *Kept) close() {
 type recalled struct {
 	ready
 	starts   bool // see Kept.starts
+	edition  int
 	birth    *birth
 	at       layout
 	identity Identity
@@ -83,7 +85,7 @@ func (l *Launcher) recall(k *Kept) (r recalled, err error) {
 		return r, fmt.Errorf("what was kept of it cannot be read: %w", err)
 	}
 	r.birth = &birth{Birth: Birth{Name: k.Name}, launcher: l, child: k.Child}
-	r.starts = k.starts()
+	r.starts, r.edition = k.starts(), m.Edition
 	r.at = newLayout(k.First, m.Pinned != nil, m.Room, m.Files)
 	if r.ready, err = m.recallStart(k); err != nil {
 		return r, err

@@ -2,6 +2,8 @@ package process
 
 import (
 	"context"
+	"fmt"
+	"hash/fnv"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -523,4 +525,65 @@ func TestRoomKeepsWhatWasRead(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Frames name ops by their places, and another supervisord may have written the program. A
+// change of the places has a number.
+func TestEditionCounts(t *testing.T) {
+	needsRoot(t) // as another user it has other ops
+	places := fnv.New64a()
+	seven := 7
+	for _, o := range []*order{
+		{path: "/p", argv: []string{"p"}, dir: "/"},
+		{
+			path: "/p", argv: []string{"p"}, dir: "/", defaults: true, setIDs: true, uid: 1, gid: 1, groups: []uint32{1}, user: "u", group: "g",
+			nice: &seven, oom: &seven, envFiles: []envFile{{path: "-/e"}}, limits: []rlimit{{unix.RLIMIT_CORE, 0, 0}},
+		},
+		{path: "/p", argv: []string{"p"}, dir: "/", defaults: true, handover: true},
+	} {
+		for _, pinned := range []bool{false, true} {
+			c := &conversation{at: newLayout(5, pinned, len(o.envFiles) > 0, 4), ready: ready{order: o}}
+			k := c.compiler()
+			for _, f := range o.envFiles {
+				k.read(f)
+			}
+			k.execute(nil)
+			program := k.Program()
+			for i := uint32(0); program.Label(i) != (spawn.Label{}); i++ {
+				_, warns := k.warnings[i]
+				fmt.Fprintln(places, program.Label(i), warns)
+			}
+		}
+	}
+	want := map[int]string{1: "abbdd87db0e228cf"}
+	if got := fmt.Sprintf("%x", places.Sum64()); got != want[edition] {
+		t.Errorf("the places of edition %d have the sum %s, not %s: count the edition up, and enter its sum here", edition, got, want[edition])
+	}
+}
+
+// A start that another edition has begun goes on; what it cannot name it says so.
+func TestStartOfAnotherEdition(t *testing.T) {
+	eachLasting(t, func(t *testing.T, parent *lasting, next func() *Launcher) {
+		other := func(k Kept) Kept {
+			k.Meta = strings.Replace(k.Meta, fmt.Sprintf(`"Edition":%d`, edition), `"Edition":0`, 1)
+			return k
+		}
+		good, bad := sh("echo ran"), sh("echo ran")
+		good.Program.Limits = []unit.Limit{{Resource: unix.RLIMIT_NOFILE, Soft: 1 << 40, Hard: 1 << 40}}
+		bad.Program.Dir = "/no/such"
+		was, out := leave(t, next(), &good, parts((*conversation).born))
+		p, err := next().Resume(t.Context(), other(parent.entry(was.name)), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		runOf(t, p, out).expect("ran")
+		if w := p.Warnings(); len(w) != 1 || !strings.HasPrefix(w[0], "another version of supervisord") {
+			t.Errorf("warnings are %q", w)
+		}
+		was, _ = leave(t, next(), &bad, parts((*conversation).born))
+		_, err = next().Resume(t.Context(), other(parent.entry(was.name)), nil)
+		if e := mustFail(t, err, "start", 255, unix.ENOENT); e.Error() != "cannot start /bin/sh: no such file or directory" || e.Hint() == "" {
+			t.Errorf("it says %q, hint %q", e, e.Hint())
+		}
+	})
 }
