@@ -11,7 +11,7 @@ var invariants = []func(s Service, e Event, to Service, effects []Effect) string
 	mainUntouched, effectsNameTheLiving, procsAreKept, jobsAreKept, neverForgotten, currentIsGood, nextHasItsTurn,
 	rolesAndPhases, placesAreBounded, aloneIsAlone, wantIsObeyed, killIsLast, buildsAreKept,
 	answersAreTrue, crashIsMadeGood, doorsAreOrdered, doorsAreKept, endIsTheEnd, removedIsLeft, vanishesOnce, ruinedIsReplaced,
-	numbersGrow, scaleWakesNobody, steeringIsOrdered, sharesAreRight, stopRefusesFirst, settlesInPeace,
+	numbersGrow, scaleWakesNobody, steeringIsOrdered, sharesAreRight, stopRefusesFirst, settlesInPeace, foundAsItWas,
 }
 
 func mainUntouched(s Service, e Event, to Service, effects []Effect) string {
@@ -95,7 +95,7 @@ func procsAreKept(s Service, e Event, to Service, effects []Effect) string {
 	}
 	for p := range s.Procs() {
 		kept := to.Find(p.ID).ID != 0
-		if kept == (forgotten.of(p.ID) == 1) || spawned.of(p.ID) != 0 {
+		if kept == (forgotten.of(p.ID) == 1) || spawned.of(p.ID) != startsAgain(e, p) {
 			return "a process is kept or forgotten"
 		}
 		_, found := e.(Found)
@@ -342,7 +342,7 @@ func spawns(effects []Effect) bool {
 
 // removedIsLeft: only a job from before starts anything in what is removed.
 func removedIsLeft(s Service, e Event, to Service, effects []Effect) string {
-	if to.Removed && s.Job.ID == 0 && spawns(effects) {
+	if _, found := e.(Found); to.Removed && s.Job.ID == 0 && spawns(effects) && !found {
 		return "what is removed starts nothing"
 	}
 	if _, asked := e.(Asks); asked && s.Removed && to.Job.ID != s.Job.ID && to.Job.ID != 0 && !to.Job.Verb.leaves() {

@@ -138,7 +138,7 @@ func (w *world) randomFound(r *rand.Rand, procs []Proc) Event {
 			alive = append(alive, p.ID)
 		}
 	}
-	return Found{alive}
+	return Found{Alive: alive, Lost: r.IntN(2) == 0}
 }
 
 func (w *world) randomNews(r *rand.Rand, p Proc) Event {

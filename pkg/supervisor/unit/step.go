@@ -13,7 +13,9 @@ import (
 func Step(s Service, now Time, e Event) (Service, []Effect) {
 	t := &turn{Service: s.clone(), now: now}
 	t.event(e)
-	t.follow()
+	if !t.still {
+		t.follow()
+	}
 	t.Builds = slices.DeleteFunc(t.Builds, func(b Build) bool { return !t.names(b.Gen) })
 	return t.Service, t.ordered(s, e)
 }
@@ -40,6 +42,7 @@ type turn struct {
 	heir    Job  // for those who waited for a job that has ended, when the event is over
 	rise    bool // with a start of what is down
 	hung    bool // whoever is signalled now hangs: see [Signal]
+	still   bool // nothing has changed, so nothing follows
 }
 
 func (t *turn) event(e Event) {
@@ -55,7 +58,7 @@ func (t *turn) event(e Event) {
 	case Broken:
 		t.broken(e)
 	case Found:
-		t.adopt(e.Alive)
+		t.adopt(e)
 	case Elapsed:
 		t.elapse(e)
 	case Started:

@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "rewrite the answers in testdata")
 //	instances N         life KEY[=VALUE]…        (of the builds that come after it)
 //	ask ID VERB [SIZE]  traffic ID WAITING [AGO]    (when one was last taken)
 //	                    started|ready|stopping|ping|trigger|gone ID
-//	notstarted ID       exited ID [STATUS|SIGNAL]   found [ID…]
+//	notstarted ID       exited ID [STATUS|SIGNAL]   found|lost [ID…]   (lost: by nobody kept)
 //	extend ID DURATION  kill SIGNAL WHOM            clear
 //	named|removed       broken SOCKET [ID…]
 //	wait DURATION       elapse                      (to the deadline)
@@ -142,8 +142,8 @@ func (st *story) event(t *testing.T, f []string) Event {
 		n, _ := strconv.Atoi(f[2])
 		ago := duration(t, append(f, "0s")[3])
 		return Traffic{id(1), n, st.now - Time(ago)}
-	case "found":
-		return Found{ids(1)}
+	case "found", "lost":
+		return Found{Alive: ids(1), Lost: f[0] == "lost"}
 	case "named", "removed":
 		return Named{f[0] == "named"}
 	case "broken":

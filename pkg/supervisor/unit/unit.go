@@ -265,8 +265,11 @@ type (
 		Waiting int  // in its queues
 		Taken   Time // when one was last taken from there, or nobody waited
 	}
-	Elapsed struct{}                     // the [Deadline] has passed
-	Found   struct{ Alive []Invocation } // the first event after a restore: the processes whose trees are alive
+	Elapsed struct{} // the [Deadline] has passed
+	Found   struct { // the first event after a restore
+		Alive []Invocation // of these there is a process still, or its end has yet to be told
+		Lost  bool         // nobody kept them meanwhile: what they said is lost, and so is how they ended
+	}
 )
 
 // Whom says which processes an operator's signal is for: those of one role, or

@@ -122,6 +122,9 @@ func (w *world) walk() {
 				w.fail(s, e, to, effects, "Step is a function")
 			}
 			w.check(s, e, to, effects)
+			if transitions%again == 0 {
+				w.again(s, e, to, effects)
+			}
 			if w.seen != nil {
 				w.seen(s, e, to)
 			}
@@ -136,6 +139,7 @@ func (w *world) walk() {
 				}
 			}
 		})
+		w.late(s)
 		if i%max(w.sample, 1) == 0 {
 			w.endings(s, i%(7*max(w.sample, 1)) == 0)
 		}
@@ -204,14 +208,17 @@ func (w *world) events(s Service, f func(Service, Event)) {
 	f(c, Elapsed{}) // all at once
 	f(s, Clears{})
 	f(s, Kills{syscall.SIGUSR1, KillAll})
-	f(s, Found{all})
-	f(s, Found{})
+	for _, lost := range []bool{true, false} {
+		f(s, Found{Alive: all, Lost: lost})
+		f(s, Found{Lost: lost})
+	}
 	if w.breaks {
 		f(s, Broken{"http", all})
 	}
 	for i := range all {
 		if !w.lazy {
-			f(s, Found{all[i : i+1]})
+			f(s, Found{Alive: all[i : i+1], Lost: true})
+			f(s, Found{Alive: all[i : i+1]})
 		}
 	}
 }
@@ -275,6 +282,9 @@ func (w *world) procEvents(s Service, p Proc, f func(Service, Event)) {
 		}
 	}
 	f(s, Exited{p.ID, badly})
+	if p.Exit.Kind != NotExited {
+		f(s, Exited{p.ID, p.Exit})
+	}
 	if p.Since != 0 && p.Phase == Serving {
 		c := s.clone()
 		for q := range c.pointers() {
@@ -347,8 +357,9 @@ func (w *world) endings(s Service, more bool) {
 		{"jobs end in a good world", Gone{1 << 40}, true, idle},
 		{"jobs end in a bad world", Gone{1 << 40}, false, idle},
 		{"left alone, it ends in one Main an instance", Gone{1 << 40}, true, w.oneMain},
-		{"adopted, it ends in one Main an instance", Found{all}, true, w.oneMain},
-		{"adopted without processes, it ends in one Main an instance", Found{}, true, w.oneMain},
+		{"found, it ends in one Main an instance", Found{Alive: all}, true, w.oneMain},
+		{"lost and found, it ends in one Main an instance", Found{Alive: all, Lost: true}, true, w.oneMain},
+		{"lost without processes, it ends in one Main an instance", Found{Lost: true}, true, w.oneMain},
 		{"what is closed stays so, and nothing else does", Gone{1 << 40}, true, func(end Service) bool { return s.closesFor(end) }},
 	}
 	if more {
