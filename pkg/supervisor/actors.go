@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"sync"
 	"time"
@@ -70,9 +71,9 @@ func (as *actors) save(name string, r service.Record) error {
 
 // start starts an invocation of a service.
 func (as *actors) start(ctx context.Context, a *service.Actor, o service.Order) {
-	pinned, _ := o.Pinned.(*process.Executable)
+	pinned, _ := o.Pinned.(program)
 	as.runner.Start(ctx, invocation.Order{
-		ID: o.ID, Gen: o.Gen, Inst: o.Inst, Spec: o.Spec, Pinned: pinned, Fresh: o.Fresh, Failed: o.Failed,
+		ID: o.ID, Gen: o.Gen, Inst: o.Inst, Spec: o.Spec, Run: o.Invocation, Pinned: pinned.Executable, Fresh: o.Fresh, Failed: o.Failed,
 	}, owner{a, o.ID})
 }
 
@@ -101,9 +102,21 @@ type handle struct{ *invocation.Invocation }
 
 func (h handle) Program() service.Program {
 	if e := h.Executable(); e != nil {
-		return e
+		return program{e}
 	}
 	return nil
+}
+
+// A program is an executable as an actor sees it.
+type program struct{ *process.Executable }
+
+// Trace is what the next supervisord is to know of the file besides its descriptor.
+func (p program) Trace() json.RawMessage {
+	text, err := json.Marshal(struct{ Path string }{p.Path()})
+	if err != nil {
+		panic(err) // it is a string
+	}
+	return text
 }
 
 // setDoors says which sockets a service needs. One that needs none has no process

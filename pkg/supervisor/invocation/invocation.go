@@ -9,6 +9,7 @@
 package invocation
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -32,6 +33,7 @@ type Order struct {
 	Gen    unit.Generation
 	Inst   int
 	Spec   *unit.Spec
+	Run    string              // $INVOCATION_ID; "": a new one
 	Pinned *process.Executable // what to run; nil: what is at the path. Borrowed until it runs
 	Fresh  bool                // if the path has another file than Pinned, that one
 	Failed string              // but not this one, see [Invocation.File]
@@ -65,7 +67,7 @@ type Invocation struct {
 // Start makes an invocation in the background. When ctx is done, a start that has not led
 // to a process is given up.
 func (r *Runner) Start(ctx context.Context, o Order, to Owner) {
-	i := &Invocation{r: r, order: o, owner: to, id: newID(), proceed: make(chan error, 1)}
+	i := &Invocation{r: r, order: o, owner: to, id: cmp.Or(o.Run, newID()), proceed: make(chan error, 1)}
 	r.going.Go(func() { i.run(ctx) })
 }
 

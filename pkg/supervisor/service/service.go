@@ -12,6 +12,7 @@ package service
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -30,29 +31,44 @@ type Actor struct {
 
 	state  unit.Service
 	past   unit.Service // before the last step
+	at     unit.Time    // of which
 	runs   map[unit.Invocation]*Run
 	baked  map[unit.Generation]Program // what generations that have baked run again after a crash
 	timer  *time.Timer
 	failed string // the file of the build whose rollout last failed
 	last   []byte // the last output of the process that went last
-	fault  error  // why the last state could not be stored
+	lastOf unit.Invocation
+	fault  error // why the last state could not be stored
+
+	unsaved unit.Time // when what the last record does not have is to be stored; 0: it has everything
+	owed    Record    // with a Past: what it has changed has yet to be told
+
+	found  *unit.Found              // nil: it is new
+	behind map[unit.Invocation]bool // kept ones, of which not all is known that happened
+	late   unit.Time                // when nobody waits for that any more
 
 	over bool // it was removed, and nothing is left of it
 
 	shown shown
 }
 
-// New returns an actor with this state. The actor does nothing before Run.
+// New returns the actor of a unit that has no processes. The actor does nothing before
+// Run. A unit that may have some is for [Resume].
 func New(name string, state unit.Service, w World) *Actor {
-	a := &Actor{
-		name: name, world: w, state: state,
-		inbox: make(chan any), quit: make(chan struct{}), ended: make(chan struct{}),
-		runs: map[unit.Invocation]*Run{}, baked: map[unit.Generation]Program{},
-		timer: time.NewTimer(time.Hour),
-	}
+	a := newActor(name, w)
+	a.state, a.at = state, w.Now()
 	a.arm()
 	a.show()
 	return a
+}
+
+func newActor(name string, w World) *Actor {
+	return &Actor{
+		name: name, world: w,
+		inbox: make(chan any), quit: make(chan struct{}), ended: make(chan struct{}),
+		runs: map[unit.Invocation]*Run{}, baked: map[unit.Generation]Program{}, behind: map[unit.Invocation]bool{},
+		timer: time.NewTimer(time.Hour),
+	}
 }
 
 // Name returns the name of the unit.
@@ -60,6 +76,7 @@ func (a *Actor) Name() string { return a.name }
 
 // Run runs the actor until Close, or until its unit has vanished.
 func (a *Actor) Run() {
+	a.resume()
 	a.live()
 	a.release()
 	close(a.ended)
@@ -74,7 +91,7 @@ func (a *Actor) live() {
 		case <-a.quit:
 			return
 		case <-a.timer.C:
-			a.step(unit.Elapsed{})
+			a.wake()
 		case m := <-a.inbox:
 			a.take(m)
 		}
@@ -115,32 +132,70 @@ func (a *Actor) take(m any) {
 	case unit.Event:
 		a.step(m)
 	case Heard:
-		a.hear(m)
-		if m.Stored != nil {
+		if a.hear(m); m.Stored != nil {
 			m.Stored()
 		}
 	case Staged:
 		a.stage(m)
+	case CaughtUp:
+		a.caughtUp(m.ID)
 	}
+}
+
+// wake is called when it is time for something.
+func (a *Actor) wake() {
+	if !a.waits() {
+		a.step(unit.Elapsed{})
+		return
+	}
+	a.keep(a.state, nil, nil)
+	a.arm()
 }
 
 // step asks the rules what follows from e, and does it.
 func (a *Actor) step(e unit.Event) {
 	before := a.state
-	next, effects := unit.Step(before, a.world.Now(), e)
+	a.at = a.world.Now()
+	next, effects := unit.Step(before, a.at, e)
 	a.past, a.state = before, next
-	a.keep(before, effects)
+	changes := unit.Changes(before, next, effects)
+	a.note(effects)
+	a.keep(before, effects, changes)
 	for _, f := range effects {
 		a.do(f)
 	}
-	a.learn(effects)
 	a.pin()
 	a.settle()
-	a.remember(effects)
 	a.show()
-	a.world.Changed(unit.Changes(before, next, effects), before, a.View())
+	a.tell(changes, before)
 	a.forget(effects)
 	a.arm()
+}
+
+// note has known what is to be stored with the state.
+func (a *Actor) note(effects []unit.Effect) {
+	for _, f := range effects {
+		if f, ok := f.(unit.Spawn); ok {
+			a.run(f.ID)
+		}
+	}
+	a.learn(effects)
+	a.remember(effects)
+}
+
+// tell tells what has changed, and stores that it has, if it matters.
+func (a *Actor) tell(cs []unit.Change, before unit.Service) {
+	a.world.Changed(cs, before, a.View())
+	if a.owed.Past != nil {
+		a.told()
+	}
+}
+
+func (a *Actor) told() {
+	r := a.owed
+	a.owed, r.Past, r.Counts = Record{}, nil, a.counts()
+	a.save(r)
+	a.show()
 }
 
 func (a *Actor) do(f unit.Effect) {
@@ -159,11 +214,16 @@ func (a *Actor) do(f unit.Effect) {
 }
 
 func (a *Actor) spawn(f unit.Spawn) {
-	ctx, giveUp := context.WithCancelCause(context.Background())
-	a.runs[f.ID] = &Run{giveUp: giveUp}
-	a.world.Start(ctx, Order{
-		Spawn: f, Spec: a.state.Build(f.Gen).Spec, Pinned: a.baked[f.Gen], Failed: a.failed,
-	})
+	var ctx context.Context
+	ctx, a.run(f.ID).giveUp = context.WithCancelCause(context.Background())
+	a.world.Start(ctx, a.order(f))
+}
+
+func (a *Actor) order(f unit.Spawn) Order {
+	return Order{
+		Spawn: f, Spec: a.state.Build(f.Gen).Spec, Invocation: a.run(f.ID).Invocation, Kept: a.behind[f.ID],
+		Pinned: a.baked[f.Gen], Failed: a.failed,
+	}
 }
 
 // stage takes on a process that may run its program once its identity is stored.
@@ -173,8 +233,9 @@ func (a *Actor) stage(m Staged) {
 		m.Handle.Proceed(ErrDoomed)
 		return
 	}
-	r.Handle, r.Began, r.trace = m.Handle, a.world.Now(), m.Handle.Trace()
-	a.keep(a.state, []unit.Effect{unit.Spawn{ID: m.ID}})
+	a.at = a.world.Now()
+	r.Handle, r.Began, r.trace = m.Handle, cmp.Or(r.Began, a.at), m.Handle.Trace()
+	a.save(a.record(a.state, nil, nil))
 	a.show()
 	m.Handle.Proceed(nil)
 }
@@ -186,14 +247,20 @@ func (a *Actor) signal(f unit.Signal) {
 	case r == nil:
 	case r.Handle == nil:
 		if f.Leave {
-			r.doomed = true
-			r.giveUp(ErrDoomed)
+			r.doom()
 		}
 	default:
 		if f.Leave {
 			r.Handle.Leave()
 		}
 		r.Handle.Signal(f.Signal, f.Mode) // it may be gone; Step is told so by its end
+	}
+}
+
+// doom has it known that what has no pid yet need not start.
+func (r *Run) doom() {
+	if r.doomed = true; r.giveUp != nil {
+		r.giveUp(ErrDoomed)
 	}
 }
 
@@ -204,7 +271,7 @@ func (a *Actor) remember(effects []unit.Effect) {
 	for _, f := range effects {
 		if f, ok := f.(unit.Forget); ok && a.runs[f.ID] != nil && a.runs[f.ID].Handle != nil {
 			tail := a.runs[f.ID].Handle.Tail()
-			a.last = bytes.Clone(tail[max(0, len(tail)-enough):])
+			a.last, a.lastOf = bytes.Clone(tail[max(0, len(tail)-enough):]), f.ID
 		}
 	}
 }
@@ -213,9 +280,18 @@ func (a *Actor) remember(effects []unit.Effect) {
 func (a *Actor) forget(effects []unit.Effect) {
 	for _, f := range effects {
 		if f, ok := f.(unit.Forget); ok {
-			a.runs[f.ID].letBe()
-			delete(a.runs, f.ID)
+			a.letGo(f.ID)
 		}
+	}
+}
+
+// letGo: the end of this one is stored and told.
+func (a *Actor) letGo(id unit.Invocation) {
+	a.runs[id].letBe()
+	delete(a.runs, id)
+	delete(a.behind, id)
+	if a.world.Release != nil {
+		a.world.Release(id)
 	}
 }
 
@@ -225,6 +301,7 @@ func (a *Actor) hear(h Heard) {
 	if r == nil {
 		return
 	}
+	before := *r
 	if h.Status != nil {
 		r.Status = *h.Status
 	}
@@ -232,8 +309,21 @@ func (a *Actor) hear(h Heard) {
 		r.Errno = *h.Errno
 	}
 	r.Reloading = h.Reloading || r.Reloading && !h.Notice.Ready
+	switch {
+	case r.Errno != before.Errno, r.Reloading != before.Reloading:
+		a.unsaved = a.world.Now()
+	case r.Status != before.Status && a.unsaved == 0:
+		a.unsaved = a.world.Now() + unit.Time(saveStatus)
+	}
 	a.step(unit.Said{ID: h.ID, Notice: h.Notice})
 }
+
+// saveStatus is how long a STATUS that changes nothing else waits to be stored: a process
+// may say one many times a second.
+const saveStatus = time.Second
+
+// isDue: there is something to store, now.
+func (a *Actor) isDue() bool { return a.unsaved != 0 && a.unsaved <= a.world.Now() }
 
 // settle has those watched that settle, as long as they do.
 func (a *Actor) settle() {
@@ -265,11 +355,22 @@ const retrySave = 5 * time.Second
 func (a *Actor) arm() {
 	now := a.world.Now()
 	d := a.state.Deadline()
-	if retry := now + unit.Time(retrySave); a.fault != nil && (d == 0 || d > retry) {
-		d = retry
+	if a.waits() {
+		d = a.late
+	}
+	if d = sooner(d, a.unsaved); a.fault != nil {
+		d = sooner(d, now+unit.Time(retrySave))
 	}
 	a.timer.Stop()
 	if d != 0 {
 		a.timer.Reset(max(0, time.Duration(d-now)))
 	}
+}
+
+// sooner is the first of two times, of which 0 is never.
+func sooner(a, b unit.Time) unit.Time {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
 }

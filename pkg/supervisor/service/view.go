@@ -22,16 +22,20 @@ type View struct {
 	Runs  map[unit.Invocation]Run // including processes that are gone with the last step
 	Baked map[unit.Generation]Program
 	Last  []byte // the last output of the process that went last; it may begin within a line
+
+	LastOf unit.Invocation // which that was
 }
 
 // A Run is what is known about an invocation until it is forgotten.
 type Run struct {
-	Handle    Handle    // nil until its pid is known
-	Began     unit.Time // when that was
+	Handle     Handle    // nil until its pid is known
+	Invocation string    // $INVOCATION_ID
+	Began      unit.Time // when its pid was known
 	Status    string    // STATUS= of it
 	Errno     int       // ERRNO= of it
 	Reloading bool      // it said RELOADING=1
 
+	stored  RunRecord // of a former actor
 	trace   json.RawMessage
 	doomed  bool                    // it was told to go before it had a pid
 	giveUp  context.CancelCauseFunc // says so to whoever starts it
@@ -47,8 +51,8 @@ func (a *Actor) View() *View { return a.shown.Load() }
 // show makes the state what anyone sees.
 func (a *Actor) show() {
 	v := &View{
-		Name: a.name, State: a.state, Past: a.past, At: a.world.Now(), Fault: a.fault,
-		Runs: map[unit.Invocation]Run{}, Baked: maps.Clone(a.baked), Last: a.last,
+		Name: a.name, State: a.state, Past: a.past, At: a.at, Fault: a.fault,
+		Runs: map[unit.Invocation]Run{}, Baked: maps.Clone(a.baked), Last: a.last, LastOf: a.lastOf,
 	}
 	for id, r := range a.runs {
 		v.Runs[id] = *r

@@ -30,12 +30,27 @@ type World struct {
 	// there is a process, and then events about it. When ctx is done, which it never is once
 	// there is one, the process need not come.
 	Start func(ctx context.Context, o Order)
+	// Resume takes on the process of an invocation that a former actor started. It returns
+	// nil if there is none any more. The actor receives, in the background and in this
+	// order, all that the process has said, how it ended if it has, and a [CaughtUp]; then
+	// events as they come.
+	Resume func(o Order, r RunRecord, trace json.RawMessage) Handle
+	// Program returns the executable that a former actor kept for a generation, or nil if
+	// it is not there any more.
+	Program func(g unit.Generation, trace json.RawMessage) Program
+	// Release reports that the end of an invocation is stored and told. Nothing of it need
+	// be kept for the next actor. nil: nobody keeps anything.
+	Release func(unit.Invocation)
+	// Counts returns what Changed has counted, to be stored. nil: nothing is.
+	Counts func() json.RawMessage
 	// Settle watches, in the background and until ctx is done, a process that gets no new
 	// connections. The actor receives a [unit.Traffic] when nobody waits in its queues any
 	// more, or somebody does again, and when it has taken nobody who waits there for
 	// [unit.HungAfter].
 	Settle func(ctx context.Context, id unit.Invocation)
-	// Changed receives what a step changed, the state before it, and the view after it.
+	// Changed receives what a step changed, the state before it, and the view after it. The
+	// same can come twice, the second time from the actor that resumes, if the first has
+	// ended in between: then every change of it comes again.
 	Changed func([]unit.Change, unit.Service, *View)
 	// Vanish reports that the unit was removed and nothing is left of it. It is the last
 	// thing that the actor does, when it takes no more messages, so it may wait.
@@ -45,7 +60,12 @@ type World struct {
 // An Order tells Start what to start.
 type Order struct {
 	unit.Spawn
-	Spec   *unit.Spec
+	Spec *unit.Spec
+	// Invocation is the $INVOCATION_ID. It is stored before Start is called.
+	Invocation string
+	// Kept says that a former actor may have started the invocation: go on with what there
+	// is of it. Then Start sends a [CaughtUp] as Resume does.
+	Kept   bool
 	Pinned Program // the executable to run; nil: the one at the path now
 	Failed string  // the [Handle.File] of the build that last failed: nothing Fresh
 }
@@ -73,6 +93,7 @@ type Program interface {
 	Path() string
 	Differs(path string) bool
 	Moved() bool
+	Trace() json.RawMessage // identifies the file to the next supervisord
 	Close() error
 }
 
@@ -83,6 +104,10 @@ type Staged struct {
 	Handle Handle
 }
 
+// CaughtUp reports that the actor knows all that happened to a kept invocation while
+// there was no actor.
+type CaughtUp struct{ ID unit.Invocation }
+
 // Heard is one notify message. Apart from the Notice, it changes only what is shown.
 type Heard struct {
 	ID        unit.Invocation
@@ -90,5 +115,7 @@ type Heard struct {
 	Status    *string
 	Errno     *int
 	Reloading bool
-	Stored    func() // is called when what it changes is stored, and does not wait; may be nil
+	// Stored is called when what the message changes is stored, or cannot be. It must not
+	// wait. A STATUS alone is stored a moment later. nil: nobody wants to know.
+	Stored func()
 }

@@ -122,20 +122,22 @@ func (s Service) presses(p Proc) []Effect {
 func foundDoesAll(to Service, effects []Effect) string {
 	_, more := Step(to, now, Found{Alive: to.ids()})
 	for i, f := range effects {
-		if !isStored(f) && !slices.ContainsFunc(effects[i+1:], func(g Effect) bool { return outdoes(g, f) }) && !slices.ContainsFunc(more, func(g Effect) bool { return reflect.DeepEqual(f, g) }) {
+		if !isStored(f, to) && !slices.ContainsFunc(effects[i+1:], func(g Effect) bool { return outdoes(g, f) }) && !slices.ContainsFunc(more, func(g Effect) bool { return reflect.DeepEqual(f, g) }) {
 			return fmt.Sprintf("what was ordered is ordered again: %v, but there is only %v", f, more)
 		}
 	}
 	return ""
 }
 
-// isStored: f is stored with the state, or may be lost.
-func isStored(f Effect) bool {
+// isStored: f is stored with the state, may be lost, or is for who need not start.
+func isStored(f Effect, to Service) bool {
 	switch f := f.(type) {
 	case Finish, Forget:
 		return true
 	case Signal:
 		return !f.Leave
+	case Spawn:
+		return to.Find(f.ID).Phase > Serving
 	}
 	return false
 }

@@ -18,8 +18,11 @@ const outputLines = 8
 func Explain(v *service.View, verb unit.Verb, f unit.Finish) *ipc.Error {
 	x := &ipc.Error{Code: code(v, f), Message: fmt.Sprintf("cannot %s %s: %s", verb, v.Name, cause(v, f))}
 	x.Notes, x.Hints = notes(v, verb, f), hints(v, verb, f)
-	if r, ok := v.Runs[f.Proc.ID]; ok && r.Handle != nil {
+	switch r := v.Runs[f.Proc.ID]; {
+	case r.Handle != nil:
 		x.Output = lastLines(r.Handle.Tail(), outputLines)
+	case f.Proc.ID != 0 && f.Proc.ID == v.LastOf: // it is gone
+		x.Output = lastLines(v.Last, outputLines)
 	}
 	return x
 }
