@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,6 +34,7 @@ type fake struct {
 
 	mu       sync.Mutex
 	jobs     []ipc.JobRequest
+	died     map[string]bool // where it did, see play
 	followed chan string // the id of each job whose events are asked for
 }
 
@@ -42,11 +44,23 @@ type play struct {
 	Events  []ipc.Event // in order
 	Hold    bool        // and then nothing more happens
 	Job     ipc.Job     // at the end; what is not said is as asked
+	Dies    string      // where supervisord dies, once: "asked", when it has begun the job and not said so; or after the event of that kind
+}
+
+// dies breaks the connection off, if this is where, and the first time.
+func (f *fake) dies(p play, where string) {
+	f.mu.Lock()
+	first := p.Dies == where && !f.died[where]
+	f.died[where] = true
+	f.mu.Unlock()
+	if first {
+		panic(http.ErrAbortHandler)
+	}
 }
 
 const fakeEpoch = "5f3a9c02"
 
-func newFake(dir string) *fake { return &fake{dir: dir, followed: make(chan string, 100)} }
+func newFake(dir string) *fake { return &fake{dir: dir, followed: make(chan string, 100), died: map[string]bool{}} }
 
 // read fills v from a file. That there is no such file is no error.
 func (f *fake) read(name string, v any) error {
@@ -136,10 +150,20 @@ func (f *fake) Submit(r ipc.JobRequest, _ ipc.Caller) (ipc.Job, error) {
 	case p.Refused != nil:
 		return ipc.Job{}, p.Refused
 	}
+	j := f.begin(r)
+	f.dies(p, "asked")
+	return j, nil
+}
+
+// begin begins a job, or finds the one that the request got before.
+func (f *fake) begin(r ipc.JobRequest) ipc.Job {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.jobs = append(f.jobs, r)
-	return f.job(len(f.jobs), r), nil
+	n := slices.IndexFunc(f.jobs, func(old ipc.JobRequest) bool { return old.RequestID == r.RequestID })
+	if n < 0 {
+		f.jobs, n = append(f.jobs, r), len(f.jobs)
+	}
+	return f.job(n+1, r)
 }
 
 func (f *fake) play(r ipc.JobRequest) (p play, err error) {
@@ -147,13 +171,13 @@ func (f *fake) play(r ipc.JobRequest) (p play, err error) {
 }
 
 func (f *fake) job(n int, r ipc.JobRequest) ipc.Job {
-	return ipc.Job{ID: fakeEpoch + "-" + strconv.Itoa(n), Unit: r.Unit, Verb: r.Verb, State: ipc.JobRunning, Asked: asked}
+	return ipc.Job{ID: strconv.Itoa(n), Unit: r.Unit, Verb: r.Verb, State: ipc.JobRunning, Asked: asked}
 }
 
 func (f *fake) find(id string) (int, ipc.JobRequest, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n, err := strconv.Atoi(strings.TrimPrefix(id, fakeEpoch+"-"))
+	n, err := strconv.Atoi(id)
 	if err != nil || n < 1 || n > len(f.jobs) {
 		return 0, ipc.JobRequest{}, &ipc.Error{Code: ipc.NoSuchJob, Message: "there is no job " + id}
 	}
@@ -196,6 +220,7 @@ func (f *fake) JobEvents(ctx context.Context, id string, since uint64, _ bool) (
 			if e.Seq > since && !yield(e) {
 				return
 			}
+			f.dies(p, string(e.Kind))
 		}
 		if p.Hold {
 			<-ctx.Done()

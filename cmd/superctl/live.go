@@ -55,6 +55,8 @@ func (p *progress) step(t *task, e ipc.Event) {
 	p.clear()
 	p.release(t, e)
 	switch {
+	case e.Kind == ipc.Restarted:
+		p.line(t, e, plain, "…", e.Text)
 	case e.Type == "lost":
 		p.line(t, e, plain, "…", fmt.Sprintf("%d events are missing here", e.Lost))
 	case e.Kind == unit.HasExited && t.job.Verb != unit.Stop.String():

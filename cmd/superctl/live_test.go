@@ -95,6 +95,33 @@ func watchSlowStart(t *testing.T, set func(*session), args ...string) *watch {
 	return w
 }
 
+// superctl ends with what became of its job, whenever supervisord dies meanwhile.
+func TestAVerbOutlivesSupervisord(t *testing.T) {
+	failed := &ipc.Error{Code: ipc.Failed, Message: "cannot reload api: no"}
+	for _, end := range []play{{Job: ipc.Job{State: ipc.JobDone}}, {Job: ipc.Job{State: ipc.JobFailed, Error: failed}}} {
+		for _, where := range []string{"asked", "begun", "started", "finished"} {
+			dir, p := t.TempDir(), end
+			p.Dies = where
+			p.Events = []ipc.Event{{Kind: "begun", Text: "generation 1"}, {Kind: "started", Text: "started pid 4"}, {Kind: "finished", State: p.Job.State, Error: p.Job.Error}}
+			put(t, dir, "reload-api.json", p)
+			f, stop, err := serve(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(stop)
+			var out, errs screen
+			env := map[string]string{"SUPERVISORD_SOCKET": filepath.Join(dir, config.ControlSocket)}
+			status := run(t.Context(), []string{"reload", "api"}, newSession(&out, &errs, func(k string) string { return env[k] }))
+			if want := map[ipc.JobState]int{ipc.JobDone: exitOK, ipc.JobFailed: 1}[p.Job.State]; status != want || len(f.jobs) != 1 {
+				t.Errorf("dies at %s: status %d, want %d, of %d jobs: %s%s", where, status, want, len(f.jobs), out.text(), errs.text())
+			}
+			if n := strings.Count(out.text(), "started pid 4"); n != 1 {
+				t.Errorf("dies at %s: told %d times: %s", where, n, out.text())
+			}
+		}
+	}
+}
+
 // What is waited for stands below the progress, no line longer than the
 // terminal, and is taken back before anything else is written.
 func TestWaitingComesAndGoesOnATerminal(t *testing.T) {
@@ -120,7 +147,7 @@ func TestWaitingComesAndGoesOnATerminal(t *testing.T) {
 			t.Errorf("a line of %d columns: %q", n, line)
 		}
 	}
-	if got := w.errs.text(); !strings.Contains(got, "the start of api continues as job "+fakeEpoch+"-1") {
+	if got := w.errs.text(); !strings.Contains(got, "the start of api continues as job 1") {
 		t.Errorf("stderr: %q", got)
 	}
 }
@@ -161,7 +188,7 @@ func TestNothingButJSON(t *testing.T) {
 	if status := <-w.status; status != 7 {
 		t.Errorf("status = %d", status)
 	}
-	if out := w.out.text(); !strings.HasPrefix(out, `{"id":"`+fakeEpoch+`-1",`) || strings.Count(out, "\n") != 1 {
+	if out := w.out.text(); !strings.HasPrefix(out, `{"id":"1",`) || strings.Count(out, "\n") != 1 {
 		t.Errorf("it shows %q", out)
 	}
 }

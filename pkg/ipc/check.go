@@ -109,12 +109,26 @@ func CheckPath(path string) error {
 	return nil
 }
 
-// jobID is how ids of jobs and events look: EPOCH-NUMBER.
-var jobID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([A-Za-z0-9]{1,64})-([0-9]{1,20})$`) })
+// eventID is how ids of events look: EPOCH-NUMBER.
+var eventID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([A-Za-z0-9]{1,64})-([0-9]{1,20})$`) })
 
 func checkJob(id string) error {
-	if !jobID().MatchString(id) {
-		return usage("%.80q cannot be the id of a job: they look like 1f3a9c02-17", id)
+	if n, err := strconv.ParseUint(id, 10, 64); err != nil || strconv.FormatUint(n, 10) != id {
+		return usage("%.80q cannot be the id of a job: it is a number", id)
+	}
+	return nil
+}
+
+// requestHeader has the id of a request that changes something, so that it can be sent
+// again when no answer has come.
+const requestHeader = "Request-Id"
+
+var requestID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{32}$`) })
+
+// checkRequest is for what a header says.
+func checkRequest(ids []string) error {
+	if len(ids) > 1 || len(ids) == 1 && !requestID().MatchString(ids[0]) {
+		return usage("%s must be 32 lower-case hexadecimal digits, once", requestHeader)
 	}
 	return nil
 }

@@ -3,6 +3,8 @@ package ipc
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,13 +26,17 @@ const pathInfo = "/v1/info"
 // A Client speaks with one supervisord. All its errors are [*Error]. It is safe
 // for use by several goroutines, and keeps no connection that Close would have
 // to end but idle ones.
+//
+// supervisord may be restarted at any time. A request whose connection ends without an
+// answer is sent again, with the same Request-Id (16 random bytes in hex, new for each
+// call), so a job is begun once, and the answer is about that one.
 type Client struct {
 	http   *http.Client
 	path   string
 	answer time.Duration
 
-	// Patience is for how long a stream that was cut off is asked for again.
-	// Zero: not at all.
+	// Patience is for how long a stream that was cut off, or a request that got no
+	// answer, is asked for again. Zero: not at all.
 	Patience time.Duration
 }
 
@@ -116,34 +122,68 @@ func (c *Client) post(ctx context.Context, path string, body, answer any) error 
 	return c.call(ctx, "POST", path, nil, body, answer)
 }
 
-// call asks for something, and takes the answer apart. Fields that it does not
-// know are a newer supervisord's, and ignored.
+// call asks for something until there is an answer.
 func (c *Client) call(ctx context.Context, method, path string, q url.Values, body, answer any) error {
+	id, patience := newRequestID(), newPatience(c.Patience)
+	for sent := false; ; {
+		cut, err := c.once(ctx, id, method, path, q, body, answer)
+		sent = sent || cut
+		if !sent || !cut && !isLost(err) || !patience.wait(ctx) {
+			return unanswered(err, method, sent)
+		}
+	}
+}
+
+// newRequestID is 128 random bits in hex.
+func newRequestID() string {
+	var b [16]byte
+	rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}
+
+// unanswered adds to an error that nobody knows what became of the request.
+func unanswered(err error, method string, sent bool) error {
+	var e *Error
+	if !sent || method == "GET" || !errors.As(err, &e) || e.Code != Unreachable || len(e.Notes) > 0 {
+		return err
+	}
+	noted := *e
+	noted.Notes = []string{"it is not known whether supervisord has begun what it was asked for"}
+	return &noted
+}
+
+// once asks for something, and takes the answer apart. Fields that it does not know are
+// a newer supervisord's, and ignored. With cut, somebody had the request and hung up.
+func (c *Client) once(ctx context.Context, id, method, path string, q url.Values, body, answer any) (cut bool, err error) {
 	x := c.exchange(ctx, method)
 	defer x.end()
-	a, err := c.open(x, method, path, q, body)
+	a, err := c.open(x, id, method, path, q, body)
 	if err != nil {
-		return err
+		return x.cutOff(err), err
 	}
 	defer a.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(lively{a.Body, x}, maxAnswer))
 	if err != nil {
-		return c.lost(x.ctx, err)
+		err = c.lost(x.ctx, err)
+		return x.cutOff(err), err
 	}
 	if answer == nil {
-		return nil
+		return false, nil
 	}
 	if err := json.Unmarshal(text, answer); err != nil {
-		return &Error{Code: Internal, Message: fmt.Sprintf("cannot read supervisord's answer: %v", err)}
+		return false, &Error{Code: Internal, Message: fmt.Sprintf("cannot read supervisord's answer: %v", err)}
 	}
-	return nil
+	return false, nil
 }
 
 // open asks for something and returns an answer that is no error.
-func (c *Client) open(x *exchange, method, path string, q url.Values, body any) (*http.Response, error) {
+func (c *Client) open(x *exchange, id, method, path string, q url.Values, body any) (*http.Response, error) {
 	r, err := newRequest(x.ctx, method, path, q, body)
 	if err != nil {
 		return nil, err
+	}
+	if method != "GET" {
+		r.Header.Set(requestHeader, id)
 	}
 	a, err := c.http.Do(r)
 	if err != nil {

@@ -7,9 +7,13 @@ import (
 	"io"
 	"iter"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -257,7 +261,7 @@ func TestAnotherVersionIsSaidToBeOne(t *testing.T) {
 func numbered(epoch string, kinds []unit.ChangeKind, since *[]uint64) *fake {
 	f := &fake{info: Info{Epoch: epoch}}
 	f.jobEvents = func(ctx context.Context, id string, after uint64, _ bool) (iter.Seq[Event], error) {
-		if !strings.HasPrefix(id, epoch) {
+		if epoch != "e" {
 			return nil, &Error{Code: NoSuchJob, Message: "there is no job " + id}
 		}
 		*since = append(*since, after)
@@ -284,7 +288,7 @@ func TestStreamGoesOnWhereItWas(t *testing.T) {
 	c := first.visit(t)
 	c.Patience = time.Minute
 	var got []string
-	for e, err := range c.JobEvents(t.Context(), "e-1", false) {
+	for e, err := range c.JobEvents(t.Context(), "1", false) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -307,7 +311,7 @@ func TestAnotherSupervisordKnowsNothing(t *testing.T) {
 	c := first.visit(t)
 	c.Patience = time.Minute
 	var last error
-	for e, err := range c.JobEvents(t.Context(), "e-1", false) {
+	for e, err := range c.JobEvents(t.Context(), "1", false) {
 		if e.Kind == "begun" {
 			first.leave(t)
 			serve(t, dir, numbered("f", []unit.ChangeKind{"begun"}, &since))
@@ -327,14 +331,14 @@ func TestPatienceEnds(t *testing.T) {
 	c := h.visit(t)
 	c.Patience = time.Millisecond
 	var last error
-	for e, err := range c.JobEvents(t.Context(), "e-1", false) {
+	for e, err := range c.JobEvents(t.Context(), "1", false) {
 		if e.Kind == "begun" {
 			h.leave(t)
 		}
 		last = err
 	}
 	var e *Error
-	if !errors.As(last, &e) || e.Code != Unreachable || len(e.Notes) != 1 || !strings.Contains(e.Notes[0], "e-1") {
+	if !errors.As(last, &e) || e.Code != Unreachable || len(e.Notes) != 1 || !strings.Contains(e.Notes[0], "job 1") {
 		t.Errorf("%#v", last)
 	}
 }
@@ -367,4 +371,87 @@ func TestReaderHasSeenEnough(t *testing.T) {
 		break
 	}
 	within(t, "the source ends", left)
+}
+
+// A supervisord that dies when it was asked for something is asked again when it is back:
+// the job is begun once, and the answer is about that one.
+func TestARequestIsSentAgain(t *testing.T) {
+	dir, jobs := street(t), map[string]Job{}
+	var mu sync.Mutex
+	begin := func(r JobRequest) Job {
+		mu.Lock()
+		defer mu.Unlock()
+		if jobs[r.RequestID].ID == "" {
+			jobs[r.RequestID] = Job{ID: strconv.Itoa(len(jobs) + 7), Unit: r.Unit, Verb: r.Verb, State: JobDone}
+		}
+		return jobs[r.RequestID]
+	}
+	died := make(chan struct{}, 1)
+	first := serve(t, dir, &fake{submit: func(r JobRequest) (Job, error) {
+		begin(r)
+		died <- struct{}{}
+		panic(http.ErrAbortHandler)
+	}})
+	c := first.visit(t)
+	c.Patience = time.Minute
+	go func() {
+		<-died
+		first.leave(t)
+		serve(t, dir, &fake{submit: func(r JobRequest) (Job, error) { return begin(r), nil }})
+	}()
+	for want := range 2 {
+		j, err := c.Submit(t.Context(), JobRequest{Verb: "reload", Unit: "api"})
+		if err != nil || j.ID != strconv.Itoa(want+7) {
+			t.Errorf("%+v, %v", j, err)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for id := range jobs {
+		if len(jobs) != 2 || !requestID().MatchString(id) {
+			t.Errorf("%d jobs, the id of a request is %q", len(jobs), id)
+		}
+	}
+}
+
+// Where nobody ever was, nobody is waited for.
+func TestNobodyIsWaitedForWhoWasNeverThere(t *testing.T) {
+	c := NewClient(filepath.Join(street(t), "s"), NoOwner)
+	c.Patience = time.Hour
+	if _, err := c.Submit(t.Context(), JobRequest{Verb: "stop", Unit: "api"}); err == nil || !strings.Contains(err.Error(), "cannot reach") {
+		t.Error(err)
+	}
+}
+
+// Who hangs up again and again is given up, and it is said that nobody knows.
+func TestNoAnswerAtAll(t *testing.T) {
+	c := answering(t, "")
+	c.Patience = time.Millisecond
+	err := c.Kill(t.Context(), KillRequest{Unit: "api", Signal: 9, Whom: "main"})
+	var e *Error
+	if !errors.As(err, &e) || e.Code != Unreachable || len(e.Notes) != 1 || !strings.Contains(e.Notes[0], "not known") {
+		t.Errorf("%#v", err)
+	}
+	if _, err := c.Status(t.Context()); !errors.As(err, &e) || len(e.Notes) != 0 {
+		t.Errorf("of a question there is nothing to say: %#v", err)
+	}
+}
+
+// Events of another supervisord are long ago for this one.
+func TestSinceAnotherEpoch(t *testing.T) {
+	since := make(chan uint64, 1)
+	f := &fake{info: Info{Epoch: "e"}, events: func(_ context.Context, after uint64) iter.Seq[Event] {
+		since <- after
+		return slices.Values([]Event{{Type: "event", Kind: Restarted, Missed: true, Seq: 100}})
+	}}
+	h := serve(t, street(t), f)
+	for query, want := range map[string]uint64{"": 0, "?since=e-30": 30, "?since=d-30": longAgo, "?since=e-0": longAgo} {
+		lines := h.follow(t, "/v1/events"+query)
+		if got := <-since; got != want {
+			t.Errorf("%q is since %d, not %d", query, got, want)
+		}
+		if lines.Scan(); lines.Text() != `{"type":"event","id":"e-100","kind":"restarted","missed":true}` {
+			t.Error(lines.Text())
+		}
+	}
 }

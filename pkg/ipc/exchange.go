@@ -61,6 +61,10 @@ func (x *exchange) end() {
 	x.cancel(nil)
 }
 
+// cutOff says whether err is that the connection has ended, and not that nobody says
+// anything on it, or that there never was one.
+func (x *exchange) cutOff(err error) bool { return isLost(err) && x.pid.Load() != 0 && x.ctx.Err() == nil }
+
 // late is what it means that nothing happens.
 func (x *exchange) late() *Error {
 	pid, limit := x.pid.Load(), time.Duration(x.limit.Load())

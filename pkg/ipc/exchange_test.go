@@ -138,7 +138,7 @@ func TestStreamsLiveByTheirHeartbeat(t *testing.T) {
 		})
 		defer c.Close()
 		began := time.Now()
-		for _, err := range c.JobEvents(t.Context(), "e-1", false) {
+		for _, err := range c.JobEvents(t.Context(), "1", false) {
 			var e *Error
 			if !errors.As(err, &e) || e.Code != Unreachable || !strings.Contains(e.Message, "pid 42") {
 				t.Errorf("%#v", err)

@@ -58,7 +58,7 @@ func (f *fake) Status(units []string) (Status, error) {
 func (f *fake) Submit(r JobRequest, _ Caller) (Job, error) {
 	f.act(r.Verb + " " + r.Unit)
 	if f.submit == nil {
-		return Job{ID: "e-1", Unit: r.Unit, Verb: r.Verb, State: JobRunning}, nil
+		return Job{ID: "1", Unit: r.Unit, Verb: r.Verb, State: JobRunning}, nil
 	}
 	return f.submit(r)
 }

@@ -83,7 +83,7 @@ func (c *Client) Logs(ctx context.Context, r LogRequest) iter.Seq2[LogLine, erro
 func each[T any](ctx context.Context, c *Client, path string, q url.Values, f func(T) bool) (stopped bool, err error) {
 	x := c.exchange(ctx, "GET")
 	defer x.end()
-	a, err := c.open(x, "GET", path, q, nil)
+	a, err := c.open(x, "", "GET", path, q, nil)
 	if err != nil {
 		return false, err
 	}

@@ -74,6 +74,7 @@ func TestNothingButPlainHTTP(t *testing.T) {
 		"options of all":      {"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", 405},
 		"a method unheard of": {"FETCH /v1/info HTTP/1.1\r\nHost: x\r\n\r\n", 405},
 		"HEAD":                {"HEAD /v1/info HTTP/1.1\r\nHost: x\r\n\r\n", 405},
+		"a short Request-Id":  {"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nRequest-Id: 17\r\nContent-Length: 2\r\n\r\n{}", 400},
 		"PUT":                 {"PUT /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", 405},
 		"a GET with a body":   {"GET /v1/info HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", 400},
 		"a promise asked for": {"POST /v1/kill HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n", 417},
@@ -192,8 +193,8 @@ func TestHostileRequests(t *testing.T) {
 		get("/v1/logs?invocation=../../x"),
 		get("/v1/jobs/x"),
 		get("/v1/jobs/e-99999999999999999999999"),
-		get("/v1/jobs/e-7/events?wait=forever"),
-		get("/v1/jobs/e-7/events?since=7"),
+		get("/v1/jobs/7/events?wait=forever"),
+		get("/v1/jobs/7/events?since=7"),
 		get("/v1/events?since=e-99999999999999999999"),
 	} {
 		f := &fake{info: Info{Epoch: "e"}}

@@ -168,7 +168,7 @@ func exemplary() *fake {
 		x := time.Date(2026, 11, 24, 10, 0, s, 0, time.UTC)
 		return &x
 	}
-	const id = "1f3a9c02-17"
+	const id = "17"
 	job := Job{ID: id, Unit: "api", Verb: "reload", State: JobRunning, Generation: 9, From: 8, Asked: *at(0)}
 	event := func(seq uint64, kind unit.ChangeKind, s int, text string) Event {
 		return Event{Type: "event", Seq: seq, Time: at(s), Unit: "api", Jobs: []string{id}, Kind: kind, Text: text, Generation: 9}

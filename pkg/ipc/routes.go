@@ -45,6 +45,7 @@ type request struct {
 	caller Caller
 	query  url.Values
 	id     string // {id}
+	again  string // Request-Id; "": there is none
 	body   []byte
 }
 
@@ -83,6 +84,7 @@ func postJob(s Supervisor, r *request) (any, error) {
 	if err := r.into(&q); err != nil {
 		return nil, err
 	}
+	q.RequestID = r.again
 	return s.Submit(q, r.caller)
 }
 
@@ -101,6 +103,7 @@ func postKill(s Supervisor, r *request) (any, error) {
 	if err := r.into(&q); err != nil {
 		return nil, err
 	}
+	q.RequestID = r.again
 	return struct{}{}, s.Kill(q, r.caller)
 }
 
@@ -186,25 +189,27 @@ func getJobEvents(ctx context.Context, s Supervisor, r *request) (iter.Seq[any],
 	return events(es, epoch), err
 }
 
-// since is the number of the event that the client has. Of one that another
-// supervisord told, nothing follows here but what happens from now on.
+// longAgo is the number of an event that no supervisord now running has told.
+const longAgo = 1
+
+// since is the number of the event that the client has; 0: none.
 func (r *request) since(epoch string) (uint64, error) {
 	id := r.query.Get("since")
 	if id == "" {
 		return 0, nil
 	}
-	m := jobID().FindStringSubmatch(id)
+	m := eventID().FindStringSubmatch(id)
 	if m == nil {
 		return 0, usage("since=%.80q must be the id of an event", id)
-	}
-	if m[1] != epoch {
-		return 0, nil
 	}
 	n, err := strconv.ParseUint(m[2], 10, 64)
 	if err != nil {
 		return 0, usage("since=%.80q must be the id of an event", id)
 	}
-	return n, nil
+	if m[1] != epoch {
+		return longAgo, nil
+	}
+	return max(n, longAgo), nil
 }
 
 func events(es iter.Seq[Event], epoch string) iter.Seq[any] {

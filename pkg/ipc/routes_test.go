@@ -20,8 +20,8 @@ var example = map[string]string{
 	"GET /v1/logs":             get("/v1/logs?unit=api&n=3&generation=2&invocation=00ff00ff&since=2026-01-31T15:04:05Z&until=2026-01-31T16:04:05.5%2B01:00"),
 	"GET /v1/history":          get("/v1/history?unit=api&unit=web&n=3"),
 	"POST /v1/jobs":            post("/v1/jobs", `{"verb":"reload","unit":"api"}`),
-	"GET /v1/jobs/{id}":        get("/v1/jobs/e-7"),
-	"GET /v1/jobs/{id}/events": get("/v1/jobs/e-7/events?wait=drained&since=e-3"),
+	"GET /v1/jobs/{id}":        get("/v1/jobs/7"),
+	"GET /v1/jobs/{id}/events": get("/v1/jobs/7/events?wait=drained&since=e-3"),
 	"POST /v1/kill":            post("/v1/kill", `{"unit":"api","signal":15,"whom":"main"}`),
 	"POST /v1/try":             post("/v1/try", `{"unit":"api","whom":"next","instance":0,"address":"127.0.0.1:80","path":"/healthz"}`),
 	"POST /v1/reset-failed":    post("/v1/reset-failed", `{"unit":"api"}`),
@@ -148,16 +148,16 @@ func TestClientAsksWhatItIsTold(t *testing.T) {
 	if s, err := c.Status(ctx, "api", "b.socket"); err != nil || fmt.Sprint(s.Notes) != "[api b.socket]" {
 		t.Error(s, err)
 	}
-	if j, err := c.Submit(ctx, JobRequest{Verb: "reload", Unit: "api"}); err != nil || j.ID != "e-1" {
+	if j, err := c.Submit(ctx, JobRequest{Verb: "reload", Unit: "api"}); err != nil || j.ID != "1" {
 		t.Error(j, err)
 	}
-	if j, err := c.Job(ctx, "e-7"); err != nil || j.ID != "e-7" || j.State != JobDone {
+	if j, err := c.Job(ctx, "7"); err != nil || j.ID != "7" || j.State != JobDone {
 		t.Error(j, err)
 	}
 	if r, err := c.DaemonReload(ctx); err != nil || !slices.Equal(r.Changed, []string{"api"}) {
 		t.Error(r, err)
 	}
-	if err := errors.Join(c.Kill(ctx, KillRequest{"api", 9, "old"}), c.ResetFailed(ctx, "api")); err != nil {
+	if err := errors.Join(c.Kill(ctx, KillRequest{Unit: "api", Signal: 9, Whom: "old"}), c.ResetFailed(ctx, "api")); err != nil {
 		t.Error(err)
 	}
 	if a, err := c.Try(ctx, TryRequest{Unit: "api", Path: "/x"}); err != nil || a.Code != 200 || a.Body != "/x" {

@@ -144,7 +144,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	q := &request{caller: caller, query: query, id: id, body: body}
+	if err := checkRequest(r.Header.Values(requestHeader)); err != nil {
+		return err
+	}
+	q := &request{caller: caller, query: query, id: id, again: r.Header.Get(requestHeader), body: body}
 	if route.stream != nil {
 		return s.stream(w, r, route, func(ctx context.Context) (items, error) { return route.stream(ctx, s.supervisor, q) })
 	}

@@ -50,7 +50,7 @@ func (h *house) follow(t *testing.T, path string) *bufio.Scanner {
 	c := h.visit(t)
 	x := c.exchange(t.Context(), "GET")
 	t.Cleanup(x.end)
-	r, err := c.open(x, "GET", path, nil, nil)
+	r, err := c.open(x, "", "GET", path, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func TestStreamSaysThatItEnds(t *testing.T) {
 	f.jobEvents = func(context.Context, string, uint64, bool) (iter.Seq[Event], error) {
 		return told("begun", "finished"), nil
 	}
-	lines := serve(t, street(t), f).follow(t, "/v1/jobs/e-1/events")
+	lines := serve(t, street(t), f).follow(t, "/v1/jobs/1/events")
 	var got []string
 	for lines.Scan() {
 		got = append(got, lines.Text())

@@ -52,7 +52,7 @@ type Info struct {
 	Version string    `json:"version"`
 	API     int       `json:"api"`
 	PID     int       `json:"pid"`
-	Epoch   string    `json:"epoch"` // of job ids and event numbers; another: it is another supervisord
+	Epoch   string    `json:"epoch"` // of event numbers; another: nobody knows what happened in between
 	Since   time.Time `json:"since"`
 	Config  string    `json:"config"` // the file it was started with
 }
@@ -173,6 +173,8 @@ type JobRequest struct {
 	Verb string `json:"verb"` // start, stop, restart, reload, scale
 	Unit string `json:"unit"`
 	Size int    `json:"size,omitempty"` // scale: instances, 1 to 1000
+
+	RequestID string `json:"-"` // Request-Id, see [Client]; "": the job is begun again when it is asked for again
 }
 
 // UnitRequest names a service.
@@ -185,6 +187,8 @@ type KillRequest struct {
 	Unit   string    `json:"unit"`
 	Signal int       `json:"signal"` // 1 to 64
 	Whom   unit.Whom `json:"whom"`   // main, next, old, all
+
+	RequestID string `json:"-"` // Request-Id, see [Client]
 }
 
 // TryRequest asks for one HTTP GET to one process of a service, at a steered socket,
@@ -215,7 +219,7 @@ type Tried struct {
 
 // Job is an operation and its outcome.
 type Job struct {
-	ID         string     `json:"id,omitempty"` // EPOCH-NUMBER; none: it was not begun
+	ID         string     `json:"id,omitempty"` // a number that no other job ever has; none: it was not begun
 	Unit       string     `json:"unit"`
 	Verb       string     `json:"verb"`
 	State      JobState   `json:"state,omitempty"`
@@ -251,7 +255,7 @@ type Event struct {
 	Time       *time.Time      `json:"time,omitempty"`
 	Unit       string          `json:"unit,omitempty"`
 	Jobs       []string        `json:"jobs,omitempty"` // in whose course it happened
-	Kind       unit.ChangeKind `json:"kind,omitempty"` // spawned, started, ready, baked, switched, waits, leaving, exited, stuck, gone, state, scheduled, queued, begun, finished
+	Kind       unit.ChangeKind `json:"kind,omitempty"` // spawned, started, ready, baked, switched, waits, leaving, exited, stuck, gone, state, scheduled, queued, begun, finished, restarted
 	Text       string          `json:"text,omitempty"` // the same in words: "started pid 30155"
 	Instance   int             `json:"instance,omitempty"`
 	Role       string          `json:"role,omitempty"`
@@ -263,7 +267,12 @@ type Event struct {
 	Error      *Error          `json:"error,omitempty"` // kind finished, of a job that did not end well
 	Job        *Job            `json:"job,omitempty"`   // kind finished, to who follows that job: what became of it
 	Lost       uint64          `json:"lost,omitempty"`  // with "lost": how many events are missing; to who follows one unit: at most
+	Missed     bool            `json:"missed,omitempty"` // kind restarted: of what happened before, some may be missing; the states of the units follow
 }
+
+// Restarted is the kind of event that says that supervisord itself was restarted since the
+// event that the client has.
+const Restarted unit.ChangeKind = "restarted"
 
 // Reloaded says what a daemon-reload changed.
 type Reloaded struct {

@@ -53,6 +53,7 @@ func (as *actors) add(name string, state unit.Service, counts *metrics.Counters)
 			}
 			count(counts, cs, as.ledger.Changed(cs, before, v), v)
 		},
+		Counts: counts.Record,
 		Vanish: func() { as.vanish(name) },
 	})
 	as.running.Go(a.Run)

@@ -38,6 +38,7 @@ type Options struct {
 	Logs    *safepath.Dir // log_directory; nil: there is none
 	Forward io.Writer     // gets the output of services that are to forward it; nil: none
 	Journal logs.Journal  // the same for systemd's journal
+	Epoch   string        // of event numbers; "": a new one
 	Log     zerolog.Logger
 	// Reload reads the configuration's files anew.
 	Reload  func() (*config.Config, []config.Problem)
@@ -82,7 +83,7 @@ func now() unit.Time {
 func (m *Manager) Start() {
 	for _, e := range m.list() {
 		if e.spec != nil && e.spec.Boot {
-			id, _ := m.ledger.Asked(e.Name(), unit.Start, nil)
+			id, _, _ := m.ledger.Asked(e.Name(), unit.Start, ledger.Ask{})
 			m.give(e, id, unit.Asks{Job: unit.Job{ID: id, Verb: unit.Start}, Build: &unit.Build{Spec: e.spec}})
 		}
 	}
@@ -113,7 +114,7 @@ func (m *Manager) Stop() {
 func (m *Manager) tellEnd() { m.ended.Do(func() { close(m.quit) }) }
 
 func (m *Manager) endOne(e entry) {
-	id, ended := m.ledger.Asked(e.Name(), unit.End, nil)
+	id, ended, _ := m.ledger.Asked(e.Name(), unit.End, ledger.Ask{})
 	if m.give(e, id, unit.Asks{Job: unit.Job{ID: id, Verb: unit.End}}) {
 		<-ended
 	}

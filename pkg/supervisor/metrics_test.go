@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/metrics"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/ledger"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 )
 
@@ -70,7 +71,7 @@ func TestDropsOfReloadsAreCounted(t *testing.T) {
 	h.overflow()
 	e := h.find("api")
 	v := e.View()
-	reload := func() unit.JobID { id, _ := h.ledger.Asked("api", unit.Reload, nil); return id }
+	reload := func() unit.JobID { id, _, _ := h.ledger.Asked("api", unit.Reload, ledger.Ask{}); return id }
 	changed := func(c unit.Change) {
 		cs := []unit.Change{c}
 		count(e.counts, cs, h.ledger.Changed(cs, v.State, v), v)

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -37,7 +38,7 @@ func New(o Options) (*Manager, error) {
 	})
 	r := newRoster(o.Config)
 	m := &Manager{
-		o: o, log: o.Log, epoch: newEpoch(), began: time.Now(),
+		o: o, log: o.Log, epoch: cmp.Or(o.Epoch, newEpoch()), began: time.Now(),
 		quit: make(chan struct{}), roster: r, sinks: newSinks(o.Logs, elsewhere(o, r)),
 	}
 	m.doors = doors.New(o.Table, m.doorFault)
@@ -66,13 +67,17 @@ func (m *Manager) wire() {
 		roster: m.roster, log: m.log, table: m.o.Table, doors: m.doors, sinks: m.sinks, runner: m.runner,
 		history: m.history, numbers: m.numbers, metrics: m.metrics, looks: &looks{},
 	}
-	m.ledger = ledger.New(m.epoch, m.numbers.jobs(), ledger.World{
+	m.ledger = ledger.New(m.numbers.jobs(), ledger.World{
 		Account:  m.report.account,
 		Queueing: m.report.queueing,
 		Shared:   m.report.stillShared,
 		Remember: func(r ipc.Record) { remember(m.log, m.history, r) },
 		Log:      func(e ipc.Event, c unit.Change) { logEvent(m.log, e, c) },
+		Save:     m.saveJobs,
+		Reserve:  func(upTo uint64) { go m.reserveEvents(upTo) },
+		States:   m.report.states,
 	})
+	m.ledger.Begin(m.firstEvents())
 	m.report.ledger = m.ledger
 	m.trier = newTrier(m.o.Table, m.doors, dial(m.o.Table))
 	m.actors = &actors{
@@ -159,6 +164,9 @@ func (m *Manager) restore() (map[string]unit.Service, error) {
 	}
 	alive := &AliveError{}
 	for _, key := range keys {
+		if strings.HasPrefix(key, jobsKey) { // none of them can go on
+			m.o.Store.Delete(key)
+		}
 		name, ok := strings.CutPrefix(key, recordKey)
 		if !ok {
 			continue

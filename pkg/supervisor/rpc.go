@@ -11,6 +11,7 @@ import (
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/config"
+	"github.com/supervisord-go/supervisord/pkg/supervisor/ledger"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/service"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/words"
@@ -40,6 +41,11 @@ func (m *Manager) Submit(r ipc.JobRequest, by ipc.Caller) (ipc.Job, error) {
 	if err != nil {
 		return ipc.Job{}, err
 	}
+	uid := by.UID
+	ask := ledger.Ask{Size: r.Size, By: &uid, Request: r.RequestID}
+	if id, known := m.ledger.Repeated(r.RequestID); known {
+		return m.again(id, r, verb, ask)
+	}
 	e, err := m.target(r.Verb, r.Unit)
 	if err != nil {
 		return ipc.Job{}, err
@@ -49,8 +55,10 @@ func (m *Manager) Submit(r ipc.JobRequest, by ipc.Caller) (ipc.Job, error) {
 			return ipc.Job{}, err
 		}
 	}
-	uid := by.UID
-	id, _ := m.ledger.Asked(r.Unit, verb, &uid)
+	id, _, asked := m.ledger.Asked(r.Unit, verb, ask)
+	if !asked { // at the same time
+		return m.again(id, r, verb, ask)
+	}
 	j, _ := m.ledger.JobOf(id)
 	m.numbers.job(id)
 	m.log.Info().Str("unit", r.Unit).Uint32("uid", uid).Str("job", j.ID).Msg("asked to " + r.Verb)
@@ -59,6 +67,15 @@ func (m *Manager) Submit(r ipc.JobRequest, by ipc.Caller) (ipc.Job, error) {
 		return ipc.Job{}, err
 	}
 	j, _ = m.ledger.JobOf(id)
+	return j, nil
+}
+
+// again is the job that a request got which is sent once more, as no answer has come.
+func (m *Manager) again(id unit.JobID, r ipc.JobRequest, verb unit.Verb, ask ledger.Ask) (ipc.Job, error) {
+	j, ok := m.ledger.JobOf(id)
+	if !ok || !m.ledger.Same(id, r.Unit, verb, ask) {
+		return ipc.Job{}, &ipc.Error{Code: ipc.Usage, Message: "this Request-Id was used for another request", Notes: []string{"nothing was changed"}}
+	}
 	return j, nil
 }
 
@@ -134,11 +151,18 @@ func (m *Manager) Kill(r ipc.KillRequest, by ipc.Caller) error {
 	if err != nil {
 		return err
 	}
+	if m.ledger.HasDone(r.Unit, r.RequestID) {
+		return nil
+	}
 	if why := words.NobodyToKill(e.View(), r.Whom); why != "" {
 		return &ipc.Error{Code: ipc.NotActive, Message: fmt.Sprintf("cannot kill %s: %s", r.Unit, why)}
 	}
 	m.log.Info().Str("unit", r.Unit).Uint32("uid", by.UID).Str("whom", string(r.Whom)).Msg("asked to send " + words.SignalName(r.Signal))
-	return m.ask("kill", e, unit.Kills{Signal: syscall.Signal(r.Signal), Whom: r.Whom})
+	if err := m.ask("kill", e, unit.Kills{Signal: syscall.Signal(r.Signal), Whom: r.Whom}); err != nil {
+		return err
+	}
+	m.ledger.Did(r.Unit, r.RequestID)
+	return nil
 }
 
 // ResetFailed forgets the failures of a service.

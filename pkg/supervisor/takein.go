@@ -136,6 +136,9 @@ func (m *Manager) vanish(name string) {
 	if err := m.o.Store.Delete(recordKey + name); err != nil {
 		m.log.Warn().Str("unit", name).Msg(err.Error())
 	}
+	if err := m.o.Store.Delete(jobsKey + name); err != nil {
+		m.log.Warn().Str("unit", name).Msg(err.Error())
+	}
 	m.leave(name)
 	m.log.Info().Str("unit", name).Msg("forgotten: the configuration no longer names it")
 }

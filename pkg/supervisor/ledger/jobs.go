@@ -3,11 +3,9 @@ package ledger
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"iter"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
@@ -19,47 +17,130 @@ const keptJobs = 16384
 
 // jobs are those asked for: in progress, and the last that ended.
 type jobs struct {
-	last unit.JobID
-	byID map[unit.JobID]*job
-	old  []unit.JobID // that ended, in that order
+	last      unit.JobID
+	byID      map[unit.JobID]*job
+	byRequest map[string]unit.JobID
+	of        map[string][]unit.JobID // by unit, as they were asked for
+	done      map[string][]string     // by unit: see Did
+	old       []unit.JobID            // that ended, in that order
+}
+
+func newJobs(last unit.JobID) jobs {
+	return jobs{last: last, byID: map[unit.JobID]*job{}, byRequest: map[string]unit.JobID{}, of: map[string][]unit.JobID{}, done: map[string][]string{}}
+}
+
+// add makes a job one that can be asked about.
+func (js *jobs) add(id unit.JobID, j *job) {
+	js.byID[id] = j
+	js.of[j.Unit] = append(js.of[j.Unit], id)
+	if j.Request != "" {
+		js.byRequest[j.Request] = id
+	}
+}
+
+// drop is the inverse.
+func (js *jobs) drop(id unit.JobID) {
+	j := js.byID[id]
+	delete(js.byID, id)
+	delete(js.byRequest, j.Request)
+	js.of[j.Unit] = slices.DeleteFunc(js.of[j.Unit], func(other unit.JobID) bool { return other == id })
+	if len(js.of[j.Unit]) == 0 {
+		delete(js.of, j.Unit)
+	}
+}
+
+// retire notes that a job has ended. Of those, only the last are kept.
+func (js *jobs) retire(id unit.JobID) {
+	if js.old = append(js.old, id); len(js.old) > keptJobs {
+		js.drop(js.old[0])
+		js.old = js.old[1:]
+	}
 }
 
 // A job is what its asker sees of it.
 type job struct {
 	ipc.Job
+	Ask
 	verb  unit.Verb
-	by    *uint32       // uid of who asked; nil: supervisord itself
 	began uint64        // the number of the last event before it
 	ended chan struct{} // closed when its result is told
 
 	before []ipc.SocketAccount // when it began
 }
 
-// Asked makes a job that is to be given to the unit's actor. by is the uid of who
-// asked for it; nil: nobody has.
-func (l *Ledger) Asked(name string, verb unit.Verb, by *uint32) (unit.JobID, <-chan struct{}) {
+// An Ask is what somebody asks for.
+type Ask struct {
+	Size    int     `json:",omitempty"` // scale: how many instances
+	By      *uint32 `json:",omitempty"` // uid of who asks; nil: supervisord itself
+	Request string  `json:",omitempty"` // Request-Id; "": it does not matter if it is asked for twice
+}
+
+// Asked makes a job that is to be given to the unit's actor. It is stored when Asked
+// returns. A request that is repeated gets the job that it got before, and asked is false:
+// then that job need not be given to anybody.
+func (l *Ledger) Asked(name string, verb unit.Verb, ask Ask) (id unit.JobID, ended <-chan struct{}, asked bool) {
+	id, ended, asked = l.asked(name, verb, ask)
+	if asked {
+		l.save(name)
+	}
+	return id, ended, asked
+}
+
+func (l *Ledger) asked(name string, verb unit.Verb, ask Ask) (unit.JobID, <-chan struct{}, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if id, known := l.jobs.byRequest[ask.Request]; known {
+		return id, l.jobs.byID[id].ended, false
+	}
 	l.jobs.last++
 	j := &job{
-		Job:   ipc.Job{ID: l.name(l.jobs.last), Unit: name, Verb: verb.String(), State: ipc.JobRunning, Asked: time.Now()},
+		Job:   ipc.Job{ID: nameOf(l.jobs.last), Unit: name, Verb: verb.String(), State: ipc.JobRunning, Asked: time.Now()},
+		Ask:   ask,
 		verb:  verb,
-		by:    by,
 		began: l.journal.last,
 		ended: make(chan struct{}),
 	}
-	l.jobs.byID[l.jobs.last] = j
-	return l.jobs.last, j.ended
+	l.jobs.add(l.jobs.last, j)
+	return l.jobs.last, j.ended, true
+}
+
+// Repeated returns the job that a request got before, if this is not the first time.
+func (l *Ledger) Repeated(request string) (unit.JobID, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	id, known := l.jobs.byRequest[request]
+	return id, known
+}
+
+// Same reports whether a job is what was asked for: a Request-Id is for one request.
+func (l *Ledger) Same(id unit.JobID, name string, verb unit.Verb, ask Ask) bool {
+	j, ok := l.get(id)
+	by := func(a Ask) int64 {
+		if a.By == nil {
+			return -1
+		}
+		return int64(*a.By)
+	}
+	return ok && j.Unit == name && j.verb == verb && j.Size == ask.Size && by(j.Ask) == by(ask)
 }
 
 // Unasked takes back a job that no actor has taken.
 func (l *Ledger) Unasked(id unit.JobID) {
+	if j, ok := l.unasked(id); ok {
+		l.save(j.Unit)
+	}
+}
+
+func (l *Ledger) unasked(id unit.JobID) (job, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if j := l.jobs.byID[id]; j != nil && j.Ended == nil {
-		close(j.ended)
-		delete(l.jobs.byID, id)
+	j := l.jobs.byID[id]
+	if j == nil || j.Job.Ended != nil {
+		return job{}, false
 	}
+	close(j.ended)
+	l.jobs.drop(id)
+	return *j, true
 }
 
 // Last is the number of the last job.
@@ -69,14 +150,13 @@ func (l *Ledger) Last() unit.JobID {
 	return l.jobs.last
 }
 
-// name is the id under which the world knows a job. A number of another
-// supervisord is no job of this one.
-func (l *Ledger) name(id unit.JobID) string { return fmt.Sprintf("%s-%d", l.epoch, id) }
+// nameOf is the id under which the world knows a job. It is another's never again.
+func nameOf(id unit.JobID) string { return strconv.FormatUint(uint64(id), 10) }
 
-func (l *Ledger) names(ids []unit.JobID) (names []string) {
+func names(ids []unit.JobID) (names []string) {
 	slices.SortFunc(ids, func(a, b unit.JobID) int { return cmp.Compare(a, b) })
 	for _, id := range slices.Compact(ids) {
-		names = append(names, l.name(id))
+		names = append(names, nameOf(id))
 	}
 	return names
 }
@@ -92,9 +172,8 @@ func (l *Ledger) get(id unit.JobID) (job, bool) {
 }
 
 func (l *Ledger) find(name string) (job, bool) {
-	number, ok := strings.CutPrefix(name, l.epoch+"-")
-	id, err := strconv.ParseUint(number, 10, 64)
-	if !ok || err != nil {
+	id, err := strconv.ParseUint(name, 10, 64)
+	if err != nil {
 		return job{}, false
 	}
 	return l.get(unit.JobID(id))
@@ -137,10 +216,7 @@ func (l *Ledger) end(id unit.JobID, r unit.JobResult, why *ipc.Error, complete f
 	complete(j)
 	at := time.Now()
 	j.State, j.Ended, j.Error = jobStates[r], &at, why
-	if l.jobs.old = append(l.jobs.old, id); len(l.jobs.old) > keptJobs {
-		delete(l.jobs.byID, l.jobs.old[0])
-		l.jobs.old = l.jobs.old[1:]
-	}
+	l.jobs.retire(id)
 	return *j, true
 }
 
@@ -176,12 +252,12 @@ func (l *Ledger) FollowJob(ctx context.Context, id string, since uint64, quit <-
 			if mine && e.Kind == unit.Finished {
 				l.complete(&e, id)
 			}
-			if e.Type != "event" || mine || ended && e.Unit == j.Unit {
+			if e.Type != "event" || mine || ended && e.Unit == j.Unit || e.Seq <= l.begin {
 				if !yield(e) {
 					return
 				}
 			}
-			if e.Type == "lost" && !ended {
+			if (e.Type == "lost" || e.Kind == ipc.Restarted) && !ended {
 				if now, ok := l.find(id); ok && now.Ended != nil { // its end is among what was lost
 					ended = true
 					if !yield(now.finished()) {

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
 )
@@ -15,8 +16,10 @@ const keptEvents = 4096
 // A journal holds the last events, numbered from 1 in the order in which they
 // happened, and wakes those who wait for the next.
 type journal struct {
-	ring []ipc.Event
-	last uint64
+	ring  []ipc.Event
+	last  uint64
+	begin uint64                   // the number before the first; a lower one is a former supervisord's
+	upTo  uint64                   // which numbers are reserved
 	gone map[string]uint64        // by unit: its last event that is not there any more
 	wake map[string]chan struct{} // by unit, closed with its next event; "": of any unit
 }
@@ -25,10 +28,28 @@ func newJournal() journal {
 	return journal{gone: map[string]uint64{}, wake: map[string]chan struct{}{}}
 }
 
+// Block is how many numbers of events are reserved at once.
+const Block = 1 << 20
+
+// Begin has the first event numbered begin + 1. The numbers up to begin + [Block] are
+// reserved already; more are when half of them are gone. It is called before anything
+// happens.
+func (l *Ledger) Begin(begin uint64) {
+	l.begin, l.journal.last, l.upTo = begin, begin, begin+Block
+}
+
+func (l *Ledger) reserve() {
+	if l.world.Reserve != nil && l.journal.last+Block/2 > l.upTo {
+		l.upTo += Block
+		l.world.Reserve(l.upTo)
+	}
+}
+
 // add numbers es and appends them.
 func (l *Ledger) add(es ...ipc.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	defer l.reserve()
 	for _, e := range es {
 		l.journal.last++
 		e.Type, e.Seq = "event", l.journal.last
@@ -96,10 +117,33 @@ func (l *Ledger) End() uint64 {
 	return l.journal.last
 }
 
+// missed is for who has seen what a former supervisord told, up to some event: that
+// there may have been more, and how things are now.
+func (l *Ledger) missed(of string) []ipc.Event {
+	at := time.Now()
+	es := []ipc.Event{{Kind: ipc.Restarted, Missed: true, Text: "supervisord was restarted: some of what happened may be missing here"}}
+	if l.world.States != nil {
+		es = append(es, l.world.States(of)...)
+	}
+	for i := range es {
+		es[i].Type, es[i].Seq, es[i].Time = "event", l.begin, &at
+	}
+	return es
+}
+
 // Follow yields the events of a unit, or of all (""), after seq as they come,
-// until ctx is done or quit is closed and all are told.
+// until ctx is done or quit is closed and all are told. If seq is from before this
+// supervisord, it first yields that something is missing, and the state of the unit.
 func (l *Ledger) Follow(ctx context.Context, seq uint64, unit string, quit <-chan struct{}) iter.Seq[ipc.Event] {
 	return func(yield func(ipc.Event) bool) {
+		if seq < l.begin {
+			for _, e := range l.missed(unit) {
+				if !yield(e) {
+					return
+				}
+			}
+			seq = l.begin
+		}
 		for {
 			es, lost, upTo, more := l.since(seq, unit)
 			if lost > 0 && !yield(ipc.Event{Type: "lost", Lost: lost}) {
@@ -136,5 +180,7 @@ func (l *Ledger) Forget(unit string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.gone, unit)
+	delete(l.savers, unit)
+	delete(l.jobs.done, unit)
 	l.rouse(unit)
 }

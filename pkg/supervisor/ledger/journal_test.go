@@ -13,7 +13,7 @@ import (
 
 func TestFollowOneUnit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		j, quit := New("e", 0, World{}), make(chan struct{})
+		j, quit := New(0, World{}), make(chan struct{})
 		j.add(ipc.Event{Unit: "api", Text: "before"})
 		var got []string
 		go func() {
@@ -39,7 +39,7 @@ func TestFollowOneUnit(t *testing.T) {
 func TestFollowTellsTheLast(t *testing.T) {
 	for range 50 {
 		synctest.Test(t, func(t *testing.T) {
-			j, quit, got := New("e", 0, World{}), make(chan struct{}), 0
+			j, quit, got := New(0, World{}), make(chan struct{}), 0
 			go func() {
 				for range j.Follow(t.Context(), 0, "api", quit) {
 					got++
@@ -58,8 +58,8 @@ func TestFollowTellsTheLast(t *testing.T) {
 
 // A job has not ended for who waits for it before its followers can know.
 func TestTheEndOfAJobIsInTheJournal(t *testing.T) {
-	l := New("e", 0, World{})
-	id, ended := l.Asked("api", unit.Start, nil)
+	l := New(0, World{})
+	id, ended, _ := l.Asked("api", unit.Start, Ask{})
 	l.world.Log = func(ipc.Event, unit.Change) {
 		select {
 		case <-ended:
@@ -74,7 +74,7 @@ func TestTheEndOfAJobIsInTheJournal(t *testing.T) {
 
 // Who is slower than the journal is long is told how much is missing, once.
 func TestFollowTellsWhatIsLost(t *testing.T) {
-	j, quit := New("e", 0, World{}), make(chan struct{})
+	j, quit := New(0, World{}), make(chan struct{})
 	const all = 3 * keptEvents
 	for range all {
 		j.add(ipc.Event{Unit: "api"})
@@ -97,10 +97,10 @@ func TestFollowTellsWhatIsLost(t *testing.T) {
 // than the journal keeps. Each job can be asked about, and its follower is told
 // of its end although the event is gone.
 func TestAThousandJobsAtOnce(t *testing.T) {
-	l := New("e", 0, World{})
+	l := New(0, World{})
 	var ids []unit.JobID
 	for i := range 1000 {
-		id, _ := l.Asked(fmt.Sprintf("s%d", i), unit.Start, nil)
+		id, _, _ := l.Asked(fmt.Sprintf("s%d", i), unit.Start, Ask{})
 		ids = append(ids, id)
 	}
 	for _, id := range ids {
@@ -112,7 +112,7 @@ func TestAThousandJobsAtOnce(t *testing.T) {
 	}
 	for _, id := range ids {
 		var last ipc.Event
-		for e := range l.FollowJob(t.Context(), l.name(id), 0, make(chan struct{}), func() bool { return true }) {
+		for e := range l.FollowJob(t.Context(), nameOf(id), 0, make(chan struct{}), func() bool { return true }) {
 			last = e
 		}
 		if last.Kind != unit.Finished || last.State != ipc.JobDone || last.Job == nil || last.Job.State != ipc.JobDone {
@@ -122,9 +122,9 @@ func TestAThousandJobsAtOnce(t *testing.T) {
 }
 
 func TestOldJobsAreForgotten(t *testing.T) {
-	l := New("e", 0, World{})
+	l := New(0, World{})
 	for range keptJobs + 10 {
-		id, _ := l.Asked("api", unit.Start, nil)
+		id, _, _ := l.Asked("api", unit.Start, Ask{})
 		l.end(id, unit.Done, nil, func(*job) {})
 	}
 	if _, ok := l.get(10); ok || len(l.jobs.byID) != keptJobs {
@@ -138,7 +138,7 @@ func TestOldJobsAreForgotten(t *testing.T) {
 // Who follows a quiet unit has lost nothing when another one had more events than
 // are kept.
 func TestAQuietUnitLosesNothing(t *testing.T) {
-	l, quit := New("e", 0, World{}), make(chan struct{})
+	l, quit := New(0, World{}), make(chan struct{})
 	l.add(ipc.Event{Unit: "quiet"})
 	for range 3 * keptEvents {
 		l.add(ipc.Event{Unit: "loud"})
@@ -156,7 +156,7 @@ func TestAQuietUnitLosesNothing(t *testing.T) {
 
 // Units that come and go leave no more than there may be events.
 func TestUnitsThatComeAndGoAreForgotten(t *testing.T) {
-	j := New("e", 0, World{})
+	j := New(0, World{})
 	for i := range 4 * keptEvents {
 		name := fmt.Sprint("n", i)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -185,7 +185,7 @@ func TestNobodyIsAskedUnderTheLock(t *testing.T) {
 		}
 		l.mu.Unlock()
 	}
-	l = New("e", 0, World{
+	l = New(0, World{
 		Account:  func(*service.View) []ipc.SocketAccount { free(); return nil },
 		Queueing: func(*service.View) []string { free(); return nil },
 		Remember: func(ipc.Record) { free() },
@@ -193,7 +193,7 @@ func TestNobodyIsAskedUnderTheLock(t *testing.T) {
 	})
 	v := &service.View{Name: "api"}
 	for _, verb := range []unit.Verb{unit.Stop, unit.Reload} {
-		id, _ := l.Asked("api", verb, nil)
+		id, _, _ := l.Asked("api", verb, Ask{})
 		l.Changed([]unit.Change{{Kind: unit.Begun, Job: unit.Job{ID: id, Verb: verb}}}, unit.Service{}, v)
 		l.Changed([]unit.Change{{Kind: unit.Finished, Finish: unit.Finish{Jobs: []unit.JobID{id}, Result: unit.Done}}}, unit.Service{}, v)
 	}

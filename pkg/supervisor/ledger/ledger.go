@@ -8,6 +8,7 @@ package ledger
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,23 +29,32 @@ type World struct {
 	Shared func(*service.View) []string
 	// Remember adds a record to the history.
 	Remember func(ipc.Record)
+	// Save stores the jobs of a unit, so that they outlive this supervisord. It may take as
+	// long as a file in memory does. nil: nothing is stored.
+	Save func(unit string, r Record)
+	// Reserve stores that events may have numbers up to that one. It does not wait. nil:
+	// nothing is stored.
+	Reserve func(upTo uint64)
+	// States are the states of a unit, or of all (""), for who has missed what happened. nil:
+	// nobody has.
+	States func(unit string) []ipc.Event
 	// Log writes one event to supervisord's own log.
 	Log func(ipc.Event, unit.Change)
 }
 
 // A Ledger is safe for use by several goroutines.
 type Ledger struct {
-	epoch string
 	world World
 
 	mu   sync.Mutex
 	jobs jobs
 	journal
+	savers map[string]*sync.Mutex // by unit: records are stored in the order in which they are made
 }
 
 // New returns an empty ledger, whose first job has the number after last.
-func New(epoch string, last unit.JobID, w World) *Ledger {
-	return &Ledger{epoch: epoch, world: w, jobs: jobs{last: last, byID: map[unit.JobID]*job{}}, journal: newJournal()}
+func New(last unit.JobID, w World) *Ledger {
+	return &Ledger{world: w, jobs: newJobs(last), journal: newJournal(), savers: map[string]*sync.Mutex{}}
 }
 
 // Ended says how a job ended.
@@ -61,7 +71,7 @@ type Ended struct {
 // ended by it.
 func (l *Ledger) Changed(cs []unit.Change, before unit.Service, v *service.View) (ended []Ended) {
 	at := time.Now()
-	course := l.names(append(before.Job.IDs(), v.State.Job.IDs()...))
+	course := names(append(before.Job.IDs(), v.State.Job.IDs()...))
 	events := make([]ipc.Event, len(cs))
 	for i, c := range cs {
 		e := ipc.Event{
@@ -80,6 +90,9 @@ func (l *Ledger) Changed(cs []unit.Change, before unit.Service, v *service.View)
 		events[i] = e
 		l.world.Log(e, c)
 	}
+	if slices.ContainsFunc(cs, func(c unit.Change) bool { return c.Kind == unit.Queued || c.Kind == unit.Begun || c.Kind == unit.Finished }) {
+		l.save(v.Name)
+	}
 	l.add(events...)
 	for _, x := range ended {
 		close(x.told)
@@ -90,7 +103,7 @@ func (l *Ledger) Changed(cs []unit.Change, before unit.Service, v *service.View)
 // begun notes what a job brings, and what ran before.
 func (l *Ledger) begun(e *ipc.Event, c unit.Change, before unit.Service, v *service.View) {
 	ids := c.Job.IDs()
-	e.Jobs, e.Generation = l.names(ids), uint32(c.Job.Gen)
+	e.Jobs, e.Generation = names(ids), uint32(c.Job.Gen)
 	e.Text = words.Begins(c.Job, before.Current, v.State.Size)
 	state := ipc.JobRunning
 	if c.Kind == unit.Queued {
@@ -112,7 +125,7 @@ func (l *Ledger) begun(e *ipc.Event, c unit.Change, before unit.Service, v *serv
 
 // finished gives jobs their result, in words if it is a bad one.
 func (l *Ledger) finished(e *ipc.Event, f unit.Finish, v *service.View) (all []Ended) {
-	e.Jobs, e.State = l.names(f.Jobs), jobStates[f.Result]
+	e.Jobs, e.State = names(f.Jobs), jobStates[f.Result]
 	var now []ipc.SocketAccount
 	for i, id := range f.Jobs {
 		j, ok := l.get(id)

@@ -24,7 +24,7 @@ const (
 func (j job) record() ipc.Record {
 	return ipc.Record{
 		Kind: ipc.RecordJob, Time: *j.Ended, Unit: j.Unit, Generation: j.Generation, Seconds: seconds(j.Ended.Sub(j.Asked)),
-		Job: j.ID, Verb: j.Verb, State: j.State, From: j.From, Asked: &j.Asked, UID: j.by,
+		Job: j.ID, Verb: j.Verb, State: j.State, From: j.From, Asked: &j.Asked, UID: j.By,
 		Error: lasting(j.Error), Sockets: worst(j.Sockets),
 	}
 }

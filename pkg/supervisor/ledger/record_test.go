@@ -21,8 +21,8 @@ func TestLongestRecord(t *testing.T) {
 	for i := range 1000 {
 		accounts = append(accounts, ipc.SocketAccount{Unit: "http", Address: long[:108], Drops: uint64(i)})
 	}
-	l := New("e", 0, World{})
-	id, _ := l.Asked("api", unit.Reload, nil)
+	l := New(0, World{})
+	id, _, _ := l.Asked("api", unit.Reload, Ask{})
 	ended, _ := l.end(id, unit.Failed, e, func(j *job) { j.Sockets = accounts })
 	text, err := ipc.Encode(ended.record())
 	if err != nil || len(text) > 64<<10 || strings.Contains(string(text), "secret") {

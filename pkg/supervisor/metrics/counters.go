@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"cmp"
+	"encoding/json"
 	"maps"
 	"slices"
 	"sync"
@@ -35,6 +36,51 @@ func NewCounters() *Counters {
 		jobs:  map[outcome]uint64{{unit.Reload, unit.Done}: 0, {unit.Reload, unit.Failed}: 0},
 		exits: map[unit.Result]uint64{},
 	}
+}
+
+// A countersRecord is what is stored of them.
+type countersRecord struct {
+	Jobs     []outcomeRecord
+	Exits    map[unit.Result]uint64
+	Restarts uint64
+	Drops    uint64
+}
+
+type outcomeRecord struct {
+	Verb   unit.Verb
+	Result unit.JobResult
+	N      uint64
+}
+
+// Record returns the counters, to be stored.
+func (c *Counters) Record() json.RawMessage {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := countersRecord{Exits: c.exits, Restarts: c.restarts, Drops: c.drops}
+	for _, o := range c.outcomes() {
+		r.Jobs = append(r.Jobs, outcomeRecord{o.verb, o.result, c.jobs[o]})
+	}
+	text, err := json.Marshal(r)
+	if err != nil {
+		panic(err) // it is numbers and words
+	}
+	return text
+}
+
+// RestoreCounters makes counters that go on from a record. One that cannot be read counts
+// as zero.
+func RestoreCounters(record json.RawMessage) *Counters {
+	c := NewCounters()
+	var r countersRecord
+	if json.Unmarshal(record, &r) != nil {
+		return c
+	}
+	for _, o := range r.Jobs {
+		c.jobs[outcome{o.Verb, o.Result}] = o.N
+	}
+	maps.Copy(c.exits, r.Exits)
+	c.restarts, c.drops = r.Restarts, r.Drops
+	return c
 }
 
 // Job counts a job that has ended.

@@ -31,9 +31,9 @@ type Run struct {
 	Handle     Handle    // nil until its pid is known
 	Invocation string    // $INVOCATION_ID
 	Began      unit.Time // when its pid was known
-	Status    string    // STATUS= of it
-	Errno     int       // ERRNO= of it
-	Reloading bool      // it said RELOADING=1
+	Status     string    // STATUS= of it
+	Errno      int       // ERRNO= of it
+	Reloading  bool      // it said RELOADING=1
 
 	stored  RunRecord // of a former actor
 	trace   json.RawMessage
