@@ -8,6 +8,7 @@ import (
 	"iter"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -439,19 +440,51 @@ func TestNoAnswerAtAll(t *testing.T) {
 
 // Events of another supervisord are long ago for this one.
 func TestSinceAnotherEpoch(t *testing.T) {
-	since := make(chan uint64, 1)
-	f := &fake{info: Info{Epoch: "e"}, events: func(_ context.Context, after uint64) iter.Seq[Event] {
-		since <- after
-		return slices.Values([]Event{{Type: "event", Kind: Restarted, Missed: true, Seq: 100}})
-	}}
-	h := serve(t, street(t), f)
-	for query, want := range map[string]uint64{"": 0, "?since=e-30": 30, "?since=d-30": longAgo, "?since=e-0": longAgo} {
-		lines := h.follow(t, "/v1/events"+query)
-		if got := <-since; got != want {
-			t.Errorf("%q is since %d, not %d", query, got, want)
+	for id, want := range map[string]uint64{"": 0, "e-30": 30, "d-30": longAgo, "e-0": longAgo} {
+		r := &request{query: url.Values{"since": {id}}}
+		if got, err := r.since("e"); got != want || err != nil {
+			t.Errorf("%q is since %d, not %d: %v", id, got, want, err)
 		}
-		if lines.Scan(); lines.Text() != `{"type":"event","id":"e-100","kind":"restarted","missed":true}` {
-			t.Error(lines.Text())
+	}
+}
+
+// Who follows the output goes on when supervisord is back, and is told that there may be a
+// gap. The past is not told again.
+func TestLogsAreFollowedOverARestart(t *testing.T) {
+	dir, asked := street(t), make(chan LogRequest, 2)
+	says := func(lines ...string) *fake {
+		return &fake{logs: func(ctx context.Context, r LogRequest) (iter.Seq[LogLine], error) {
+			asked <- r
+			return func(yield func(LogLine) bool) {
+				for _, text := range lines {
+					if !yield(LogLine{Type: "line", Text: text}) {
+						return
+					}
+				}
+				<-ctx.Done()
+			}, nil
+		}}
+	}
+	first := serve(t, dir, says("one"))
+	c := first.visit(t)
+	c.Patience = time.Minute
+	var got []string
+	for l, err := range c.Logs(t.Context(), LogRequest{N: 10, Follow: true}) {
+		if err != nil {
+			t.Fatal(err)
 		}
+		if got = append(got, l.Text); l.Text == "one" {
+			first.leave(t)
+			serve(t, dir, says("two"))
+		}
+		if l.Text == "two" {
+			break
+		}
+	}
+	if want := []string{"one", missedLines, "two"}; !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+	if a, b := <-asked, <-asked; a.N != 10 || b.N != 0 || !b.Follow {
+		t.Errorf("asked for %+v, then %+v", a, b)
 	}
 }

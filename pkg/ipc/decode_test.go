@@ -173,7 +173,7 @@ func TestRequestsNameNoPaths(t *testing.T) {
 		}
 	}
 	want := []string{
-		"JobRequest.Verb", "JobRequest.Unit", "JobRequest.Size", "UnitRequest.Unit", "KillRequest.Unit", "KillRequest.Signal", "KillRequest.Whom",
+		"JobRequest.Verb", "JobRequest.Unit", "JobRequest.Size", "JobRequest.RequestID", "UnitRequest.Unit", "KillRequest.Unit", "KillRequest.Signal", "KillRequest.Whom", "KillRequest.RequestID",
 		"LogRequest.Units", "LogRequest.N", "LogRequest.Follow", "LogRequest.Generation", "LogRequest.Invocation", "LogRequest.Since", "LogRequest.Until",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -45,7 +45,7 @@ func (c *Client) events(ctx context.Context, path string, q url.Values, note str
 	return func(yield func(Event, error) bool) {
 		patience := newPatience(c.Patience)
 		for {
-			stopped, err := each(ctx, c, path, q, func(e Event) bool {
+			stopped, _, err := each(ctx, c, path, q, func(e Event) bool {
 				patience.reset()
 				if e.ID != "" {
 					q.Set("since", e.ID)
@@ -63,29 +63,49 @@ func (c *Client) events(ctx context.Context, path string, q url.Values, note str
 	}
 }
 
-// Logs yields lines of output. It does not reconnect when it is cut off, because the
-// lines that were missed meanwhile could not be determined.
+// Logs yields lines of output. If the connection is lost, it reconnects where it follows
+// what is written. Then lines may be missing, and one of type "error" says so before the
+// next.
 func (c *Client) Logs(ctx context.Context, r LogRequest) iter.Seq2[LogLine, error] {
 	return func(yield func(LogLine, error) bool) {
 		if err := r.check(); err != nil {
 			yield(LogLine{}, err)
 			return
 		}
-		stopped, err := each(ctx, c, "/v1/logs", r.query(), func(l LogLine) bool { return yield(l, nil) })
-		if !stopped && err != nil {
-			yield(LogLine{}, err)
+		patience, begun := newPatience(c.Patience), false
+		for missed := false; ; {
+			stopped, opened, err := each(ctx, c, "/v1/logs", r.query(), func(l LogLine) bool {
+				patience.reset()
+				if begun && l.Type == LineNone { // as nothing of the past was asked for
+					return true
+				}
+				tell := missed
+				missed = false
+				return (!tell || yield(LogLine{Type: "error", Text: missedLines}, nil)) && yield(l, nil)
+			})
+			begun = begun || opened
+			if stopped || err == nil {
+				return
+			}
+			if !begun || !r.Follow || !isLost(err) || !patience.wait(ctx) {
+				yield(LogLine{}, err)
+				return
+			}
+			r.N, missed = 0, true
 		}
 	}
 }
 
+const missedLines = "supervisord was restarted: lines may be missing here"
+
 // each gives f the lines of a stream until its end (nil), until f is done with
-// them (stopped), or until it is cut off.
-func each[T any](ctx context.Context, c *Client, path string, q url.Values, f func(T) bool) (stopped bool, err error) {
+// them (stopped), or until it is cut off, when it had been opened or not.
+func each[T any](ctx context.Context, c *Client, path string, q url.Values, f func(T) bool) (stopped, opened bool, err error) {
 	x := c.exchange(ctx, "GET")
 	defer x.end()
 	a, err := c.open(x, "", "GET", path, q, nil)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	defer a.Body.Close()
 	x.become(silence)
@@ -93,22 +113,22 @@ func each[T any](ctx context.Context, c *Client, path string, q url.Values, f fu
 	for {
 		text, err := readLine(r)
 		if err != nil {
-			return false, c.lost(x.ctx, cut(err))
+			return false, true, c.lost(x.ctx, cut(err))
 		}
 		x.alive()
 		var m mark
 		var v T
 		if err := errors.Join(json.Unmarshal(text, &m), json.Unmarshal(text, &v)); err != nil {
-			return false, &Error{Code: Internal, Message: fmt.Sprintf("cannot read supervisord's answer: %v", err)}
+			return false, true, &Error{Code: Internal, Message: fmt.Sprintf("cannot read supervisord's answer: %v", err)}
 		}
 		switch m.Type {
 		case typeHeartbeat:
 			continue
 		case typeEnd:
-			return false, nil
+			return false, true, nil
 		}
 		if !f(v) {
-			return true, nil
+			return true, true, nil
 		}
 	}
 }

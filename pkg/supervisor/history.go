@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/supervisord-go/supervisord/pkg/ipc"
 )
@@ -17,9 +18,10 @@ func (m *Manager) History(r ipc.HistoryRequest) (ipc.History, error) {
 		}
 	}
 	h := ipc.History{Records: []ipc.Record{}}
+	told := tellings{}
 	damaged, err := m.history.Backwards(func(text []byte) bool {
 		x, ok := understood(text)
-		if ok && len(h.Records) < r.N && (x.Kind == ipc.RecordLost || len(r.Units) == 0 || slices.Contains(r.Units, x.Unit)) {
+		if ok && !told.twice(x) && len(h.Records) < r.N && (x.Kind == ipc.RecordLost || len(r.Units) == 0 || slices.Contains(r.Units, x.Unit)) {
 			h.Records = append(h.Records, x)
 		}
 		delete(strange, x.Unit)
@@ -38,6 +40,23 @@ func (m *Manager) History(r ipc.HistoryRequest) (ipc.History, error) {
 		h.Notes = append(h.Notes, fmt.Sprintf("lines of the history that are damaged, and left out: %d", damaged))
 	}
 	return h, nil
+}
+
+// tellings are the times of what was told, by what it was. A supervisord that was killed
+// may have told something that the next one has told again.
+type tellings map[string]time.Time
+
+// tellAgain is in how long the next one has.
+const tellAgain = time.Minute
+
+func (ts tellings) twice(x ipc.Record) bool {
+	what := x.Kind + "/" + x.Unit + "/" + x.Job
+	if x.Kind == ipc.RecordExit {
+		what = fmt.Sprintf("%s/%s/%d/%d/%d/%s", x.Kind, x.Unit, x.Generation, x.Instance, x.PID, x.Text)
+	}
+	was, told := ts[what]
+	ts[what] = x.Time
+	return told && x.Kind != ipc.RecordLost && was.Sub(x.Time).Abs() < tellAgain
 }
 
 // understood reads a record. Those that another version has written otherwise are
