@@ -35,7 +35,7 @@ type fake struct {
 	mu       sync.Mutex
 	jobs     []ipc.JobRequest
 	died     map[string]bool // where it did, see play
-	followed chan string // the id of each job whose events are asked for
+	followed chan string     // the id of each job whose events are asked for
 }
 
 // A play is what a job comes to.
@@ -60,7 +60,9 @@ func (f *fake) dies(p play, where string) {
 
 const fakeEpoch = "5f3a9c02"
 
-func newFake(dir string) *fake { return &fake{dir: dir, followed: make(chan string, 100), died: map[string]bool{}} }
+func newFake(dir string) *fake {
+	return &fake{dir: dir, followed: make(chan string, 100), died: map[string]bool{}}
+}
 
 // read fills v from a file. That there is no such file is no error.
 func (f *fake) read(name string, v any) error {

@@ -63,7 +63,9 @@ func (x *exchange) end() {
 
 // cutOff says whether err is that the connection has ended, and not that nobody says
 // anything on it, or that there never was one.
-func (x *exchange) cutOff(err error) bool { return isLost(err) && x.pid.Load() != 0 && x.ctx.Err() == nil }
+func (x *exchange) cutOff(err error) bool {
+	return isLost(err) && x.pid.Load() != 0 && x.ctx.Err() == nil
+}
 
 // late is what it means that nothing happens.
 func (x *exchange) late() *Error {

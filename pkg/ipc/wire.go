@@ -263,10 +263,10 @@ type Event struct {
 	Generation uint32          `json:"generation,omitempty"`
 	From       string          `json:"from,omitempty"` // kind state; of begun: the generation that ran
 	To         string          `json:"to,omitempty"`
-	State      JobState        `json:"state,omitempty"` // kind finished
-	Error      *Error          `json:"error,omitempty"` // kind finished, of a job that did not end well
-	Job        *Job            `json:"job,omitempty"`   // kind finished, to who follows that job: what became of it
-	Lost       uint64          `json:"lost,omitempty"`  // with "lost": how many events are missing; to who follows one unit: at most
+	State      JobState        `json:"state,omitempty"`  // kind finished
+	Error      *Error          `json:"error,omitempty"`  // kind finished, of a job that did not end well
+	Job        *Job            `json:"job,omitempty"`    // kind finished, to who follows that job: what became of it
+	Lost       uint64          `json:"lost,omitempty"`   // with "lost": how many events are missing; to who follows one unit: at most
 	Missed     bool            `json:"missed,omitempty"` // kind restarted: of what happened before, some may be missing; the states of the units follow
 }
 

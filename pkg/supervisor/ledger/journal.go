@@ -20,8 +20,8 @@ type journal struct {
 	last  uint64
 	begin uint64                   // the number before the first; a lower one is a former supervisord's
 	upTo  uint64                   // which numbers are reserved
-	gone map[string]uint64        // by unit: its last event that is not there any more
-	wake map[string]chan struct{} // by unit, closed with its next event; "": of any unit
+	gone  map[string]uint64        // by unit: its last event that is not there any more
+	wake  map[string]chan struct{} // by unit, closed with its next event; "": of any unit
 }
 
 func newJournal() journal {

@@ -90,7 +90,9 @@ func (l *Ledger) Changed(cs []unit.Change, before unit.Service, v *service.View)
 		events[i] = e
 		l.world.Log(e, c)
 	}
-	if slices.ContainsFunc(cs, func(c unit.Change) bool { return c.Kind == unit.Queued || c.Kind == unit.Begun || c.Kind == unit.Finished }) {
+	if slices.ContainsFunc(cs, func(c unit.Change) bool {
+		return c.Kind == unit.Queued || c.Kind == unit.Begun || c.Kind == unit.Finished
+	}) {
 		l.save(v.Name)
 	}
 	l.add(events...)
