@@ -114,7 +114,7 @@ func (s Service) presses(p Proc) []Effect {
 	if !ok {
 		return nil
 	}
-	return []Effect{Signal{p.ID, sig, l.KillMode, true}}
+	return []Effect{Signal{ID: p.ID, Signal: sig, Mode: l.KillMode, Leave: true}}
 }
 
 // foundDoesAll: of what a step has ordered, Finish and Forget are stored with the state,
@@ -122,6 +122,10 @@ func (s Service) presses(p Proc) []Effect {
 func foundDoesAll(to Service, effects []Effect) string {
 	_, more := Step(to, now, Found{Alive: to.ids()})
 	for i, f := range effects {
+		if sig, ok := f.(Signal); ok {
+			sig.Hung = false // that has been told
+			f = sig
+		}
 		if !isStored(f, to) && !slices.ContainsFunc(effects[i+1:], func(g Effect) bool { return outdoes(g, f) }) && !slices.ContainsFunc(more, func(g Effect) bool { return reflect.DeepEqual(f, g) }) {
 			return fmt.Sprintf("what was ordered is ordered again: %v, but there is only %v", f, more)
 		}
