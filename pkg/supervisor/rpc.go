@@ -55,7 +55,10 @@ func (m *Manager) Submit(r ipc.JobRequest, by ipc.Caller) (ipc.Job, error) {
 			return ipc.Job{}, err
 		}
 	}
-	id, _, asked := m.ledger.Asked(r.Unit, verb, ask)
+	id, asked, err := m.noted(r, verb, ask)
+	if err != nil {
+		return ipc.Job{}, err
+	}
 	if !asked { // at the same time
 		return m.again(id, r, verb, ask)
 	}
@@ -68,6 +71,34 @@ func (m *Manager) Submit(r ipc.JobRequest, by ipc.Caller) (ipc.Job, error) {
 	}
 	j, _ = m.ledger.JobOf(id)
 	return j, nil
+}
+
+// noted makes a job of a request, and has it stored. A disk that hangs is not waited for.
+func (m *Manager) noted(r ipc.JobRequest, verb unit.Verb, ask ledger.Ask) (id unit.JobID, asked bool, err error) {
+	type entered struct {
+		id    unit.JobID
+		asked bool
+	}
+	stored, late := make(chan entered), make(chan struct{})
+	go func() {
+		n, _, fresh := m.ledger.Asked(r.Unit, verb, ask)
+		select {
+		case stored <- entered{n, fresh}:
+		case <-late:
+			if fresh {
+				m.ledger.Unasked(n)
+			}
+		}
+	}()
+	timer := time.NewTimer(answerWithin)
+	defer timer.Stop()
+	select {
+	case x := <-stored:
+		return x.id, x.asked, nil
+	case <-timer.C:
+		close(late)
+		return 0, false, tooSlow(r.Verb, r.Unit)
+	}
 }
 
 // again is the job that a request got which is sent once more, as no answer has come.
@@ -99,8 +130,12 @@ func (m *Manager) ask(verb string, e entry, event unit.Event) error {
 	case errors.Is(err, service.ErrEnded):
 		return m.noSuchUnit(verb, e.Name())
 	}
+	return tooSlow(verb, e.Name())
+}
+
+func tooSlow(verb, name string) error {
 	return &ipc.Error{
-		Code: ipc.Internal, Message: fmt.Sprintf("cannot %s %s: what it was asked before takes more than %s", verb, e.Name(), words.Short(answerWithin)),
+		Code: ipc.Internal, Message: fmt.Sprintf("cannot %s %s: what it was asked before takes more than %s", verb, name, words.Short(answerWithin)),
 		Notes: []string{"nothing was changed"}, Hints: []string{"the disk of the runtime directory may not answer; to see whether it does: superctl status"},
 	}
 }

@@ -80,7 +80,7 @@ type Ask struct {
 // then that job need not be given to anybody.
 func (l *Ledger) Asked(name string, verb unit.Verb, ask Ask) (id unit.JobID, ended <-chan struct{}, asked bool) {
 	id, ended, asked = l.asked(name, verb, ask)
-	if asked {
+	if asked && verb != unit.End { // the signal that ends supervisord is told to the next one as well
 		l.save(name)
 	}
 	return id, ended, asked

@@ -186,15 +186,19 @@ func TestAJobIsFollowedOverARestart(t *testing.T) {
 	}
 }
 
-// Numbers of events are reserved before they are used.
+// Numbers of events are reserved before they are used, and ahead of need.
 func TestNumbersAreReserved(t *testing.T) {
 	upTo := uint64(2 * Block)
 	l := New(0, World{Reserve: func(n uint64) { upTo = n }})
 	l.Begin(Block)
-	for range 3 * Block / 64 {
-		l.add(make([]ipc.Event, 64)...)
-		if l.End() > upTo {
+	for range 5 {
+		l.journal.last = upTo - Block/2 - 10
+		l.add(make([]ipc.Event, 10)...)
+		if l.End()+Block/2 != upTo {
 			t.Fatalf("event %d, and %d are reserved", l.End(), upTo)
+		}
+		if l.add(ipc.Event{}); upTo < l.End()+Block {
+			t.Fatalf("after event %d, %d are reserved", l.End(), upTo)
 		}
 	}
 }
