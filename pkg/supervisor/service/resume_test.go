@@ -230,8 +230,9 @@ func (r *reign) begin(ctx context.Context, o Order) {
 		p = &child{fake: fake{order: o, pid: 1000 + int(o.ID), signals: make(chan syscall.Signal, 16)}, id: o.ID, run: o.Invocation, changed: make(chan struct{})}
 		p.fake.tell = func(m any) bool { k.do(func() { p.pending = append(p.pending, m.(Heard)); p.wake() }); return true }
 		k.procs[o.ID], k.entries[o.ID] = p, true
-	case p.run != o.Invocation || p.run == "":
-		k.wrong = append(k.wrong, fmt.Sprintf("%d has two ids", o.ID))
+	}
+	if p.run != o.Invocation || p.run == "" {
+		k.wrong = append(k.wrong, fmt.Sprintf("%d has the ids %q and %q", o.ID, p.run, o.Invocation))
 	}
 	k.mu.Unlock()
 	h := &held{r: r, child: p, proceed: make(chan error, 1)}
