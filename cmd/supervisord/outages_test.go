@@ -365,8 +365,7 @@ func (r *running) job() (n uint64) {
 	if err != nil {
 		r.Fatal(err)
 	}
-	_, number, _ := strings.Cut(j.ID, "-")
-	fmt.Sscan(number, &n)
+	fmt.Sscan(j.ID, &n)
 	return n
 }
 
