@@ -84,7 +84,7 @@ func notKept(s, to Service) string {
 }
 
 func stopped(to Service) string {
-	if len(slices.Collect(to.Procs())) > 0 {
+	if to.lives() {
 		return "stopped is stopped"
 	}
 	return ""

@@ -66,11 +66,9 @@ func (s Service) open(g Generation, i int) (doors []Door) {
 // is open if and only if there is someone to serve behind it, or will be.
 func doorsAreKept(_ Service, _ Event, to Service, _ []Effect) string {
 	doors := to.Doors()
-	for i, in := range to.Inst {
-		for _, p := range in.all() {
-			if shut := to.open(p.Gen, i); !covers(doors, closed(shut)) {
-				return "a living process keeps its sockets"
-			}
+	for i, p := range to.located() {
+		if shut := to.open(p.Gen, i); !covers(doors, closed(shut)) {
+			return "a living process keeps its sockets"
 		}
 	}
 	for _, d := range doors {
@@ -81,13 +79,12 @@ func doorsAreKept(_ Service, _ Event, to Service, _ []Effect) string {
 	return ""
 }
 
-func (in Instance) all() (ps []Proc) {
-	for _, p := range append([]Proc{in.Main, in.Next}, in.Old...) {
-		if p.ID != 0 {
-			ps = append(ps, p)
-		}
+// lives: it has a process.
+func (s Service) lives() bool {
+	for range s.located() {
+		return true
 	}
-	return ps
+	return false
 }
 
 func closed(doors []Door) []Door {
@@ -101,8 +98,8 @@ func (s Service) answered(socket string) bool {
 	name, instance := SplitSocket(socket)
 	for i, in := range s.Inst {
 		gens := []Generation{}
-		for _, p := range in.all() {
-			if p.Phase != Stuck {
+		for at, p := range s.located() {
+			if at == i && p.Phase != Stuck {
 				gens = append(gens, p.Gen)
 			}
 		}

@@ -162,7 +162,7 @@ func jobsAreKept(s Service, e Event, to Service, effects []Effect) string {
 
 // neverForgotten: something will happen, or there is nothing to happen.
 func neverForgotten(_ Service, _ Event, to Service, _ []Effect) string {
-	d, procs := to.Deadline(), len(slices.Collect(to.Procs()))
+	d := to.Deadline()
 	if d != 0 && d <= now {
 		return "the timer never spins"
 	}
@@ -174,7 +174,7 @@ func neverForgotten(_ Service, _ Event, to Service, _ []Effect) string {
 			return "no deadline is put off for ever, and the watchdog watches what serves"
 		}
 	}
-	if sub := to.SubState(); d == 0 && procs == 0 && sub != "dead" && sub != "failed" && sub != "exited" {
+	if sub := to.SubState(); d == 0 && !to.lives() && sub != "dead" && sub != "failed" && sub != "exited" {
 		return "every state that is not final has a process or a deadline"
 	}
 	for i, in := range to.Inst {
@@ -373,7 +373,7 @@ func vanishesOnce(s Service, e Event, to Service, effects []Effect) string {
 
 func (s Service) empty() bool {
 	due := slices.ContainsFunc(s.Inst, func(in Instance) bool { return in.Due != 0 })
-	return !due && s.Job.ID == 0 && len(slices.Collect(s.Procs())) == 0
+	return !due && s.Job.ID == 0 && !s.lives()
 }
 
 func brokenNow(e Event, p Proc) bool {

@@ -418,7 +418,7 @@ func (w *world) oneMain(s Service) bool {
 }
 
 func isDown(s Service) bool {
-	return s.Want != Up && s.SubState() == "dead" && len(slices.Collect(s.Procs())) == 0
+	return s.Want != Up && s.SubState() == "dead" && !s.lives()
 }
 
 // noneRuined: what serves has only sockets that live, unless nothing may be
