@@ -31,9 +31,9 @@ func TestWalk(t *testing.T) {
 		{name: "watchdog and runtime", n: 1, old: 2, life: Life{Type: Notify, Overlap: true, Restart: Always, MaxDraining: 1, Watchdog: hour, Runtime: 2 * hour}},
 		{name: "oneshot", n: 1, ends: true, old: 2, life: Life{Type: Oneshot, Restart: OnFailure, MaxDraining: 1}},
 		{name: "oneshot that remains, overlap", n: 1, ends: true, old: 2, life: Life{Type: Oneshot, RemainAfterExit: true, Overlap: true, Restart: No, MaxDraining: 1}},
-		{name: "two instances", n: 2, old: 1, sample: 23, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, MaxDraining: 1}, lazy: true},
-		{name: "two at once, steered", n: 2, old: 1, sample: 23, life: Life{Type: Exec, Overlap: true, Steer: true, Surge: 2, Restart: OnFailure, MaxDraining: 1}, lazy: true},
-		{name: "one or two", n: 1, old: 1, sample: 23, scale: 2, sockets: true, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, MaxDraining: 1}, lazy: true},
+		{name: "two instances", n: 2, old: 1, most: 16_000, sample: 23, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, MaxDraining: 1}, lazy: true},
+		{name: "two at once, steered", n: 2, old: 1, most: 16_000, sample: 23, life: Life{Type: Exec, Overlap: true, Steer: true, Surge: 2, Restart: OnFailure, MaxDraining: 1}, lazy: true},
+		{name: "one or two", n: 1, old: 1, most: 16_000, sample: 23, scale: 2, sockets: true, life: Life{Type: Exec, Overlap: true, Restart: OnFailure, MaxDraining: 1}, lazy: true},
 		{name: "one or two, no restart", n: 1, old: 1, sample: 23, scale: 2, life: Life{Type: Exec, Overlap: true, Restart: No, MaxDraining: 1}, lazy: true},
 		{name: "broken, steered", n: 1, old: 1, sockets: true, breaks: true, lazy: true, life: Life{Type: Notify, Overlap: true, Steer: true, Restart: OnFailure, MaxDraining: 1}},
 		{name: "broken, no overlap", n: 1, ends: true, old: 1, sockets: true, own: true, breaks: true, life: Life{Type: Exec, Steer: true, Restart: No, MaxDraining: 1}},
@@ -67,7 +67,7 @@ type world struct {
 	n       int
 	old     int  // states with more are checked, but nothing is tried in them
 	waiters int  // how many may join a job
-	most    int  // the nearest states only; 0: all
+	most    int  // the nearest states only, twice as many for each -deep; 0: all
 	sample  int  // run the endings from each such state only
 	scale   int  // how many instances may be asked for; 0: nobody asks
 	lazy    bool // leave out what the walks of one instance have tried in full
