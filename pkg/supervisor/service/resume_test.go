@@ -158,10 +158,6 @@ func (k *kernel) do(f func()) {
 	f()
 }
 
-func (k *kernel) blame(format string, args ...any) {
-	k.do(func() { k.wrong = append(k.wrong, fmt.Sprintf(format, args...)) })
-}
-
 func (r *reign) save(rec Record) error {
 	r.call()
 	text, err := json.Marshal(rec)
