@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,7 +19,7 @@ func (q *message) take() (files []int) {
 // do does what is asked.
 func (m *manager) do(q *message) {
 	err := m.answerTo(q)
-	closeAll(q.files) // nobody has taken them
+	m.k.refuse(q.files...) // nobody has taken them
 	switch err {
 	case errLater:
 	case errBroken:
@@ -36,7 +37,7 @@ func (m *manager) answerTo(q *message) error {
 	case askPut:
 		return m.k.put(q)
 	case askDrop:
-		return m.k.drop(q)
+		return m.drop(q)
 	case askList:
 		return m.list(q)
 	case askSpawn:
@@ -59,6 +60,9 @@ func (m *manager) answerTo(q *message) error {
 	return unix.ENOSYS
 }
 
+// refuse closes descriptors that are nobody's.
+func (k *keeper) refuse(fds ...int) { k.table.discard(k.table.hold(fds...), nil) }
+
 // put keeps descriptors.
 func (k *keeper) put(q *message) error {
 	r := q.read()
@@ -74,8 +78,8 @@ func (k *keeper) put(q *message) error {
 }
 
 // drop closes an entry, and reaps its process. One that is done twice is right.
-func (k *keeper) drop(q *message) error {
-	e := k.table.entries[q.fields[0]]
+func (m *manager) drop(q *message) error {
+	e := m.k.table.entries[q.fields[0]]
 	switch {
 	case e == nil:
 		return nil
@@ -85,10 +89,27 @@ func (k *keeper) drop(q *message) error {
 		reap(unix.P_PIDFD, e.files.fds[0])
 	}
 	for _, fd := range e.files.fds {
-		k.forget(fd)
+		m.k.forget(fd)
 	}
-	k.table.remove(e)
-	return nil
+	e.files.then = m.closed(q.number)
+	m.k.table.remove(e)
+	return errLater
+}
+
+// heldUp is how long a manager waits for what is closed. Then somebody makes it wait.
+const heldUp = time.Second
+
+// closed returns what answers a question about something that is closed, if that was
+// not answered before because it took too long.
+func (m *manager) closed(number uint32) func() {
+	late := m.k.timer(func() { m.done(number, nil) })
+	late.in(heldUp)
+	return func() {
+		if late.set() {
+			late.stop()
+			m.done(number, nil)
+		}
+	}
 }
 
 func (m *manager) list(q *message) error {

@@ -46,6 +46,8 @@ func (c *Client) Put(key, meta string, fds ...int) error {
 
 // Drop has the descriptors of a key closed, and its process reaped. It is nil if there is
 // nothing of that key, and EBUSY if the process, a child of the keeper's, has not ended.
+// When it returns they are closed; but not one whose close is held up for a second (a pipe
+// that another process hangs in, a socket that lingers) or that a start still needs.
 func (c *Client) Drop(key string) error {
 	err := c.do(askDrop, nil, key)
 	if err == nil {

@@ -144,7 +144,7 @@ func peerOf(fd int) (*unix.Ucred, error) {
 }
 
 func newClient(h Handler) *Client {
-	return &Client{handler: h, ruling: make(chan Past, 1), lost: make(chan struct{}), calls: map[uint32]*call{}, ends: map[string]*ends{}}
+	return &Client{handler: h, in: receiver{refuse: refuse}, ruling: make(chan Past, 1), lost: make(chan struct{}), calls: map[uint32]*call{}, ends: map[string]*ends{}}
 }
 
 // Connect begins to talk to the keeper at the other end of fd, which is the client's

@@ -42,6 +42,13 @@ func (c *Client) receive(fd int) error {
 	return c.hear(&m, nil)
 }
 
+// refuse closes descriptors that came for nobody, which may have to wait.
+func refuse(fds ...int) {
+	if len(fds) > 0 {
+		go closeAll(fds)
+	}
+}
+
 // lose ends all calls.
 func (c *Client) lose(err error) {
 	c.mu.Lock()
@@ -61,7 +68,7 @@ func (c *Client) lose(err error) {
 // hear does what the keeper says. The files of the message are its own from then on.
 func (c *Client) hear(m *message, broken error) error {
 	if m.verb != sayEntry && len(m.files) > 0 {
-		closeAll(m.files)
+		refuse(m.files...)
 		return errBroken
 	}
 	switch m.verb {
@@ -110,7 +117,7 @@ func (c *Client) hearEntry(m *message, broken error) error {
 	defer c.mu.Unlock()
 	w := c.calls[m.number]
 	if w == nil || err != nil {
-		closeAll(m.files)
+		refuse(m.files...)
 		return errBroken
 	}
 	if broken != nil {

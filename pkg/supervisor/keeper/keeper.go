@@ -23,7 +23,7 @@
 // # The keeper
 //
 // It is one goroutine in epoll ([Run]), and it waits for nobody: not for a child, a
-// manager, a disk. All that it starts the template forks, the manager as well. What it
+// manager, a disk. Even close(2) may wait, so that is done beside it. All that it starts the template forks, the manager as well. What it
 // says to a manager is true when it is sent, not when it happened; so it queues no more
 // than it has entries.
 //
@@ -148,6 +148,7 @@ func Run(o Options) (status int) {
 
 func newKeeper(o Options) *keeper {
 	k := &keeper{loop: newLoop(), Options: o, table: newTable(), exe: -1, null: -1}
+	k.in.refuse = k.refuse
 	k.systemd = &systemd{k: k, fd: -1}
 	k.reaper = newReaper(k)
 	k.patience = k.judge(k.expired)
@@ -165,6 +166,11 @@ func (k *keeper) begin() (err error) {
 	if err = k.loop.open(); err != nil {
 		return failure("wait for events", err)
 	}
+	closer, err := newCloser(k.loop)
+	if err != nil {
+		return failure("hear what was closed", err)
+	}
+	k.table.closer = closer.close
 	k.limit = openFiles()
 	k.score, k.lowered = lowerScore()
 	k.terminal = hasTerminal()

@@ -28,6 +28,7 @@ func send(fd int, m *message) error {
 type receiver struct {
 	data   []byte
 	rights []byte
+	refuse func(fds ...int) // closes what comes with no message
 }
 
 // receive returns the next message, whose files are the caller's and close-on-exec.
@@ -62,7 +63,7 @@ func (r *receiver) receive(fd int) (m message, err error) {
 		err = unix.EMFILE
 	}
 	if err != nil {
-		closeAll(files)
+		r.refuse(files...)
 		return m, err
 	}
 	m.files = files

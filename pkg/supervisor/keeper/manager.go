@@ -64,7 +64,7 @@ func (k *keeper) launch() {
 	k.now = m
 	k.ask(&start{
 		Request: spawn.Request{Cgroup: -1, Files: []int{0, 1, 2, theirs, k.exe}},
-		own:     k.hold(theirs),
+		own:     k.table.hold(theirs),
 		done:    m.born,
 	})
 }
@@ -206,11 +206,11 @@ func (m *manager) close() {
 	}
 	m.gone, m.queue = true, nil
 	m.closeControl()
-	for _, fd := range []int{m.line, m.pidfd} {
-		if fd >= 0 {
-			m.k.forget(fd)
-			unix.Close(fd)
-		}
+	m.k.forget(m.line)
+	m.k.refuse(m.line) // with all that was not read
+	if m.pidfd >= 0 {
+		m.k.forget(m.pidfd)
+		unix.Close(m.pidfd)
 	}
 }
 

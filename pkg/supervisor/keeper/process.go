@@ -30,7 +30,7 @@ func (k *keeper) spawn(m *manager, q *message) error {
 	if err := k.mayStart(key, meta, control, len(q.files)); err != nil {
 		return err
 	}
-	s := &start{Request: spawn.Request{Cgroup: -1}, own: k.hold(q.take()...)}
+	s := &start{Request: spawn.Request{Cgroup: -1}, own: k.table.hold(q.take()...)}
 	if err := k.find(s, cgroup != 0, r.fields); err != nil {
 		k.release(s)
 		return err

@@ -30,8 +30,7 @@ func (k *keeper) hearSignals() error {
 		go relay(c, &came, fd)
 	}
 	return k.watch(fd, unix.EPOLLIN, func() {
-		var count [8]byte
-		unix.Read(fd, count[:])
+		lower(fd)
 		for set := came.Swap(0); set != 0; set &= set - 1 {
 			k.signalled(syscall.Signal(bits.TrailingZeros64(set)))
 		}
@@ -39,10 +38,9 @@ func (k *keeper) hearSignals() error {
 }
 
 func relay(c <-chan os.Signal, came *atomic.Uint64, fd int) {
-	one := [8]byte{1} // in the byte order of any machine it is not 0
 	for s := range c {
 		came.Or(1 << s.(syscall.Signal))
-		unix.Write(fd, one[:])
+		raise(fd)
 	}
 }
 

@@ -105,20 +105,9 @@ func (k *keeper) templateEnded(pid int) bool {
 	return true
 }
 
-// hold counts descriptors that are not kept, and give closes them.
-func (k *keeper) hold(fds ...int) []int {
-	k.table.held += len(fds)
-	return fds
-}
-
-func (k *keeper) give(fds []int) {
-	k.table.held -= len(fds)
-	closeAll(fds)
-}
-
 func (k *keeper) release(s *start) {
 	for _, f := range s.lent {
 		k.table.giveBack(f)
 	}
-	k.give(s.own)
+	k.table.discard(s.own, nil)
 }

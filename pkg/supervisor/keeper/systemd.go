@@ -89,7 +89,7 @@ func (s *systemd) tell(q *message) error {
 	if err := s.k.table.room(len(q.files)); err != nil {
 		return err
 	}
-	return s.notify(notice{q.fields[0], s.k.hold(q.take()...)})
+	return s.notify(notice{q.fields[0], s.k.table.hold(q.take()...)})
 }
 
 func (s *systemd) notify(n notice) error {
@@ -109,7 +109,7 @@ func (s *systemd) flush() (err error) {
 			return err
 		}
 		err = e
-		s.k.give(s.queue[0].files)
+		s.k.table.discard(s.queue[0].files, nil)
 		s.queue = s.queue[1:]
 	}
 	s.k.listen(s.fd, 0)

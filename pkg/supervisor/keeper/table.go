@@ -48,6 +48,7 @@ type files struct {
 	fds   []int
 	users int
 	over  bool
+	then  func() // is called when they are closed; may be nil
 }
 
 // A table is what is kept. An entry is there once.
@@ -57,9 +58,13 @@ type table struct {
 	last    uint64
 	pids    map[int]*entry // of our children
 	held    int            // descriptors that are open, or will be
+
+	closer func(fds []int, then func()) // see closer.close
 }
 
-func newTable() *table { return &table{entries: map[string]*entry{}, pids: map[int]*entry{}} }
+func newTable() *table {
+	return &table{entries: map[string]*entry{}, pids: map[int]*entry{}, closer: closeNow}
+}
 
 // reserve is how many numbers of descriptors stay free: for one message, which may
 // bring 253, and for what it takes to start a manager, whatever the last one has
@@ -166,10 +171,25 @@ func (t *table) giveBack(f *files) {
 
 func (t *table) close(f *files) {
 	if f.over && f.users == 0 {
-		t.held -= len(f.fds)
-		closeAll(f.fds)
+		t.discard(f.fds, f.then)
 		f.fds = nil
 	}
+}
+
+// hold counts descriptors that are not kept.
+func (t *table) hold(fds ...int) []int {
+	t.held += len(fds)
+	return fds
+}
+
+// discard closes descriptors that are held, which they are until then.
+func (t *table) discard(fds []int, then func()) {
+	t.closer(fds, func() {
+		t.held -= len(fds)
+		if then != nil {
+			then()
+		}
+	})
 }
 
 // message is what a manager is told of an entry.

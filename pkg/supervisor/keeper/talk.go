@@ -34,7 +34,7 @@ func (m *manager) hear(most int) {
 		case err == unix.EMFILE && q.verb.asks(): // whatever was meant, it cannot be done
 			m.done(q.number, unix.EMFILE)
 		case err != nil || !q.verb.asks():
-			closeAll(q.files)
+			m.k.refuse(q.files...)
 			m.rubbish()
 			return
 		default:
