@@ -54,12 +54,16 @@ func bePuppet(name string) int {
 		fmt.Fprintln(os.Stderr, "keepertest:", err)
 		return 2
 	}
+	parent, err := parentPidfd()
+	if err != nil { // it is gone
+		return 0
+	}
 	conn, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: name, Net: "unixpacket"})
 	if err == nil {
 		_, _, err = conn.WriteMsgUnix([]byte(strconv.Itoa(os.Getpid())), unix.UnixRights(line), nil)
 	}
 	if err != nil {
-		unix.Kill(os.Getppid(), unix.SIGKILL)
+		unix.PidfdSendSignal(parent, unix.SIGKILL, nil, 0)
 		return 3
 	}
 	go func() {
@@ -72,9 +76,19 @@ func bePuppet(name string) int {
 	order := make([]byte, 16)
 	n, err := conn.Read(order)
 	if err != nil || n == 0 {
-		unix.Kill(os.Getppid(), unix.SIGKILL)
+		unix.PidfdSendSignal(parent, unix.SIGKILL, nil, 0)
 		return 3
 	}
 	status, _ := strconv.Atoi(string(order[:n]))
 	return status
+}
+
+// parentPidfd is a pidfd of our parent. Later there may be another one: orphans go to the next
+// subreaper, which may be the test.
+func parentPidfd() (pidfd int, err error) {
+	pid := os.Getppid()
+	if pidfd, err = unix.PidfdOpen(pid, 0); err == nil && os.Getppid() != pid {
+		err = unix.ESRCH
+	}
+	return pidfd, err
 }
