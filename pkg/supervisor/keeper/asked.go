@@ -19,14 +19,15 @@ func (q *message) take() (files []int) {
 // do does what is asked.
 func (m *manager) do(q *message) {
 	err := m.answerTo(q)
-	m.k.refuse(q.files...) // nobody has taken them
+	then := func() {}
 	switch err {
 	case errLater:
 	case errBroken:
 		m.rubbish()
 	default:
-		m.done(q.number, err)
+		then = m.closed(q.number, err)
 	}
+	m.k.table.discard(m.k.table.hold(q.files...), then) // which nobody has taken
 }
 
 func (m *manager) answerTo(q *message) error {
@@ -91,7 +92,7 @@ func (m *manager) drop(q *message) error {
 	for _, fd := range e.files.fds {
 		m.k.forget(fd)
 	}
-	e.files.then = m.closed(q.number)
+	e.files.then = m.closed(q.number, nil)
 	m.k.table.remove(e)
 	return errLater
 }
@@ -99,15 +100,15 @@ func (m *manager) drop(q *message) error {
 // heldUp is how long a manager waits for what is closed. Then somebody makes it wait.
 const heldUp = time.Second
 
-// closed returns what answers a question about something that is closed, if that was
-// not answered before because it took too long.
-func (m *manager) closed(number uint32) func() {
-	late := m.k.timer(func() { m.done(number, nil) })
+// closed returns what answers a question when something is closed, if that was not answered
+// before because it took too long.
+func (m *manager) closed(number uint32, err error) func() {
+	late := m.k.timer(func() { m.done(number, err) })
 	late.in(heldUp)
 	return func() {
 		if late.set() {
 			late.stop()
-			m.done(number, nil)
+			m.done(number, err)
 		}
 	}
 }
