@@ -205,7 +205,7 @@ func (c *Client) send(m *message) (err error) {
 			return ErrLost
 		}
 		switch err {
-		case unix.ETOOMANYREFS:
+		case unix.ETOOMANYREFS, unix.ENOBUFS, unix.ENOMEM:
 			c.pause()
 		case unix.EPIPE, unix.ECONNRESET:
 			return ErrLost
@@ -215,7 +215,7 @@ func (c *Client) send(m *message) (err error) {
 	}
 }
 
-// pause waits until the keeper may have taken files that are on their way.
+// pause waits until the keeper may have taken what is on its way.
 func (c *Client) pause() {
 	select {
 	case <-time.After(10 * time.Millisecond):

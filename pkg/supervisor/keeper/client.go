@@ -200,16 +200,22 @@ func (c *Client) open(fd int) (err error) {
 	if err == nil {
 		unix.SetNonblock(pidfd, true)
 		c.process = os.NewFile(uintptr(pidfd), "keeper")
-		go c.watch()
+		go c.watch(c.process)
 	}
 	return nil
 }
 
-func (c *Client) watch() {
-	if conn, err := c.process.SyscallConn(); err == nil {
-		conn.Read(func(fd uintptr) bool { return exitedAlready(int(fd)) })
+func (c *Client) watch(process *os.File) {
+	ended := false
+	if conn, err := process.SyscallConn(); err == nil {
+		conn.Read(func(fd uintptr) bool {
+			ended = exitedAlready(int(fd))
+			return ended
+		})
 	}
-	c.file.SetReadDeadline(time.Unix(1, 0)) // read does the rest
+	if ended { // else the poller takes no more: the end of the line has to do
+		c.file.SetReadDeadline(time.Unix(1, 0)) // read does the rest
+	}
 }
 
 // Close gives up the line. It is for tests: a manager exits.

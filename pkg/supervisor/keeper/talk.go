@@ -93,11 +93,14 @@ func (m *manager) flush() {
 		case unix.EAGAIN:
 			m.blocked = true
 			return
-		case unix.ETOOMANYREFS:
+		case unix.ETOOMANYREFS, unix.ENOBUFS, unix.ENOMEM: // there is no room for it just now
 			m.resend.in(10 * time.Millisecond)
 			return
-		default:
+		case unix.EPIPE, unix.ECONNRESET:
 			m.queue = nil
+		default: // it would wait for its answer for ever
+			m.queue = nil
+			m.kill("it could not be told something: " + err.Error())
 		}
 	}
 	m.queue = nil
