@@ -136,7 +136,7 @@ func TestDaemonsAreFoundInAnyOrderOfDeaths(t *testing.T) {
 func TestTreeThatIsOnlyPassingThrough(t *testing.T) {
 	needsRoot(t)
 	l := newTestLauncher(t, Options{NoCgroups: true})
-	for range 10 {
+	for range 4 {
 		r := launch(t, l, as(alice, sh(`f() { [ $1 -gt 0 ] && { f $(($1-1)) & } ; [ $1 -gt 0 ] || echo last; }; f 100`)))
 		mustGo(t, r.Process)
 		if n := processesOf(t, alice); n > 0 {

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/supervisord-go/supervisord/pkg/supervisor/keeper"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/keeper/keepertest"
 	"github.com/supervisord-go/supervisord/pkg/supervisor/process"
@@ -37,10 +35,6 @@ func TestOverTheKeeper(t *testing.T) {
 	}
 	if testing.Short() {
 		t.Skip("takes as long as much of the rest")
-	}
-	// A manager that loses its keeper kills its parent, which must not be us.
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0); err != nil {
-		t.Fatal(err)
 	}
 	c := exec.Command("/proc/self/exe", "-test.run", "^Test(KillReaches|Tree|Ends|Daemons|ManyEnd|Escape|Members|Leftovers|UserWho|ThreeHundred|Pinned|DiskThat|EnvironmentFiles)", "-test.v", "-test.timeout=9m")
 	c.Env = append(os.Environ(), of+"=keeper")

@@ -2,7 +2,4 @@
 
 package process
 
-const (
-	defaultChildren = 1000
-	fewStarts       = 32
-)
+const defaultChildren = 1000

@@ -3,7 +3,4 @@
 package process
 
 // The programs are race builds as well, and slow to start.
-const (
-	defaultChildren = 50
-	fewStarts       = 8
-)
+const defaultChildren = 50
