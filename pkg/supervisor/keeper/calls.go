@@ -49,13 +49,7 @@ func (c *Client) Put(key, meta string, fds ...int) error {
 // When it returns they are closed; but not one whose close is held up for a second (a pipe
 // that another process hangs in, a socket that lingers) or that a start still needs.
 func (c *Client) Drop(key string) error {
-	err := c.do(askDrop, nil, key)
-	if err == nil {
-		c.mu.Lock()
-		delete(c.ends, key)
-		c.mu.Unlock()
-	}
-	return err
+	return c.do(askDrop, nil, key)
 }
 
 // List is all that is kept, in the order in which it came. The descriptors are the
@@ -158,6 +152,9 @@ func (c *Client) call(v verb, files []int, fields ...string) ([]Entry, error) {
 		return nil, unix.EMSGSIZE
 	}
 	w := &call{done: make(chan struct{})}
+	if v == askDrop {
+		w.drops = fields[0]
+	}
 	m := message{verb: v, files: files, fields: fields}
 	if !c.expectAnswer(w, &m) {
 		return nil, ErrLost

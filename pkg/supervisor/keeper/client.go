@@ -105,6 +105,7 @@ type Past struct {
 
 // A call is a question, and what was answered.
 type call struct {
+	drops   string // the key of which no end is told afterwards; "": none
 	entries []Entry
 	err     error
 	done    chan struct{}

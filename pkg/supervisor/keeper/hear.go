@@ -100,6 +100,9 @@ func (c *Client) hearDone(m *message) error {
 	c.mu.Lock()
 	w := c.calls[m.number]
 	delete(c.calls, m.number)
+	if w != nil && errno == 0 { // here, as another process may have the key by the time that the caller goes on
+		delete(c.ends, w.drops)
+	}
 	c.mu.Unlock()
 	if w == nil || r.broken {
 		return errBroken
