@@ -58,12 +58,14 @@ func (p *Parent) Take(list []keeper.Entry) (children []process.Kept, rest []keep
 		switch {
 		case strings.HasPrefix(e.Key, ctl), strings.HasPrefix(e.Key, start):
 			parts[e.Key] = e
-		case !strings.HasPrefix(e.Key, proc) || !p.knows(e):
+		case !isChild(e):
 			rest = append(rest, e)
 		}
 	}
 	for _, e := range list {
-		if n, ok := nameOf(e.Key); ok {
+		if isChild(e) {
+			n, _ := nameOf(e.Key)
+			p.enter(n, e.PID)
 			children = append(children, child(n, e, parts))
 		}
 	}
@@ -77,7 +79,7 @@ func (p *Parent) Take(list []keeper.Entry) (children []process.Kept, rest []keep
 // child takes what belongs to a process from parts.
 func child(n process.Name, e keeper.Entry, parts map[string]keeper.Entry) process.Kept {
 	k := process.Kept{Name: n, Meta: e.Meta, Child: childOf(e)}
-	if line, there := parts[ctl+n.String()]; there {
+	if line, there := parts[ctl+n.String()]; there && len(line.FDs) == 1 {
 		k.Control = line.FDs[0]
 		delete(parts, line.Key)
 	}
@@ -95,16 +97,14 @@ func childOf(e keeper.Entry) process.Child {
 func nameOf(key string) (n process.Name, ok bool) {
 	service, number, ok := strings.Cut(strings.TrimPrefix(key, proc), "/")
 	id, err := strconv.ParseUint(number, 10, 64)
-	return process.Name{Service: service, ID: unit.Invocation(id)}, ok && err == nil && strings.HasPrefix(key, proc)
+	n = process.Name{Service: service, ID: unit.Invocation(id)}
+	return n, ok && err == nil && key == proc+n.String()
 }
 
-// knows enters a child; false: the key is none of ours.
-func (p *Parent) knows(e keeper.Entry) bool {
-	n, ok := nameOf(e.Key)
-	if ok {
-		p.enter(n, e.PID)
-	}
-	return ok
+// isChild says whether an entry is a process under a key of ours.
+func isChild(e keeper.Entry) bool {
+	_, ok := nameOf(e.Key)
+	return ok && e.State != keeper.Kept
 }
 
 func (p *Parent) enter(n process.Name, pid int) {

@@ -412,3 +412,26 @@ func TestWhoseChildren(t *testing.T) {
 		t.Error("another process is none")
 	}
 }
+
+// What has the key of a child and is none is left alone.
+func TestTakeOfWhatIsNoChild(t *testing.T) {
+	c := keepertest.Serve(t).Manager(keeper.Handler{})
+	p := New(c)
+	_, err := c.Spawn(keeper.Spawn{Key: "proc/web/3", Control: "other", Cgroup: -1})
+	err = errors.Join(err, c.Put("proc/web/1", ""), c.Put("proc/web/02", "", 0), c.Put("ctl/web/3", ""), c.Put("start/web/3", ""))
+	list, e := c.List()
+	if err = errors.Join(err, e); err != nil {
+		t.Fatal(err)
+	}
+	children, rest, err := p.Take(list)
+	if len(children) != 1 || children[0].Name != birth(3).Name || children[0].Control >= 0 || err != nil {
+		t.Errorf("children are %+v, %v", children, err)
+	}
+	var left []string
+	for _, e := range rest {
+		left = append(left, e.Key)
+	}
+	if !slices.Equal(left, []string{"other", "proc/web/1", "proc/web/02"}) {
+		t.Errorf("left are %q", left)
+	}
+}
