@@ -39,7 +39,8 @@ type Child struct {
 
 // Put has descriptors kept, which it borrows: when it returns, the keeper has copies.
 // Without any only key and meta are. EEXIST: the key is there; EMFILE: there is no room
-// for so many; EINVAL: a key has 1 to 255 bytes; EMSGSIZE: the meta has more than 64 KiB.
+// for so many; ENOSPC: all keys and metas together are larger than 64 MiB; EINVAL: a key has
+// 1 to 255 bytes; EMSGSIZE: the meta has more than 64 KiB.
 func (c *Client) Put(key, meta string, fds ...int) error {
 	return c.do(askPut, fds, key, meta)
 }

@@ -133,25 +133,22 @@ func TestThereIsAlwaysAnotherManager(t *testing.T) {
 
 // One that hangs is ended.
 func TestAManagerThatHangs(t *testing.T) {
-	t.Parallel()
-	s := keepertest.Serve(t, keepertest.With(keeper.Times{Patience: 5 * time.Second, Pong: 5 * time.Second, Ping: time.Millisecond}))
-	s.Manager(keeper.Handler{})
-	s.Kill()
-	well := func() *keeper.Client { return s.Connect(keeper.Handler{}) }
-	for _, hang := range []struct {
-		why string
-		do  func()
-	}{
-		{"it was not up in time", func() { well() }},
-		{"it had not taken over in time", func() { well().Up() }},
-		{"it did not answer", func() { s.Manager(keeper.Handler{Ping: func(func()) {}}) }},
+	well := func(s *keepertest.Server) *keeper.Client { return s.Connect(keeper.Handler{}) }
+	for why, hang := range map[string]func(*keepertest.Server){
+		"it was not up in time":         func(s *keepertest.Server) { well(s) },
+		"it had not taken over in time": func(s *keepertest.Server) { well(s).Up() },
+		"it did not answer":             func(s *keepertest.Server) { s.Manager(keeper.Handler{Ping: func(func()) {}}) },
 	} {
-		hang.do()
-		past, err := well().Up()
-		if err != nil || past.Why != hang.why {
-			t.Errorf("want %q: %+v, %v", hang.why, past, err)
-		}
-		s.Kill()
+		t.Run(why, func(t *testing.T) {
+			t.Parallel()
+			s := keepertest.Serve(t, keepertest.With(keeper.Times{Patience: 5 * time.Second, Pong: 5 * time.Second, Ping: time.Millisecond}))
+			s.Manager(keeper.Handler{})
+			s.Kill()
+			hang(s)
+			if past, err := well(s).Up(); err != nil || past.Why != why {
+				t.Errorf("%+v, %v", past, err)
+			}
+		})
 	}
 }
 

@@ -58,6 +58,7 @@ type table struct {
 	last    uint64
 	pids    map[int]*entry // of our children
 	held    int            // descriptors that are open, or will be
+	size    int            // of all entries without these
 
 	closer func(fds []int, then func()) // see closer.close
 }
@@ -92,8 +93,19 @@ func (t *table) free(key, meta string) error {
 		return unix.EEXIST
 	case len(meta) > maxMeta:
 		return unix.EMSGSIZE
+	case t.size+sizeOf(key, meta) > maxSize:
+		return unix.ENOSPC
 	}
 	return nil
+}
+
+// maxSize is far more than anybody has use for, and less than a machine has.
+const maxSize = 64 << 20
+
+// sizeOf is about the memory that an entry takes.
+func sizeOf(key, meta string) int {
+	const each = 512
+	return each + len(key) + len(meta)
 }
 
 // add puts an entry under its key, which must be free.
@@ -102,6 +114,7 @@ func (t *table) add(e *entry) *entry {
 	e.id = t.last
 	t.entries[e.key] = e
 	t.order = append(t.order, e)
+	t.size += sizeOf(e.key, e.meta)
 	return e
 }
 
@@ -117,6 +130,7 @@ func (t *table) child(e *entry) { t.pids[e.pid] = e }
 // remove takes an entry away. Its files are closed when no start needs them.
 func (t *table) remove(e *entry) {
 	e.dropped = true
+	t.size -= sizeOf(e.key, e.meta)
 	delete(t.entries, e.key)
 	if t.pids[e.pid] == e {
 		delete(t.pids, e.pid)

@@ -31,6 +31,31 @@ func isOpen(fd int) bool {
 	return err == nil
 }
 
+// A table is bounded, also where nothing in it is a file.
+func TestTableIsFull(t *testing.T) {
+	table := newTable()
+	meta := strings.Repeat("x", maxMeta)
+	put := func(i int) error {
+		key := fmt.Sprint(i)
+		err := table.free(key, meta)
+		if err == nil {
+			table.add(&entry{key: key, meta: meta})
+		}
+		return err
+	}
+	n := 0
+	for n < 2000 && put(n) == nil {
+		n++
+	}
+	if err := put(n); err != unix.ENOSPC {
+		t.Errorf("there is room for %d: %v", n, err)
+	}
+	table.remove(table.entries["7"])
+	if err := put(n); err != nil {
+		t.Errorf("after one is gone: %v", err)
+	}
+}
+
 // Entries are told in the order in which they came, whatever goes meanwhile.
 func TestTableOrder(t *testing.T) {
 	table := newTable()
