@@ -25,7 +25,7 @@ func (m *manager) do(q *message) {
 	case errBroken:
 		m.rubbish()
 	default:
-		then = m.closed(q.number, err)
+		then = m.whenClosed(q.number, err)
 	}
 	m.k.table.discard(m.k.table.hold(q.files...), then) // which nobody has taken
 }
@@ -92,17 +92,18 @@ func (m *manager) drop(q *message) error {
 	for _, fd := range e.files.fds {
 		m.k.forget(fd)
 	}
-	e.files.then = m.closed(q.number, nil)
+	e.files.then = m.whenClosed(q.number, nil)
 	m.k.table.remove(e)
 	return errLater
 }
 
-// heldUp is how long a manager waits for what is closed. Then somebody makes it wait.
+// heldUp is how long an answer waits for a close. One that takes longer is held up by
+// another process.
 const heldUp = time.Second
 
-// closed returns what answers a question when something is closed, if that was not answered
-// before because it took too long.
-func (m *manager) closed(number uint32, err error) func() {
+// whenClosed puts off an answer. What it returns is called when everything is closed; the
+// answer is given then, or after heldUp, whichever comes first.
+func (m *manager) whenClosed(number uint32, err error) func() {
 	late := m.k.timer(func() { m.done(number, err) })
 	late.in(heldUp)
 	return func() {

@@ -60,7 +60,7 @@ func (c *closer) finish() {
 	}
 }
 
-// closeNow is a closer for who may wait.
+// closeNow is closer.close for tests, which may wait.
 func closeNow(fds []int, then func()) {
 	closeAll(fds)
 	then()

@@ -60,7 +60,7 @@ type table struct {
 	held    int            // descriptors that are open, or will be
 	size    int            // of all entries without these
 
-	closer func(fds []int, then func()) // see closer.close
+	closer func(fds []int, then func()) // closer.close, once there is one
 }
 
 func newTable() *table {
