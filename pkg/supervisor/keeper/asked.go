@@ -115,7 +115,6 @@ func (m *manager) whenClosed(number uint32, err error) func() {
 }
 
 func (m *manager) list(q *message) error {
-	m.listed = true
 	m.say(&listing{k: m.k, number: q.number, upTo: m.k.table.last})
 	return errLater
 }

@@ -18,7 +18,7 @@ type manager struct {
 	line    int
 	control int // -1: it executes supervisord
 
-	up, rules, serves, listed bool
+	up, rules, serves bool
 
 	by     *timer // it is up, serves, or has ended
 	next   *timer // ping
