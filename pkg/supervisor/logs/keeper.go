@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -58,12 +59,13 @@ type keeper struct {
 	idxSize int64
 	last    entry // in idx; unknown: the next chunk needs a record
 
-	plan  []piece // to be written at size
-	text  []byte  // of those pieces that are only in memory
-	ahead int     // bytes in plan
-	lines uint64  // in it
-	marks []entry // for it
-	lost  uint64  // lines that no record tells of
+	plan   []piece // to be written at size
+	text   []byte  // of those pieces that are only in memory
+	ahead  int     // bytes in plan
+	lines  uint64  // in it
+	before entry   // the last in idx before its
+	marks  []entry // its records
+	lost   uint64  // lines that no record tells of
 
 	stage    stage
 	ours     Stage // see Open; what we know of it before the log is opened
@@ -182,6 +184,9 @@ func (k *keeper) gather(c chunk, text []byte) {
 	if len(text) == 0 {
 		return
 	}
+	if k.ahead == 0 {
+		k.before = k.last
+	}
 	if k.midline && !k.isOf(c.from) {
 		k.put(chunk{from: c.from}, newline)
 	}
@@ -256,6 +261,26 @@ func (k *keeper) writeMarks() {
 	k.idxSize += int64(len(b))
 }
 
+// shift has what is being written, and its records, begin elsewhere. What of it was
+// there before the file was made shorter is gone, so the new beginning may be below 0.
+func (k *keeper) shift(by int64) {
+	if k.idx != nil {
+		k.idxSize -= int64(len(k.marks)) * recordSize
+	}
+	if by < 0 {
+		k.resetIndex()
+		if k.before.known() {
+			k.marks = slices.Insert(k.marks, 0, entry{Meta: k.before.Meta, offset: k.size, time: k.before.time})
+		}
+	}
+	k.size += by
+	for i := range k.marks {
+		k.marks[i].offset = max(0, k.marks[i].offset+by)
+	}
+	k.last = entry{}
+	k.writeMarks()
+}
+
 // unmark takes the records back but for the first n.
 func (k *keeper) unmark(n int) {
 	for _, e := range k.marks[n:] {
@@ -281,7 +306,7 @@ func (k *keeper) cut(n int) {
 		k.idx.Truncate(k.idxSize)
 	}
 	k.unmark(kept)
-	k.log.Truncate(k.size + int64(whole))
+	k.log.Truncate(max(0, k.size+int64(whole)))
 	if err := k.measure(); err != nil {
 		k.shut()
 	}

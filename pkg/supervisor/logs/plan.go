@@ -110,15 +110,32 @@ func (w *writing) memory(text []byte) error {
 	if err := w.unload(); err != nil {
 		return err
 	}
-	n, err := w.k.writeAt(text, w.k.size+int64(w.n))
+	n, err := w.k.writeAt(text, w.place())
 	w.n += n
 	return err
 }
 
 func (w *writing) unload() error {
-	n, err := w.k.unload(w.k.size + int64(w.n))
+	if w.k.stage.holds == 0 {
+		return nil
+	}
+	n, err := w.k.unload(w.place())
 	w.n += n
 	return err
+}
+
+// place is where the next bytes go: the end of the file, which is elsewhere than it was
+// if somebody has made it shorter meanwhile (> api.log, logrotate's copytruncate), or
+// longer. The records of what is about to be written go there too.
+func (w *writing) place() int64 {
+	k := w.k
+	at := k.size + int64(w.n)
+	st, err := stat(int(k.log.Fd()))
+	if err == nil && st.Size != at {
+		k.shift(st.Size - at)
+		at = st.Size
+	}
+	return at
 }
 
 // unload moves what the stage holds to the file.

@@ -202,6 +202,68 @@ func TestFileTruncatedByOthers(t *testing.T) {
 	wantLines(t, read(t, s, Query{N: -1, Tag: 1}), "two")
 }
 
+// That it was truncated while there was much to write is no reason for a hole.
+func TestFileTruncatedAmidMuch(t *testing.T) {
+	s, dir := newSink(t, plenty)
+	st, other := newStream(t, s, who(0)), newStream(t, s, who(1))
+	say(st, "a long line that goes\n")
+	settle(t, s)
+	free := stuck(s)
+	writes(t, st, "so does this\n")
+	s.errand(func() { os.Truncate(dir+"/api.log", 0) })
+	writes(t, other, "two\nthree\n")
+	free()
+	settle(t, s)
+	wantFile(t, dir+"/api.log", "two\nthree\n")
+	wantLines(t, read(t, s, Query{N: -1, Tag: who(0).Tag}))
+	wantLines(t, read(t, s, Query{N: -1, Tag: who(1).Tag}), "two", "three")
+}
+
+// The place and the records of what comes next are those of a file that has changed
+// since they were thought out.
+func TestFileChangesJustBeforeItIsWritten(t *testing.T) {
+	for name, change := range map[string]struct {
+		do   func(path string) error
+		want string
+	}{
+		"truncated": {func(path string) error { return os.Truncate(path, 0) }, ""},
+		"cut":       {func(path string) error { return os.Truncate(path, 4) }, "one\n"},
+		"longer": {func(path string) error {
+			f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+			if err == nil {
+				_, err = f.WriteString("foreign\n")
+			}
+			return errors.Join(err, f.Close())
+		}, "one\ntwo\nforeign\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, dir := newSink(t, plenty)
+			st := newStream(t, s, who(0))
+			for _, line := range []string{"one\n", "two\n"} {
+				say(st, line)
+				settle(t, s)
+			}
+			c := func(i int, text string) chunk {
+				return chunk{from: newStream(t, s, who(i)), time: time.Now(), text: []byte(text), lines: 1}
+			}
+			s.await(func() {
+				s.keep.add(c(0, "mine\n"))
+				s.keep.add(c(1, "other\n"))
+				if err := change.do(dir + "/api.log"); err != nil {
+					t.Error(err)
+				}
+			}, nil)
+			settle(t, s)
+			wantFile(t, dir+"/api.log", change.want+"mine\nother\n")
+			wantLines(t, read(t, s, Query{N: -1, Tag: who(1).Tag}), "other")
+			got := texts(read(t, s, Query{N: -1, Tag: who(0).Tag}))
+			if len(got) == 0 || got[len(got)-1] != "mine" {
+				t.Errorf("the lines of the first are %q", got)
+			}
+		})
+	}
+}
+
 func TestLogDirectoryIsMadeAgain(t *testing.T) {
 	s, dir := newSink(t, plenty)
 	st := newStream(t, s, Meta{Invocation: 1, Tag: 1})
