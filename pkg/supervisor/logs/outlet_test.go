@@ -196,15 +196,15 @@ func TestOutletOfAPipe(t *testing.T) {
 		text, err := io.ReadAll(r)
 		r.Close()
 		shown := bytes.Count(text, []byte("y\n"))
-		lost := 0 // told at the end, and perhaps before that: the pipe takes some while the test writes
+		lost := 0 // told wherever they are missing, not only at the end: the pipe takes some while the test writes
 		for line := range strings.Lines(string(text)) {
 			var some int
 			if _, err := fmt.Sscanf(line, "%d lost\n", &some); err == nil {
 				lost += some
 			}
 		}
-		if err != nil || shown == 0 || shown+lost != n || !strings.HasSuffix(string(text), " lost\n") {
-			t.Errorf("flags %#x: %d lines are read and %d told to be lost, the last is %q, %v", flag, shown, lost, lastLine(string(text)), err)
+		if err != nil || shown == 0 || lost == 0 || shown+lost != n {
+			t.Errorf("flags %#x: %d lines are read and %d told to be lost, %v", flag, shown, lost, err)
 		}
 	}
 }
