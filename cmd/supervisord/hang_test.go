@@ -145,7 +145,7 @@ func (f *slowFS) attributes(op uint32, id uint64, body []byte) []byte {
 		}
 		return append(make([]byte, 16), attr(n)...)
 	}
-	return append(make([]byte, 16), attr(&node{id, unix.S_IFDIR | 0o755})...)
+	return append(make([]byte, 16), attr(&node{id, unix.S_IFDIR | 0o750})...)
 }
 
 // entry says what a name stands for. The kernel is to ask again each time.
@@ -225,6 +225,24 @@ timeout_stop_sec = "1h"
 	r.line(`"unit":"stuck"`, "could not be set up within timeout_start_sec")
 	r.line(`"unit":"stuck"`, "failed (was stop-sigterm)")
 	r.ctl(0, "restart", "api")
+	r.stop()
+}
+
+// A log directory on a file system that hangs costs log lines, and holds up nobody.
+func TestALogDirectoryOnAFileSystemThatHangs(t *testing.T) {
+	t.Parallel()
+	r := at(t, "")
+	fs := mountSlow(t, r.path("log"))
+	r.write("[service.talker]\nexec_start = [\"/bin/sh\", \"-c\", \"echo hello; exec sleep 1000\"]\nstart = \"manual\"\n" + sleeper)
+	r.start()
+	fs.hang()
+	r.ctl(0, "start", "talker", "api")
+	r.kill(r.pid("api"), syscall.SIGKILL)
+	r.line(`"unit":"api"`, "running (was ")
+	r.ctl(0, "stop", "talker")
+	r.ctl(0, "restart", "api")
+	r.has(r.ctl(0, "status"), "api")
+	fs.abort() // or its end would wait for each log
 	r.stop()
 }
 
