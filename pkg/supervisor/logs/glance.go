@@ -145,9 +145,23 @@ func (st *Stream) peek(fd int) (v view, err error) {
 		return view{}, err
 	}
 	if bytes.IndexByte(v.text(), '\n') < 0 {
-		v.more = holds(fd) > v.n
+		v.more = holds(fd) > v.n || st.full(fd, v.n)
 	}
 	return v, nil
+}
+
+// full says whether a pipe that has n bytes takes no more. A small one, which the kernel
+// gives to users who have many, is full before a line has its end.
+func (st *Stream) full(fd, n int) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.end >= 0 {
+		poll := []unix.PollFd{{Fd: int32(st.end), Events: unix.POLLOUT}}
+		unix.Poll(poll, 0)
+		return poll[0].Revents&unix.POLLOUT == 0
+	}
+	size, err := unix.FcntlInt(uintptr(fd), unix.F_GETPIPE_SZ, 0)
+	return err == nil && n >= size/2 // as its pages are filled, that is the least
 }
 
 // holds is how many bytes a pipe has (FIONREAD in pipe(7)).

@@ -174,6 +174,29 @@ func TestOthersWaitForTheEndOfALine(t *testing.T) {
 	wantFile(t, dir+"/api.log", "Password: \nother\nok\n")
 }
 
+// A line that is longer than its pipe does not wait there for its end.
+func TestPipeThatIsTooSmallForALine(t *testing.T) {
+	for _, ours := range []bool{true, false} { // whether we have the write end as well
+		s, dir := newSink(t, plenty)
+		s.hold = time.Hour
+		st := newStream(t, s, who(0))
+		_, err := unix.FcntlInt(uintptr(st.WriteEnd()), unix.F_SETPIPE_SZ, os.Getpagesize())
+		must(t, err)
+		fd, err := unix.Dup(st.WriteEnd())
+		must(t, err)
+		w := os.NewFile(uintptr(fd), "output")
+		if !ours {
+			st.CloseWriteEnd()
+		}
+		line := strings.Repeat("x", 5*os.Getpagesize()) + "\n"
+		w.WriteString(line)
+		w.Close()
+		st.Finish()
+		settle(t, s)
+		wantFile(t, dir+"/api.log", line)
+	}
+}
+
 // A line that is begun in a file ends there, though the file is full.
 func TestLineIsNotTornByRotation(t *testing.T) {
 	s, dir := newSink(t, unit.Log{File: true, MaxSize: 1000, MaxFiles: 3})
