@@ -31,7 +31,7 @@ func writes(t *testing.T, st *Stream, text string) {
 	for st.sink.followers() == 0 {
 		runtime.Gosched()
 	}
-	unix.Write(st.WriteEnd(), []byte(text))
+	writeAll(st.WriteEnd(), []byte(text))
 	<-done
 }
 
@@ -172,6 +172,23 @@ func TestOthersWaitForTheEndOfALine(t *testing.T) {
 	st.Finish()
 	settle(t, s)
 	wantFile(t, dir+"/api.log", "Password: \nother\nok\n")
+}
+
+// Who writes more at once than the pipe has room for waits there, and nobody is woken if
+// the beginning of a line was in it.
+func TestWriteThatIsLargerThanThePipe(t *testing.T) {
+	s, dir := newSink(t, plenty)
+	s.hold = time.Hour
+	st := newStream(t, s, who(0))
+	writes(t, st, "first\nbegun")
+	for holds(st.WriteEnd()) != len("begun") {
+		runtime.Gosched()
+	}
+	text := strings.Repeat(" and gone on with\n", 2*roomy/18)
+	writeAll(st.WriteEnd(), []byte(text))
+	st.Finish()
+	settle(t, s)
+	wantFile(t, dir+"/api.log", "first\nbegun"+text)
 }
 
 // A line that is longer than its pipe does not wait there for its end.

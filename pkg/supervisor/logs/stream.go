@@ -32,10 +32,12 @@ type Stream struct {
 	forget func() // the pipe is kept; nil: it is not
 
 	// Of its goroutine:
-	partial []byte // the beginning of a line, out of the pipe
-	seen    int    // the length of one that is in the pipe
-	late    bool   // either is passed on when the read deadline has come
-	held    []byte // the same as it is to be shown, where only lines are
+	partial []byte        // the beginning of a line, out of the pipe
+	seen    int           // the length of one that is in the pipe
+	late    bool          // either is passed on when due has come
+	due     time.Time     // see late
+	nap     time.Duration // see lookAgain
+	held    []byte        // the same as it is to be shown, where only lines are
 
 	tail tail // guarded by sink.mu
 }
@@ -175,7 +177,9 @@ func (st *Stream) copy() {
 			return err != unix.EAGAIN
 		})
 		if errors.Is(gone, os.ErrDeadlineExceeded) && !st.wake(time.Time{}) {
-			st.flush(false)
+			if !st.lookAgain() {
+				st.flush(false)
+			}
 			continue
 		}
 		if gone != nil || err != nil || v.n == 0 {
@@ -243,8 +247,28 @@ func (st *Stream) hurry(anew bool) {
 		st.wake(time.Time{})
 	case begun && (anew || !st.late):
 		st.late = true
-		st.wake(time.Now().Add(st.sink.hold))
+		st.due, st.nap = time.Now().Add(st.sink.hold), 0
+		st.lookAgain()
 	}
+}
+
+// maxNap is the longest time between two looks at a line without an end.
+const maxNap = 64 * time.Millisecond
+
+// lookAgain has the goroutine look up when due has come; false: it has. If there is a
+// line in the pipe it looks before that, now and then: the kernel wakes nobody when a
+// write finds the pipe neither empty nor with room for all of it, and waits.
+func (st *Stream) lookAgain() bool {
+	left := time.Until(st.due)
+	if left <= 0 {
+		return false
+	}
+	if st.seen > 0 {
+		st.nap = min(max(2*st.nap, time.Millisecond), maxNap)
+		left = min(left, st.nap)
+	}
+	st.wake(time.Now().Add(left))
+	return true
 }
 
 func (st *Stream) chunk(text []byte, peeked bool) chunk {
