@@ -23,7 +23,7 @@ const patience = 250 * time.Millisecond
 // nobody waits.
 func (g *group) depart() (found []Finding) {
 	for id, m := range g.members {
-		if !m.told {
+		if !m.told.Load() {
 			continue
 		}
 		n, still := g.waiting(id)

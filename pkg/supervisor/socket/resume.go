@@ -149,7 +149,8 @@ func (g *group) enroll() {
 	for _, r := range g.rings() {
 		g.unsaid = true
 		for key, s := range r.shards {
-			m := &member{key: key, told: g.hands.leaves(s.holder)}
+			m := &member{key: key}
+			m.told.Store(g.hands.leaves(s.holder))
 			g.mu.Lock()
 			g.members[s.holder] = m
 			g.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/supervisord-go/supervisord/pkg/supervisor/unit"
@@ -34,9 +35,9 @@ const maxWeight = 1 << 20
 // A member is a process that has shards.
 type member struct {
 	key   uint16
-	told  bool      // to end
-	queue int       // at the last look
-	since time.Time // when somebody was last taken from there, or nobody waited; zero: no look yet
+	told  atomic.Bool // to end; said by who waits for nobody
+	queue int         // at the last look
+	since time.Time   // when somebody was last taken from there, or nobody waited; zero: no look yet
 }
 
 // Open gives a process a shard at each steered address of a unit. Its clients come by
@@ -182,7 +183,7 @@ func (g *group) count() {
 func (g *group) weights() map[uint16]int {
 	weights, all := map[uint16]int{}, map[uint16]int{}
 	for id, m := range g.members {
-		if !g.listensAt(m.key) || m.told && !g.spec.Steer {
+		if !g.listensAt(m.key) || m.told.Load() && !g.spec.Steer {
 			continue
 		}
 		all[m.key] = 1
@@ -252,7 +253,7 @@ func (t *Table) Leaving(name string, holder unit.Invocation) {
 	}
 	g.mu.Lock()
 	if m := g.members[holder]; m != nil {
-		m.told = true
+		m.told.Store(true)
 	}
 	g.mu.Unlock()
 	t.watch.later(name)
